@@ -1,0 +1,16 @@
+"""Where things are: the repository, its data folder, and what stands in it."""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]  # the package is installed in place (`-e ./lib`)
+
+
+def data_dir(explicit: str | os.PathLike | None = None) -> Path:
+    """The folder that holds datasets/, runs/, recorded/ and paper/: the argument, else $BCEBOOK_DATA, else the repository's."""
+    return Path(explicit or os.environ.get("BCEBOOK_DATA") or REPOSITORY / "data").expanduser().resolve()
+
+
+def published() -> Path:
+    """The paper's published numbers; they belong to the code, wherever the data folder is."""
+    return REPOSITORY / "data" / "paper"
