@@ -1,0 +1,91 @@
+"""Backbones and the linear head: `model(images) -> (logits, features)`, with the bias subtracted."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.densenet import DenseNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+
+class Classifier(nn.Module):
+    """The linear head: logits z = W h - b, weight W (K, d), bias b (K,).
+
+    The bias is SUBTRACTED, as in the paper: a positive bias is a threshold that a decision score w_k . h has to pass.
+    It starts uniform in +-1/sqrt(d) around `bias_init_mean`, the variable of the paper's bias experiments; the weight
+    starts Kaiming-uniform with a = sqrt 5 (torch's default for a linear layer).
+    """
+
+    def __init__(self, dim: int, num_classes: int, bias_init_mean: float = 0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, dim))
+        self.bias = nn.Parameter(torch.empty(num_classes))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        nn.init.uniform_(self.bias, bias_init_mean - dim**-0.5, bias_init_mean + dim**-0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        # In float32 even under autocast: bfloat16's steps near a score of 8 are 0.06 wide, as wide as what we measure.
+        with torch.autocast(features.device.type, enabled=False):
+            return features.float() @ self.weight.T - self.bias  # (B, K)
+
+
+class Network(nn.Module):
+    """A backbone (B, C, H, W) -> features (B, d), and the classifier on top."""
+
+    def __init__(self, backbone: nn.Module, dim: int, num_classes: int, bias_init_mean: float):
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = Classifier(dim, num_classes, bias_init_mean)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.backbone(images)  # (B, d)
+        return self.classifier(features), features
+
+
+def _convnet(in_channels: int) -> tuple[nn.Module, int]:
+    """Ours, for the 8x8 digits: three convolutions and a linear embedding of 32 dimensions.
+
+    No ReLU after the embedding: the theory's features are free in sign, and a ReLU would keep them from the simplex ETF.
+    """
+    layers, width = [], in_channels
+    for out, stride in ((16, 1), (32, 2), (32, 2)):  # 8x8 -> 8x8 -> 4x4 -> 2x2
+        layers += [nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+        width = out
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 4, 32)), 32
+
+
+def _resnet(block: type, layers: list[int], in_channels: int) -> tuple[nn.Module, int]:
+    """torchvision's ResNet with the stem for 32x32 images: 3x3, stride 1, no max-pool. Kaiming fan-out is its default."""
+    net = ResNet(block, layers)
+    net.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    net.maxpool, net.fc = nn.Identity(), nn.Identity()
+    return net, 512 * block.expansion
+
+
+def _densenet121(in_channels: int) -> tuple[nn.Module, int]:
+    """The authors' slim DenseNet121: growth 16, 32 initial channels, 7x7 stride-2 stem, no max-pool."""
+    net = DenseNet(growth_rate=16, block_config=(6, 12, 24, 16), num_init_features=32)
+    net.features.conv0 = nn.Conv2d(in_channels, 32, 7, 2, 3, bias=False)
+    nn.init.kaiming_normal_(net.features.conv0.weight)
+    net.features.pool0 = nn.Identity()
+    dim, net.classifier = net.classifier.in_features, nn.Identity()
+    return net, dim
+
+
+BACKBONES = {
+    "convnet": _convnet,
+    "resnet18": lambda in_channels: _resnet(BasicBlock, [2, 2, 2, 2], in_channels),
+    "resnet50": lambda in_channels: _resnet(Bottleneck, [3, 4, 6, 3], in_channels),
+    "densenet121": _densenet121,
+}
+
+
+def build(name: str, num_classes: int, in_channels: int, bias_init_mean: float = 0.0) -> Network:
+    """A fresh network; draws its weights from torch's global generator. Raises ValueError for an unknown name."""
+    if name not in BACKBONES:
+        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(BACKBONES)}.")
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}; a classifier needs at least 2.")
+    backbone, dim = BACKBONES[name](in_channels)
+    return Network(backbone, dim, num_classes, bias_init_mean)
