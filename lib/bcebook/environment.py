@@ -1,0 +1,60 @@
+"""What a result came from: versions, device, code, date."""
+
+import datetime
+import functools
+import hashlib
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from bcebook.paths import REPOSITORY
+
+
+@functools.cache
+def code_version() -> str:
+    """A digest of the library's source, and the commit it stands on where there is a git checkout: "3f2a9c (commit 12ab34c)"."""
+    sha = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sha.update(path.name.encode() + path.read_bytes())
+    try:
+        git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, timeout=10)
+        commit = git.stdout.strip() if git.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    return sha.hexdigest()[:10] + (f" (commit {commit})" if commit else "")
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's name as its maker writes it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that a number can depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "torchvision", "numpy", "scipy", "scikit-learn"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def environment(device) -> dict:
+    """Versions, the device in words, the code and the time (UTC) of a run on `device` (a torch.device)."""
+    import torch
+
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"device": name, "device_type": device.type, "versions": versions(), "code": code_version(), "date": date}

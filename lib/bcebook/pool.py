@@ -1,0 +1,91 @@
+"""Many runs at once: processes in parallel on the CPU, one after the other on a GPU."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bcebook.config import RunConfig
+from bcebook.store import open_store
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def watch_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and die with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def worker_setup(threads: int) -> None:
+    """In a training worker: also use this many threads."""
+    watch_parent()
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def workers(jobs: int, setup=worker_setup, arguments: tuple = (1,)):
+    """A pool of spawned processes; when the block is left by an exception (Ctrl-C, say), they are ended at once."""
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), setup, arguments)
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):  # there is no public way to end a running task before 3.14
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None) -> list[str]:
+    """Train what the store of `data` lacks; returns a sentence for each run that failed.
+
+    jobs: how many processes; by default one a core on the CPU and one on a GPU. Every finished run is in the store at once,
+    so that an interrupted call goes on where it was.
+    """
+    store = open_store(data)
+    missing = [config for config in dict.fromkeys(configs) if store.find(config) is None]
+    if not missing:
+        return []
+    # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
+    from bcebook.train import resolve
+
+    kind = resolve(device).type
+    jobs = min(jobs or (1 if kind == "cuda" else cores()), len(missing))
+    if jobs == 1:
+        return [problem for config in tqdm(missing, "runs", unit="run") if (problem := _train(config, data, kind, True))]
+    problems = []
+    missing.sort(key=lambda config: -config.epochs)  # the long ones first, so that no core waits at the end
+    threads = max(1, cores() // jobs)
+    with workers(jobs, arguments=(threads,)) as pool, tqdm(total=len(missing), desc=f"runs, {jobs} at once", unit="run") as bar:
+        tasks = {pool.submit(_train, config, data, kind, False): config for config in missing}
+        for task in as_completed(tasks):
+            if problem := task.result():
+                problems.append(problem)
+                bar.write(problem)
+            bar.set_postfix_str(tasks[task].describe())
+            bar.update()
+    return problems
+
+
+def _train(config: RunConfig, data: Path, device: str, progress: bool) -> str:
+    """Train one run into the store; "" or the sentence that says why there is none."""
+    from bcebook.train import RunFailed, train
+
+    try:
+        train(config, open_store(data), device, progress, data / "datasets")
+    except RunFailed as error:
+        return f"{config.describe()}: {error}"
+    return ""
