@@ -1,0 +1,165 @@
+"""One function per kind of figure, and the book's one palette. Functions take numbers and axes, and return the axes."""
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+COLOUR = {"ce": "#0072B2", "bce": "#D55E00"}  # nothing else takes these two
+NAME = {"ce": "CE", "bce": "BCE", "sgd": "SGD", "adamw": "AdamW"}
+GREY = "#555555"
+MARKER = {"ViT": "o", "Swin": "s", "ResNet18": "^"}  # the paper's values: always hollow, one shape a network
+
+
+def style() -> None:
+    """The look of every figure in the book; a chapter calls it once."""
+    sns.set_theme(style="ticks", context="notebook", font_scale=0.9, rc={
+        "figure.dpi": 110, "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.titlesize": "medium", "axes.titleweight": "bold", "legend.frameon": False, "legend.fontsize": "small",
+        "hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": "bcebook", "axes.unicode_minus": True})
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg")
+    except ImportError:  # outside a notebook there is nothing to tell
+        pass
+
+
+def violin(ax: Axes, at: float, summary, colour: str, style: str, width: float = 0.62) -> Axes:
+    """A violin from a stored histogram (`metrics.ScoreSummary`), with its median as a bar.
+
+    style: "filled" (positive scores) or "hatched" (negative scores). The widest bin is `width` wide; the violin is cut at the 0.1 % and 99.9 % quantiles, so that a handful of samples does not draw a needle.
+    """
+    edges, density = np.asarray(summary.edges), np.asarray(summary.density)
+    centres = (edges[:-1] + edges[1:]) / 2
+    inside = (edges[1:] >= summary.quantile(0.001)) & (edges[:-1] <= summary.quantile(0.999))
+    centres, half = centres[inside], density[inside] / density.max() * width / 2
+    # A collapsed distribution fills one or two bins: close the shape half a bin beyond its ends.
+    step = edges[1] - edges[0]
+    centres = np.r_[centres[0] - step / 2, centres, centres[-1] + step / 2]
+    half = np.r_[half[0] * 0.4, half, half[-1] * 0.4]
+    ax.fill_betweenx(centres, at - half, at + half, facecolor=colour if style == "filled" else "white", edgecolor=colour,
+                     linewidth=0.8, zorder=3,
+                     hatch="//////" if style == "hatched" else None, alpha=0.85 if style == "filled" else 1)
+    ax.hlines(summary.median, at - width / 2, at + width / 2, color=colour, linewidth=1.8, zorder=4)
+    return ax
+
+
+def bias_box(ax: Axes, at: float, summary, colour: str, width: float = 0.36) -> Axes:
+    """The biases of one network as an outlined box from the smallest to the largest, their median as a bar: K values make
+    no density."""
+    low, high = summary.quantiles[0], summary.quantiles[-1]
+    ax.add_patch(Rectangle((at - width / 2, low), width, high - low, facecolor="white", edgecolor=colour, linewidth=1.1, zorder=5))
+    ax.hlines(summary.median, at - width / 2, at + width / 2, color=colour, linewidth=1.8, zorder=5)
+    return ax
+
+
+def bias_sweep(ax: Axes, runs: list, summaries, published, theory=None) -> Axes:
+    """Positive scores, negative scores and biases of one loss and optimizer against the initial bias mean.
+
+    runs: the runs of the panel; summaries(run, kind) gives their `metrics.ScoreSummary`; published: rows of `paper.medians`
+    (columns model, value, median, reading_error) drawn as hollow markers; theory: kind -> value of the closed form.
+    """
+    loss = runs[0].config.loss
+    for run in runs:
+        at = run.config.bias_init_mean
+        violin(ax, at, summaries(run, "positive"), COLOUR[loss], "filled")
+        violin(ax, at, summaries(run, "negative"), COLOUR[loss], "hatched")
+        bias_box(ax, at, summaries(run, "bias"), COLOUR[loss])
+    shift = {"ViT": -0.34, "ResNet18": 0.0, "Swin": 0.34}
+    for model, rows in published.groupby("model"):
+        ax.scatter(rows["value"] + shift[model], rows["median"], marker=MARKER[model], s=26, facecolor="none", edgecolor="black",
+                   linewidth=0.8, zorder=6)
+    for value in (theory or {}).values():
+        ax.axhline(value, color="black", linewidth=0.6, zorder=1)
+    ax.plot([0, 10], [0, 10], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    ax.set_xticks(sorted({run.config.bias_init_mean for run in runs}))
+    ax.set(xlabel="initial bias mean", ylabel="decision score or bias", title=f"{NAME[loss]}, {NAME[runs[0].config.optimizer]}")
+    return ax
+
+
+def sweep_legend(figure, published, theory: bool = False) -> None:
+    """The key of `bias_sweep`, below the panels."""
+    handles = [Patch(facecolor=GREY, edgecolor=GREY, label="positive scores"),
+               Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="negative scores"),
+               Patch(facecolor="white", edgecolor=GREY, label="biases"),
+               Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="bias = its initial mean")]
+    if theory:
+        handles.append(Line2D([], [], color="black", linewidth=0.6, label="closed form"))
+    handles += [Line2D([], [], marker=MARKER[model], color="black", markerfacecolor="none", linestyle="", markersize=5,
+                       label=f"paper, {model}") for model in sorted(published["model"].unique())]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+
+
+def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: float) -> Axes:
+    """Positive (filled) and negative (hatched) scores on train (solid) and test (dashed outline), with the biases and the best
+    uniform threshold of the training set.
+
+    train, test: kind -> `metrics.ScoreSummary`. threshold: in units of the logit; drawn at threshold + mean bias, since a
+    logit is a score minus a bias. Each distribution has area 1; the biases are a row of ticks below.
+    """
+    colour = COLOUR[loss]
+    for kind, fill in (("positive", {"facecolor": colour, "alpha": 0.55}), ("negative", {"facecolor": "none", "hatch": "/////"})):
+        edges, density = _coarse(train[kind])
+        ax.stairs(density, edges, fill=True, edgecolor=colour, linewidth=0.6, **fill)
+        edges, density = _coarse(test[kind])
+        ax.stairs(density, edges, color=colour, linestyle="--", linewidth=1.1)
+    bias = train["bias"]
+    ax.axvspan(bias.quantiles[0], bias.quantiles[-1], ymax=0.035, facecolor="white", edgecolor=colour, linewidth=1.2, zorder=5)
+    ax.axvline(bias.mean, ymax=0.1, color=colour, linewidth=1.6, zorder=5)
+    if np.isfinite(threshold):
+        ax.axvline(threshold + bias.mean, color="black", linewidth=1.1, linestyle="-.", zorder=4)
+    ax.set(xlabel="decision score", ylabel="density")
+    ax.margins(y=0.08)
+    ax.set_ylim(bottom=0)
+    return ax
+
+
+def histogram_legend(figure) -> None:
+    """The key of `score_histogram`, below the panels."""
+    figure.legend(handles=[
+        Patch(facecolor=GREY, alpha=0.55, label="positive, train"),
+        Patch(facecolor="white", edgecolor=GREY, hatch="/////", label="negative, train"),
+        Line2D([], [], color=GREY, linestyle="--", label="the same on test"),
+        Patch(facecolor="white", edgecolor=GREY, linewidth=1.2, label="range and mean of the biases"),
+        Line2D([], [], color="black", linestyle="-.", label="best uniform threshold (train) + mean bias"),
+    ], loc="outside lower center", ncols=3)
+
+
+def _coarse(summary, bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """The stored histogram on at most `bins` wider bins, over the range between the 0.1 % and 99.9 % quantiles' neighbourhood."""
+    edges, counts = np.asarray(summary.edges), np.asarray(summary.counts, float)
+    factor = max(1, -(-len(counts) // bins))
+    counts = np.r_[counts, np.zeros(-len(counts) % factor)]
+    step = edges[1] - edges[0]
+    edges = edges[0] + step * factor * np.arange(len(counts) // factor + 1)
+    return edges, counts.reshape(-1, factor).sum(1) / (counts.sum() * step * factor)
+
+
+def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, published: list[float] | None = None) -> Axes:
+    """BCE minus CE for each row: the seeds as faint dots, mean and interval, the paper's difference as a hollow diamond.
+
+    estimates: `stats.Estimate` in fractions; each: the seeds' own differences; drawn in percentage points.
+    """
+    rows = np.arange(len(labels))[::-1]
+    for row, estimate, seeds in zip(rows, estimates, each, strict=True):
+        ax.scatter(100 * np.asarray(seeds), np.full(len(seeds), row), s=12, color=COLOUR["bce"], alpha=0.3, linewidth=0)
+        if np.isfinite(estimate.low):
+            ax.hlines(row, 100 * estimate.low, 100 * estimate.high, color=COLOUR["bce"], linewidth=2)
+        ax.scatter(100 * estimate.mean, row, s=34, color=COLOUR["bce"], zorder=3)
+    if published is not None:
+        ax.scatter(100 * np.asarray(published, float), rows, marker="D", s=26, facecolor="none", edgecolor="black", linewidth=0.9, zorder=4)
+    ax.axvline(0, color=GREY, linewidth=0.8)
+    ax.set_yticks(rows, labels)
+    ax.set_xlabel("BCE − CE, percentage points")
+    return ax
+
+
+def difference_legend(figure, published: bool) -> None:
+    """The key of `difference_dots`, below the panels."""
+    handles = [Line2D([], [], marker="o", color=COLOUR["bce"], alpha=0.3, linestyle="", markersize=4, label="one seed"),
+               Line2D([], [], marker="o", color=COLOUR["bce"], linewidth=2, label="mean and 95 % bootstrap interval")]
+    if published:
+        handles.append(Line2D([], [], marker="D", color="black", markerfacecolor="none", linestyle="", markersize=5, label="paper"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
