@@ -1,0 +1,194 @@
+"""The command line: `bcebook COMMAND`. No logic of its own, and nothing slow imported before it is needed."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bcebook import catalog
+from bcebook.paths import data_dir
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="The reproduction book of 'BCE vs. CE in Deep Feature Learning': train its runs, execute its chapters, read it.",
+)
+Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(catalog.PROFILES)}.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: one a core; one on a GPU]", show_default=False)]
+DataDir = Annotated[Path | None, typer.Option(help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]",
+                                              show_default=False)]
+ChapterName = Annotated[str | None, typer.Option(help=f"One chapter only: {', '.join(catalog.CHAPTERS)}.", show_default=False)]
+Match = Annotated[str, typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.", show_default=False)]
+
+
+@app.command()
+def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
+          out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False)] = None):
+    """Make the book: train what is missing, execute the chapters, render the HTML."""
+    _check(profile)
+    from bcebook.build import build as make
+
+    with _interruptible():
+        raise typer.Exit(make(profile, device, data_dir(data), jobs, out and out.resolve()))
+
+
+@app.command()
+def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None, chapter: ChapterName = None,
+          match: Match = ""):
+    """Train the missing runs of a profile; stop it any time and call it again."""
+    chosen = _chosen(profile, chapter, match)
+    from bcebook.pool import train_missing
+
+    with _interruptible():
+        problems = train_missing(chosen, data_dir(data), device, jobs)
+    for problem in problems:
+        typer.echo(f"failed: {problem}")
+    typer.echo(f"{len(chosen) - len(problems)} of {len(chosen)} runs are in the store.")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName = None, match: Match = ""):
+    """List the runs of a profile with their state: trained, recorded, failed or missing."""
+    from collections import Counter
+
+    from bcebook.store import open_store
+
+    store = open_store(data_dir(data))
+    count = Counter()
+    for config in _chosen(profile, chapter, match):
+        state = store.state(config)
+        count[state] += 1
+        run = store.find(config) if state in ("trained", "recorded") else None
+        failure = store.failure(config) if state == "failed" else None
+        note = f"test accuracy {run.final['test_accuracy']:.1%}" if run else failure["cause"] if failure else ""
+        typer.echo(f"{config.key}  {state:8}  {config.describe()}  {note}".rstrip())
+    typer.echo(", ".join(f"{number} {state}" for state, number in sorted(count.items())))
+
+
+@app.command()
+def data(names: Annotated[list[str] | None, typer.Argument(help="mnist, cifar10, cifar100; none: those of the profile.")] = None,
+         profile: Profile = "quick", data: DataDir = None):
+    """Fetch data sets and verify them.
+
+    A data set that is not there is downloaded through torchvision. Where there is no network, put NAME.npz
+    into data/datasets yourself: arrays x_train, y_train, x_test, y_test as uint8, images (N, H, W) or (N, H, W, 3), in the
+    order of the original files (the Keras convention).
+    """
+    _check(profile)
+    from bcebook.data import load
+
+    for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
+        found = load(name, data_dir(data) / "datasets")
+        typer.echo(f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images {found.x_train.shape[1:]}, "
+                   f"{len(found.classes)} classes, verified")
+
+
+@app.command()
+def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to JupyterLab, after --.")] = None):
+    """Open the book in JupyterLab."""
+    import importlib.util
+    import subprocess
+
+    from bcebook.build import BOOK
+
+    if not importlib.util.find_spec("jupyterlab"):
+        raise ValueError("JupyterLab is not installed here; install requirements.txt, for example with `bash ci/build`.")
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *(arguments or [])], cwd=BOOK).returncode)
+
+
+@app.command()
+def serve(port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000):
+    """Serve the built HTML on this machine only."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    from bcebook.build import BOOK
+
+    html = BOOK / "_build" / "html"
+    if not (html / "index.html").exists():
+        raise ValueError("there is no built book yet; make it with `bcebook build`.")
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=html))
+    except OSError as error:
+        raise ValueError(f"port {port} cannot be used ({error}); choose another with --port, or 0 for a free one.") from error
+    with server:
+        typer.echo(f"http://127.0.0.1:{server.server_address[1]}/ (Ctrl-C ends it)")
+        server.serve_forever()
+
+
+@app.command()
+def doctor(data: DataDir = None):
+    """Say what this machine has: versions, devices, data sets, runs, free disk."""
+    import shutil
+    from importlib import metadata
+
+    from bcebook.build import BOOK
+    from bcebook.data import COUNTS, archive
+    from bcebook.environment import code_version, processor
+    from bcebook.pool import cores
+    from bcebook.store import open_store
+
+    folder = data_dir(data)
+    typer.echo(f"code          {code_version()}")
+    typer.echo(f"Python        {sys.version.split()[0]}")
+    for name in ("torch", "torchvision", "numpy", "pandas", "matplotlib", "jupyterlab", "jupytext", "papermill", "sphinx", "myst-nb"):
+        try:
+            typer.echo(f"{name:13} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            typer.echo(f"{name:13} missing")
+    typer.echo(f"CPU           {processor()}, {cores()} cores for this process")
+    import torch
+
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        typer.echo(f"CUDA {index}        {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    if not torch.cuda.is_available():
+        typer.echo("CUDA          none: the paper profile would take days on a CPU")
+    typer.echo("digits        bundled with scikit-learn")
+    for name in COUNTS:
+        typer.echo(f"{name:13} {'in ' + str(archive(name, folder / 'datasets')) if archive(name, folder / 'datasets').exists() else 'not here; `bcebook data ' + name + '` fetches it'}")
+    store = open_store(folder)
+    for profile in catalog.PROFILES:
+        configs = catalog.all_configs(profile)
+        typer.echo(f"runs          {sum(store.find(c) is not None for c in configs)} of {len(configs)} of the profile {profile}")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    typer.echo(f"free disk     {shutil.disk_usage(existing).free / 2**30:.0f} GiB at {folder}")
+    typer.echo(f"book          {'built' if (BOOK / '_build' / 'html' / 'index.html').exists() else 'not built yet'}")
+
+
+def _check(profile: str) -> None:
+    if profile not in catalog.PROFILES:
+        raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(catalog.PROFILES)}.")
+
+
+def _chosen(profile: str, chapter: str | None, match: str) -> list:
+    _check(profile)
+    configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)
+    chosen = [config for config in configs if match.lower() in config.describe().lower()]
+    if not chosen:
+        raise ValueError(f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists them.")
+    return chosen
+
+
+@contextlib.contextmanager
+def _interruptible():
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. What was finished is kept; the same command goes on from there.", err=True)
+        raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one sentence and exit code 2, Ctrl-C is exit code 130."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        print(f"bcebook: {error}", file=sys.stderr)
+        sys.exit(2)
