@@ -1,0 +1,240 @@
+"""What a trained network's features, classifier and scores look like, each in one number or one small summary.
+
+Inputs are torch tensors (any device, any float dtype) or NumPy arrays. Sums run in float64 on the tensors' own device, a chunk
+of rows at a time. K is the number of columns of scores, of rows of the weight, or else labels.max() + 1. The global mean is the
+mean of the class means: the sample mean if classes are equal in size. ValueError meets wrong shapes or dtypes, NaN, infinity,
+labels out of range, fewer than two classes, and an empty class where its mean is needed.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)  # the levels that a ScoreSummary keeps
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share, in [0, 1], of samples whose own logit exceeds all others: logits (N, K), labels (N,). A tie counts as wrong."""
+    own, other = _own_and_best_other(logits, labels)                          # (N,), (N,)
+    return (own > other).double().mean().item()
+
+
+def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Largest share of samples, over one threshold t, with own logit > t and every other logit < t; and such a t.
+
+    logits (N, K), labels (N,). Returns (fraction in [0, 1], t): t is the middle of the widest stretch of best thresholds, or of
+    its ends where no float64 lies between (float64 logits only); nan if no threshold serves any sample. Exact: t serves sample
+    i inside the open interval (best other, own), and a sweep finds where most overlap. Source: the paper's A_Uni.
+    """
+    own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
+    start, end = (x[own > other].sort().values for x in (other, own))         # (n,), (n,)
+    if len(start) == 0:
+        return 0.0, math.nan
+    # Just above a start s: the intervals begun less those over. Between two end points the number cannot change.
+    served = torch.searchsorted(start, start, right=True) - torch.searchsorted(end, start, right=True)  # (n,)
+    low = start[served == served.max()]                                       # (m,)
+    high = end[torch.searchsorted(end, low, right=True)]  # (m,) a start before it would serve more, so an end comes next
+    widest = (high - low).argmax()
+    return served.max().item() / len(own), (0.5 * low[widest] + 0.5 * high[widest]).item()
+
+
+@dataclass(frozen=True)
+class NeuralCollapse:
+    """Distances from neural collapse, no unit, 0 when it is complete; the formulas are those of `neural_collapse`."""
+    nc1: float
+    nc2: float
+    nc2_means: float
+    nc3: float
+
+
+def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor) -> NeuralCollapse:
+    """NC1 to NC3 of features h (N, d), labels (N,) and classifier weight W (K, d).
+
+    nc1: trace(S_W pinv(S_B)) / K, S_W = 1/N sum_i (h_i - mu_yi)(.)', S_B = 1/K sum_k (mu_k - mu_G)(.)'.
+    nc2: |M/|M| - (I - 11'/K)/sqrt(K-1)| in Frobenius norms, M = W W'. nc2_means: with M = Hc' Hc, Hc (d, K) the centred class
+    means. nc3: with M = W Hc. A needed M = 0 or S_B = 0 gives nan. Source: the paper; nc2_means as on its poster.
+    """
+    weight = _array(weight, "weight", 2, "float")
+    K, d = weight.shape
+    features, labels = _labelled(features, labels, "features", K)
+    if features.shape[1] != d:
+        raise ValueError(f"features has {features.shape[1]} columns but weight has {d}. Pass what goes into that layer.")
+    means, global_mean, _ = _class_means(features, labels, K)                 # (K, d), (d,)
+    weight, centred = weight.to(means), means - global_mean                   # (K, d), (K, d) W and Hc'
+    # S_B = V diag(s^2 / K) V', so nc1 is the mean over samples of sum_j (v_j . (h - mu_y))^2 / s_j^2: no d x d matrix, and
+    # none of the digits that squaring Hc would cost. Centred means sum to zero, so at most K - 1 directions are real.
+    s, Vt = (x[:K - 1] for x in torch.linalg.svd(centred, full_matrices=False)[1:])  # (r,), (r, d), r = min(K - 1, d)
+    # Departs from a plain pinv, whose cutoff knows only s[0]: rounding grows with the means before centring.
+    keep = s > torch.hypot(s[0], math.sqrt(K) * global_mean.norm()) * max(K, d) * np.finfo(float).eps
+    nc2 = _simplex_error(weight @ weight.T)
+    if not keep.any():
+        return NeuralCollapse(math.nan, nc2, math.nan, math.nan)
+    whiten = (Vt[keep] / s[keep, None]).T                                     # (d, r)
+    nc1 = sum(((h - means[y]) @ whiten).square().sum() for h, y in _chunks(features, labels)).item() / len(features)
+    return NeuralCollapse(nc1, nc2, _simplex_error(centred @ centred.T), _simplex_error(weight @ centred.T))
+
+
+def compactness(features: Tensor, labels: Tensor) -> float:
+    """Mean cosine similarity within classes, of features taken around the global mean.
+
+    features (N, d), labels (N,). Mean over classes of the mean over pairs i != j of the class. In [-1, 1]; 1 means every class
+    has collapsed to one direction. A class of one sample has no pair and is left out; ValueError if all are. A feature at the
+    global mean has no direction: its cosines count as 0. Source: ours, after the paper's E_com, whose formula we do not have.
+    """
+    features, labels = _labelled(features, labels, "features")
+    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
+    sums, lengths = torch.zeros_like(means), torch.zeros_like(means[:, 0])    # (K, d), (K,) of unit vectors, of squared lengths
+    for h, y in _chunks(features, labels):
+        h = h - global_mean
+        unit = torch.nn.functional.normalize(h, eps=1e-300) * (h.norm(dim=1, keepdim=True) > rounding)  # (chunk, d)
+        sums.index_add_(0, y, unit)
+        lengths.index_add_(0, y, unit.square().sum(dim=1))
+    counts = torch.bincount(labels)                                           # (K,)
+    if counts.max() == 1:
+        raise ValueError("every class has a single sample; compactness needs a class with two or more. Pass more samples.")
+    # |sum of unit vectors|^2 holds every ordered pair once, and each vector with itself.
+    cosine = (sums.square().sum(dim=1) - lengths) / (counts * (counts - 1))   # (K,)
+    return min(1.0, max(-1.0, cosine[counts > 1].mean().item()))
+
+
+def distinctiveness(features: Tensor, labels: Tensor) -> float:
+    """One minus the mean cosine similarity between two class means, taken around the global mean.
+
+    features (N, d), labels (N,). In [0, K/(K-1)], the top reached by a simplex ETF (and by any two classes). A class mean at
+    the global mean counts as cosine 0. Source: ours, after the paper's E_dis, whose formula we do not have.
+    """
+    features, labels = _labelled(features, labels, "features")
+    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
+    means = means - global_mean
+    unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
+    return 1.0 - (unit.sum(dim=0).square().sum() - unit.square().sum()).item() / (len(means) * (len(means) - 1))
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """A 1-D sample in a few numbers, in the sample's unit: enough to redraw its distribution without storing it.
+
+    std divides by count. quantiles: at the levels QUANTILES, linear between order statistics. counts[i]: values in the bin
+    [(first_bin + i) w, (first_bin + i + 1) w), w = bin_width. from_dict undoes to_dict (plain numbers and lists, for JSON).
+    """
+    count: int
+    mean: float
+    std: float
+    quantiles: tuple[float, ...]
+    bin_width: float
+    first_bin: int
+    counts: tuple[int, ...]
+
+    @property
+    def edges(self) -> np.ndarray:  # (bins + 1,)
+        return (self.first_bin + np.arange(len(self.counts) + 1)) * self.bin_width
+
+    def quantile(self, level: float) -> float:
+        """One of the stored quantiles. Raises ValueError for a level that is not among QUANTILES."""
+        if level not in QUANTILES:
+            raise ValueError(f"expected one of the stored levels {QUANTILES}, got {level}.")
+        return self.quantiles[QUANTILES.index(level)]
+
+    @property
+    def median(self) -> float:
+        return self.quantile(0.5)
+
+    @property
+    def density(self) -> np.ndarray:  # (bins,), area 1
+        return np.array(self.counts) / (self.count * self.bin_width)
+
+    def to_dict(self) -> dict:
+        return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, d: dict) -> "ScoreSummary":
+        names = cls.__dataclass_fields__
+        if set(d) != set(names) or len(d["quantiles"]) != len(QUANTILES) or sum(d["counts"]) != d["count"]:
+            raise ValueError(f"expected {list(names)} as to_dict wrote it, got {list(d)} or incomplete lists.")
+        return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in d.items()})
+
+
+def score_summary(values: Tensor, bin_width: float = 0.05, max_bins: int = 2048) -> ScoreSummary:
+    """Exact moments and quantiles of values (N,), and a histogram on a grid that different runs share.
+
+    The width doubles from bin_width until max_bins bins span the values: coarse edges are among the finer ones. Source: ours.
+    """
+    if not 0 < bin_width < math.inf or max_bins < 2:
+        raise ValueError(f"expected bin_width > 0 and max_bins >= 2, got {bin_width} and {max_bins}. The defaults suit scores.")
+    x = np.sort(_array(values, "values", 1, "float").double().cpu().numpy())  # (N,)
+    low, high, w = float(x[0]), float(x[-1]), float(bin_width)
+    while (last := math.floor(high / w)) - (first := math.floor(low / w)) >= max_bins or max(-low, high) / w > 2**50:
+        w *= 2  # beyond 2^50 bins from zero the edges would round
+    below = np.searchsorted(x, np.arange(first + 1, last + 1) * w)            # (bins - 1,) values below the inner edges
+    quantiles, counts = np.quantile(x, QUANTILES).tolist(), np.diff(below, prepend=0, append=len(x)).tolist()
+    return ScoreSummary(len(x), float(x.mean()), float(x.std()), tuple(quantiles), w, first, tuple(counts))
+
+
+def decision_scores_summary(scores: Tensor, labels: Tensor, bias: Tensor) -> dict[str, ScoreSummary]:
+    """Summaries of the "positive" scores w_y . h, the "negative" ones w_k . h with k != y, and the "bias" entries.
+
+    scores (N, K) = features @ weight.T, labels (N,), bias (K,), which the logit SUBTRACTS. Source: the paper's bias figures.
+    """
+    scores, labels = _labelled(scores, labels, "scores")
+    if np.shape(bias) != (scores.shape[1],):
+        raise ValueError(f"bias has shape {tuple(np.shape(bias))}, expected ({scores.shape[1]},). Pass one entry per class.")
+    own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, labels[:, None], True)  # (N, K)
+    return {"positive": score_summary(scores[own]), "negative": score_summary(scores[~own]), "bias": score_summary(bias)}
+
+
+def _own_and_best_other(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Each sample's own logit (N,) and the largest of its others (N,)."""
+    logits, labels = _labelled(logits, labels, "logits")
+    top, index = logits.topk(2)  # (N, 2); no slower than a masked maximum in chunks, and copies nothing
+    return logits.gather(1, labels[:, None])[:, 0], torch.where(index[:, 0] == labels, top[:, 1], top[:, 0])
+
+
+def _simplex_error(M: Tensor) -> float:
+    """Frobenius distance between M (K, K) and the Gram matrix of a simplex ETF, both scaled to norm 1; nan for M = 0."""
+    etf = (torch.eye(len(M), dtype=M.dtype, device=M.device) - 1 / len(M)) / math.sqrt(len(M) - 1)
+    return (M / M.norm() - etf).norm().item()
+
+
+def _class_means(features: Tensor, labels: Tensor, num_classes: int | None = None) -> tuple[Tensor, Tensor, float]:
+    """Class means (K, d) and their mean (d,) in float64; the distance from that mean up to which all is rounding."""
+    counts = torch.bincount(labels, minlength=num_classes or 0)               # (K,)
+    if not counts.all():
+        raise ValueError(f"class {counts.argmin()} of {len(counts)} is empty. Pass the whole split, or relabel the classes.")
+    sums = features.new_zeros((len(counts), features.shape[1]), dtype=torch.float64)  # (K, d)
+    for h, y in _chunks(features, labels):
+        sums.index_add_(0, y, h)
+    means = sums / counts[:, None]
+    global_mean = means.mean(dim=0)
+    return means, global_mean, len(features) * np.finfo(float).eps * global_mean.norm().item()  # what N additions may round off
+
+
+def _chunks(features: Tensor, labels: Tensor) -> zip:
+    """Pairs of rows in float64 (chunk, d) and their labels (chunk,), one at a time."""
+    rows = max(1, 2**21 // features.shape[1])  # 16 MiB: larger chunks were no faster for (50,000, 2,048)
+    return zip(map(Tensor.double, features.split(rows)), labels.split(rows))
+
+
+def _labelled(x: Tensor, labels: Tensor, name: str, num_classes: int | None = None) -> tuple[Tensor, Tensor]:
+    """x (N, columns) and labels (N,) int64 on its device, checked against each other."""
+    x, labels = _array(x, name, 2, "float"), _array(labels, "labels", 1, "int")
+    if len(labels) != len(x):
+        raise ValueError(f"{name} has {len(x)} rows but labels has {len(labels)}. Pass both from the same split, unfiltered.")
+    labels = labels.to(x.device, torch.int64)
+    K = num_classes or (int(labels.max()) + 1 if name == "features" else x.shape[1])
+    if K < 2 or labels.min() < 0 or labels.max() >= K:
+        raise ValueError(f"expected labels 0..K-1, K at least 2, got {labels.min()}..{labels.max()}, K = {K}. Relabel them.")
+    return x, labels
+
+
+def _array(x: Tensor | np.ndarray, name: str, ndim: int, kind: str) -> Tensor:
+    """x as a finite tensor of ndim dimensions and a dtype whose name holds kind: "float" or "int"."""
+    x = x.detach() if isinstance(x, Tensor) else np.require(x, requirements=["C", "W"])  # as torch needs it
+    if x.ndim != ndim or 0 in x.shape or kind not in str(x.dtype):
+        raise ValueError(f"{name} must be non-empty, {ndim}-dimensional, of some {kind} type; got {tuple(x.shape)}, {x.dtype}.")
+    x = torch.as_tensor(x)
+    if kind == "float" and not all(map(math.isfinite, torch.aminmax(x))):  # NaN comes through; isfinite(x) would copy x
+        raise ValueError(f"{name} must be finite, got NaN or infinite values. Has the run diverged? Look at its training loss.")
+    return x
