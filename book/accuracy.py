@@ -1,5 +1,12 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb,-papermill
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -65,7 +72,7 @@ Markdown(claims.accuracy(runs))
 
 # %% [markdown]
 # **Where we differ from the paper.** The quick profile has other images (its test set a few hundred, so that one of them is a
-# visible fraction of a point), another network, half the epochs and ten times the learning rates. An interval here speaks for
+# visible fraction of a point), another network, 40 epochs of 100, and ten times the learning rates. An interval here speaks for
 # the seeds, not for other test sets.
 #
 # ## Other profiles

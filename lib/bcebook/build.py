@@ -126,7 +126,7 @@ def render(profile: str, out: Path, failures: dict[str, str], say=print) -> bool
             shutil.copy(executed, source / executed.name)
         if name in failures or not executed.exists():
             _warn(source / executed.name, title, failures.get(name, "it has not been executed"))
-    digest = _digest(sorted(path for path in source.rglob("*") if path.is_file()), root=source, extra=[_tools()])
+    digest = _digest(sorted(path for path in source.rglob("*") if path.is_file()), [_tools()])
     if _read_stamp(out / "html.json").get("digest") == digest and (html / "index.html").exists():
         say("    up to date")
         return True
@@ -161,17 +161,18 @@ def _chapter_digest(name: str, profile: str, data: Path) -> str:
     store = open_store(data)
     runs = [store.fingerprint(config) for which in catalog.PROFILES for config in catalog.configs(name, which)]
     library = sorted(Path(__file__).parent.glob("*.py"))
-    return _digest([BOOK / f"{name}.py", *library, *sorted(published().glob("*.csv"))], REPOSITORY, [profile, str(data), _tools(), *runs])
+    sources = [BOOK / f"{name}.py", *library, *sorted(published().glob("*.csv"))]
+    return _digest(sources, [profile, str(data), _tools(), *runs])
 
 
 def _tools() -> str:
     return json.dumps(versions()) + hashlib.sha256((REPOSITORY / "requirements.txt").read_bytes()).hexdigest()
 
 
-def _digest(paths: list[Path], root: Path, extra: list[str]) -> str:
+def _digest(paths: list[Path], extra: list[str]) -> str:
     sha = hashlib.sha256(json.dumps(extra).encode())
     for path in paths:
-        sha.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+        sha.update(f"{path.parent.name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return sha.hexdigest()
 
 

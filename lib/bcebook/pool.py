@@ -44,7 +44,7 @@ def workers(jobs: int, setup=worker_setup, arguments: tuple = (1,)):
     except BaseException:
         for process in list((pool._processes or {}).values()):  # there is no public way to end a running task before 3.14
             process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
 

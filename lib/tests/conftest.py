@@ -1,0 +1,43 @@
+"""What several tests share: real data sets where they are there, and one small configuration."""
+
+import warnings
+
+import pytest
+
+from bcebook import data
+from bcebook.config import RunConfig
+from bcebook.paths import data_dir
+
+
+@pytest.fixture
+def small():
+    """A configuration that trains in a second: small(loss="ce", ...) changes what it names."""
+
+    def make(**changes) -> RunConfig:
+        settings = dict(dataset="digits", model="convnet", loss="bce", optimizer="sgd", learning_rate=0.1, epochs=2, train_size=300,
+                        lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
+        if changes.get("decay") == "global":
+            settings |= dict(weight_decay=5e-4, lambda_w=None, lambda_h=None, lambda_b=None)
+        return RunConfig(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def real():
+    """real("mnist") loads a full data set that cannot be bundled, or skips where this machine does not have it."""
+
+    def load(name: str) -> data.Dataset:
+        if not data.archive(name).exists():
+            pytest.skip(f"{name} is not in {data_dir() / 'datasets'}; `bcebook data {name}` fetches it")
+        return data.load(name)
+
+    return load
+
+
+@pytest.fixture(autouse=True)
+def no_stray_warnings():
+    """A warning that a test does not expect is an error: warnings are how the store reports damage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.transforms import v2
+
+from bcebook import data
+from bcebook.augment import Images
+
+CPU = torch.device("cpu")
+
+
+def _cifar_like(name="cifar10", count=64):
+    """Random images: the geometry of the transforms does not depend on what is on them."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(1, 256, (count, 32, 32, 3)).astype(np.uint8)  # no pixel is 0, so that padding can be told apart
+    y = rng.integers(0, 10, count).astype(np.uint8)
+    return data.Dataset(name, x, y, x, y, tuple("0123456789"))
+
+
+def test_da1_gives_crops_and_flips_of_the_image_and_uses_all_of_them():
+    images = Images(_cifar_like(), "da1", CPU, seed=0)
+    seen = set()
+    for _ in range(6):
+        out = images._da1(images.x_train)
+        for image, crop in zip(images.x_train, out, strict=True):
+            padded = F.pad(image, (4,) * 4)
+            found = [(r, c, flip) for flip in (False, True) for r in range(9) for c in range(9)
+                     if torch.equal(crop, (p := padded.flip(2) if flip else padded)[:, r : r + 32, c : c + 32])]
+            assert len(found) == 1
+            seen.add(found[0])
+    assert len({(r, c) for r, c, _ in seen}) > 75 and {flip for *_, flip in seen} == {False, True}
+
+
+def test_digits_are_never_flipped():
+    digits = data.load("digits")
+    images = Images(digits, "da1", CPU, seed=0)
+    x = images.x_train[:200]
+    for image, crop in zip(x, images._da1(x), strict=True):
+        padded = F.pad(image, (1,) * 4)
+        assert any(torch.equal(crop, padded[:, r : r + 8, c : c + 8]) for r in range(3) for c in range(3))
+
+
+def test_cifar100_rotates_by_at_most_15_degrees():
+    """Against torchvision's own rotation, at the angle that fits best."""
+    dataset = _cifar_like("cifar100", 8)
+    smooth = (np.indices((32, 32)).sum(0) * 4).astype(np.uint8)[None, :, :, None].repeat(8, 0).repeat(3, 3)
+    dataset = data.Dataset("cifar100", smooth, dataset.y_train, smooth, dataset.y_test, dataset.classes)
+    images = Images(dataset, "da1", CPU, seed=3)
+    centre = slice(11, 21)  # away from padding
+    for crop in images._da1(images.x_train):
+        errors = []
+        for angle in np.arange(-20, 21):
+            turned = [v2.functional.rotate(F.pad(base, (4,) * 4)[:, r : r + 32, c : c + 32].float(), float(angle))
+                      for base in (images.x_train[0], images.x_train[0].flip(2)) for r in (0, 4, 8) for c in (0, 4, 8)]
+            errors.append(min(float(((t - crop)[:, centre, centre] - (t - crop)[:, centre, centre].mean()).abs().mean()) for t in turned))
+        assert abs(np.arange(-20, 21)[int(np.argmin(errors))]) <= 16 and min(errors) < 3
+
+
+def test_mnist_is_what_torchvision_makes_of_it(real):
+    dataset = real("mnist")
+    part = data.Dataset("mnist", dataset.x_train[:64], dataset.y_train[:64], dataset.x_test[:8], dataset.y_test[:8], dataset.classes)
+    images = Images(part, "none", CPU, seed=0)
+    from PIL import Image
+
+    transform = v2.Compose([v2.Grayscale(3), v2.Resize((32, 32)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+                            v2.Normalize((0.1307,) * 3, (0.3081,) * 3)])
+    theirs = torch.stack([transform(Image.fromarray(x[..., 0])) for x in part.x_train])
+    ours = images.normalise(images.x_train)
+    assert ours.shape == (64, 3, 32, 32)
+    assert float((ours - theirs).abs().max()) <= 1.01 / 255 / 0.3081  # one grey level: PIL rounds in fixed point
+
+
+def test_mixup_and_cutmix_mix_images_and_targets_by_the_same_share():
+    dataset = _cifar_like(count=16)
+    images = Images(dataset, "da1+da2", CPU, seed=1)
+    images.num_classes = 16
+    labels = torch.arange(16)  # each image its own class: the soft target then names the partner
+    x = images.x_train.float()
+    kinds = []
+    for _ in range(60):
+        mixed, target = images._da2(x, labels)
+        assert torch.allclose(target.sum(1), torch.ones(16), atol=1e-6)
+        for i in range(16):
+            others = [int(j) for j in target[i].nonzero() if j != i]
+            if not others:
+                continue  # mixed with itself
+            (j,), share = others, float(target[i, i])
+            from_self, from_other = (mixed[i] == x[i]).all(0), (mixed[i] == x[j]).all(0)
+            if (from_self | from_other).all():
+                kinds.append("cutmix")
+                assert abs(float(from_self.float().mean()) - share) < 1e-5
+                ys, xs = from_other.nonzero().T
+                assert len(ys) == (ys.max() - ys.min() + 1) * (xs.max() - xs.min() + 1)  # one rectangle
+            else:
+                kinds.append("mixup")
+                assert torch.allclose(mixed[i], share * x[i] + (1 - share) * x[j], atol=1e-2)
+    assert 0.3 < kinds.count("mixup") / len(kinds) < 0.7
+
+
+@pytest.mark.parametrize("augmentation", ["none", "da1", "da1+da2"])
+def test_an_epoch_shows_every_image_once_and_depends_on_the_seed_alone(augmentation):
+    digits = data.load("digits").subset(train_size=129)
+    one, two, other = (list(Images(digits, augmentation, CPU, seed).batches(64)) for seed in (0, 0, 1))
+    assert [len(x) for x, _ in one] == [64, 64]  # the 129th image would be a batch of one
+    assert all(torch.equal(a, b) and torch.equal(s, t) for (a, s), (b, t) in zip(one, two, strict=True))
+    assert not torch.equal(one[0][0], other[0][0])
+    if augmentation == "none":
+        shown = torch.cat([x for x, _ in one]).flatten(1)
+        assert len({row.numpy().tobytes() for row in shown}) >= 126  # a few digits are drawn twice

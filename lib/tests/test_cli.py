@@ -1,0 +1,79 @@
+"""The command line and a chapter by hand, as a person uses them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jupytext
+import nbformat
+import pytest
+
+from bcebook import catalog, pool
+from bcebook.build import BOOK
+from bcebook.store import open_store
+
+PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def test_a_chapter_trains_what_it_lacks_when_it_is_run_by_hand(tmp_path):
+    """As in JupyterLab: a notebook alone, with its own parameters and an empty store for them."""
+    import papermill
+
+    notebook = jupytext.read(BOOK / "score_histograms.py")
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"data_dir": str(tmp_path / "data"), "seeds": [7]},
+                               kernel_name="python3", progress_bar=False, cwd=str(tmp_path))
+    store = open_store(tmp_path / "data")
+    assert all(store.state(config) == "trained" for config in catalog.configs("score_histograms", "quick", (7,)))
+    outputs = json.dumps(nbformat.read(tmp_path / "out.ipynb", 4))
+    assert "seeds 7" in outputs and "image/svg+xml" in outputs
+
+
+def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
+    """SIGINT in the middle of training: exit code 130, a sentence, whole runs only, no process left, and it goes on from there."""
+    command = [*PROGRAM, "train", "--data", tmp_path, "--jobs", "2", "--match", "adamw da1 "]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    done = lambda: [p for p in (tmp_path / "runs").glob("*") if len(p.name) == 16]  # noqa: E731
+    deadline = time.time() + 120
+    while not done() and time.time() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "goes on from there" in errors and "Traceback" not in errors
+    with pytest.raises(ProcessLookupError):
+        while time.time() < deadline:
+            os.killpg(process.pid, 0)  # until the group is empty
+            time.sleep(0.1)
+    finished, store = len(done()), open_store(tmp_path)
+    configs = [c for c in catalog.all_configs("quick") if "adamw da1 " in c.describe().lower()]
+    assert 1 <= finished < len(configs) == 10
+    assert sum(store.state(c) == "trained" for c in configs) == finished  # a damaged folder would warn, and so fail
+    stamps = {p.name: p.stat().st_mtime_ns for p in done()}
+    assert pool.train_missing(configs[:4], tmp_path, "cpu", jobs=2) == []
+    assert all(store.state(c) == "trained" for c in configs[:4])
+    assert all((tmp_path / "runs" / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["runs", "--profile", "slow"], "there is no profile 'slow'; choose one of quick, paper"),
+    (["train", "--match", "vgg"], "no run of the profile quick matches 'vgg'"),
+    (["runs", "--chapter", "x"], "no chapter 'x'"),
+    (["data", "svhn"], "no data set 'svhn'"),
+])
+def test_a_wrong_argument_is_one_sentence(arguments, says):
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_every_command_has_a_help_that_reads(tmp_path):
+    for command in ("build", "train", "runs", "data", "lab", "serve", "doctor"):
+        done = subprocess.run([*PROGRAM, command, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and "Usage:" in done.stdout and "--help" in done.stdout
+    done = subprocess.run([*PROGRAM, "doctor", "--data", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0 and "free disk" in done.stdout and "mnist         not here" in done.stdout
+    done = subprocess.run([*PROGRAM, "runs", "--data", tmp_path], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == f"{len(catalog.all_configs('quick'))} missing"

@@ -1,0 +1,86 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bcebook import catalog
+from bcebook.config import RunConfig
+
+BASE = dict(dataset="cifar10", model="resnet18", loss="bce", optimizer="sgd", learning_rate=0.01, epochs=100,
+            lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
+
+
+def test_key_is_the_same_in_another_process_and_for_another_order():
+    """A recorded run is found by its key on every machine, so hash randomisation and argument order must not enter it."""
+    code = ("from bcebook.config import RunConfig; import json, sys; "
+            "print(RunConfig(**json.loads(sys.argv[1])).key)")
+    turned = dict(reversed(BASE.items()))
+    for seed in ("0", "1"):
+        out = subprocess.run([sys.executable, "-c", code, json.dumps(turned)], env=os.environ | {"PYTHONHASHSEED": seed},
+                             capture_output=True, text=True, check=True)
+        assert out.stdout.strip() == RunConfig(**BASE).key
+
+
+def test_key_tells_settings_apart_and_not_spellings():
+    config = RunConfig(**BASE)
+    assert RunConfig(**BASE | {"bias_init_mean": 0}).key == config.key == RunConfig(**BASE | {"bias_init_mean": -0.0}).key
+    changes = [{"seed": 1}, {"bias_init_mean": 1e-9}, {"loss": "ce"}, {"lambda_b": 5e-6}, {"train_size": 1000}, {"precision": "bfloat16"}]
+    keys = {RunConfig(**BASE | change).key for change in changes} | {config.key}
+    assert len(keys) == len(changes) + 1
+
+
+def test_round_trip_through_json():
+    for config in catalog.all_configs("quick") + catalog.all_configs("paper"):
+        again = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+        assert again == config and hash(again) == hash(config) and again.key == config.key
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"loss": "mse"}, "loss is 'mse'; choose one of ce, bce"),
+        ({"dataset": "imagenet"}, "choose one of digits, mnist"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"epochs": 1.5}, "whole number"),
+        ({"epochs": True}, "whole number"),
+        ({"learning_rate": -1.0}, "must be positive"),
+        ({"learning_rate": float("nan")}, "finite"),
+        ({"label_smoothing": 1.0}, "less than 1"),
+        ({"weight_decay": 5e-4}, "does not use weight_decay"),
+        ({"lambda_w": None}, "needs lambda_w"),
+        ({"decay": "global", "weight_decay": 5e-4}, "does not use lambda_w"),
+        ({"model": "convnet"}, "8x8 digits"),
+        ({"dataset": "digits"}, "32x32"),
+        ({"imbalance_factor": 0.5}, "at least 1"),
+        ({"imbalance_factor": 10, "train_size": 100}, "only one of them"),
+    ],
+)
+def test_an_impossible_run_is_refused_with_a_sentence(change, says):
+    with pytest.raises(ValueError, match=says) as error:
+        RunConfig(**BASE | change)
+    assert "\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+def test_unknown_and_missing_settings_are_named():
+    with pytest.raises(ValueError, match="unknown setting momentum"):
+        RunConfig.from_dict(BASE | {"momentum": 0.9})
+    with pytest.raises(ValueError, match="lack epochs"):
+        RunConfig.from_dict({k: v for k, v in BASE.items() if k != "epochs"})
+
+
+def test_catalog_has_the_paper_sweep_and_no_run_twice():
+    for profile in catalog.PROFILES:
+        sweep = catalog.configs("initial_bias", profile)
+        assert {(c.loss, c.optimizer, c.bias_init_mean) for c in sweep} == {
+            (loss, opt, float(mean)) for loss in ("ce", "bce") for opt in ("sgd", "adamw") for mean in (0, 1, 2, 3, 4, 5, 6, 8, 10)}
+        everything = catalog.all_configs(profile)
+        assert len({c.key for c in everything}) == len(everything)
+        accuracy = catalog.configs("accuracy", profile)
+        assert len({c.seed for c in accuracy}) >= 3
+        assert set(catalog.configs("score_histograms", profile)) <= set(accuracy)
+    with pytest.raises(ValueError, match="no chapter 'x'"):
+        catalog.configs("x", "quick")
+    with pytest.raises(ValueError, match="no profile 'x'"):
+        catalog.configs("accuracy", "x")

@@ -1,0 +1,169 @@
+import json
+import math
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bcebook.store import Run, RunStore
+
+
+def make_run(config, rows: int = 50) -> Run:
+    """A run of the store's shape; what is in it does not matter here, only that it comes back unchanged."""
+    history = {"epoch": [float(i) for i in range(rows)], "test_accuracy": [math.nan, *(1 / (i + 3) for i in range(rows - 1))]}
+    scores = {split: {kind: {"counts": list(range(rows)), "mean": 0.1} for kind in ("positive", "negative", "bias")} for split in ("train", "test")}
+    return Run(config, history, {"test_accuracy": 0.1 + 0.2, "train_nc1": math.nan}, {"test_accuracy": 1 / 3}, scores, {"code": "x", "seconds": 1.5})
+
+
+def test_a_run_comes_back_bit_for_bit(small, tmp_path):
+    run = make_run(small())
+    store = RunStore(tmp_path)
+    assert store.find(run.config) is None and store.state(run.config) == "missing" and store.fingerprint(run.config) == ""
+    store.save(run)
+    again = store.find(run.config)
+    assert repr(again) == repr(run) and store.state(run.config) == "trained" and len(store.fingerprint(run.config)) == 16
+    assert sorted(p.name for p in (tmp_path / run.config.key).iterdir()) == [
+        "checksums.json", "config.json", "environment.json", "history.csv", "result.json"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.csv", "result.json", "environment.json", "checksums.json"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_folder_is_reported_and_counts_as_absent(small, tmp_path, name, damage):
+    store, run = RunStore(tmp_path), make_run(small())
+    store.save(run)
+    path = tmp_path / run.config.key / name
+    whole = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+    else:
+        at = len(whole) // 2
+        path.write_bytes(whole[:at] if damage == "truncate" else whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.warns(UserWarning, match=f"{run.config.key} is damaged.*counts as absent"):
+        assert store.find(run.config) is None
+    with pytest.warns(UserWarning, match="is damaged"):
+        store.save(run)
+    assert repr(store.find(run.config)) == repr(run)
+
+
+def test_a_folder_under_another_runs_name_is_refused(small, tmp_path):
+    store, run, other = RunStore(tmp_path), make_run(small()), small(seed=9)
+    store.save(run)
+    os.rename(tmp_path / run.config.key, tmp_path / other.key)
+    with pytest.warns(UserWarning, match="not the key of its config"):
+        assert store.find(other) is None
+
+
+def test_recorded_runs_stand_behind_own_ones_and_are_never_written(small, tmp_path):
+    run = make_run(small())
+    RunStore(tmp_path / "recorded").save(run)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "recorded").rglob("*")}
+    store = RunStore(tmp_path / "runs", tmp_path / "recorded")
+    assert store.state(run.config) == "recorded" and repr(store.find(run.config)) == repr(run)
+    own = Run(run.config, run.history, run.final, run.best, run.scores, {"code": "own"})
+    store.save(own)
+    assert store.state(run.config) == "trained" and store.find(run.config).environment == {"code": "own"}
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "recorded").rglob("*")} == before
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_store import make_run
+from bcebook.config import RunConfig
+from bcebook.store import RunStore
+store = RunStore(sys.argv[1])
+print("ready", flush=True)
+for seed in range(10_000):
+    config = RunConfig(dataset="digits", model="convnet", loss="bce", optimizer="sgd", learning_rate=0.1, epochs=2, seed=seed,
+                       lambda_w=0.0, lambda_h=0.0, lambda_b=0.0)
+    with store.lock(config):
+        store.save(make_run(config, rows=3000))
+"""
+
+
+def test_a_process_killed_in_the_middle_of_a_save_leaves_no_readable_half_run(tmp_path):
+    """SIGKILL at 12 random moments while runs are saved one after the other: every folder that bears a key is whole."""
+    draw, caught = random.Random(0), 0
+    for _ in range(12):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, os.path.dirname(__file__)], stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        time.sleep(draw.uniform(0.01, 0.12))
+        writer.kill()
+        writer.wait()
+        caught += any(p.name.startswith(".tmp-") for p in tmp_path.iterdir())
+        store = RunStore(tmp_path)
+        for folder in tmp_path.iterdir():
+            if len(folder.name) == 16:
+                from bcebook.config import RunConfig
+
+                config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
+                assert len(store.find(config).history["epoch"]) == 3000  # a damaged one would warn, and so fail
+    assert caught > 0, "no kill fell into a save; the test shows nothing"
+    # The next save of the same runs clears what was left behind, although a killed process held their locks.
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, os.path.dirname(__file__)], stdout=subprocess.PIPE)
+    writer.stdout.readline()
+    time.sleep(1.5)
+    writer.kill()
+    writer.wait()
+    assert sum(p.name.startswith(".tmp-") for p in tmp_path.iterdir()) <= 1
+
+
+def test_a_full_disk_leaves_nothing_half_written(small, tmp_path):
+    """The system refuses files beyond a size, as a full disk would in the middle of a write."""
+    store, run = RunStore(tmp_path), make_run(small(), rows=3000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError):
+            store.save(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == [] and store.find(run.config) is None
+    store.save(run)
+    assert repr(store.find(run.config)) == repr(run)
+
+
+def _train_once(root, barrier, results, config):
+    from bcebook.train import train
+
+    barrier.wait()
+    results.put(train(config, RunStore(root), "cpu", progress=False).environment)
+
+
+def test_two_processes_that_want_the_same_run_train_it_once(small, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    both = [context.Process(target=_train_once, args=(tmp_path, barrier, results, small(epochs=15))) for _ in range(2)]
+    for process in both:
+        process.start()
+    one, two = results.get(timeout=120), results.get(timeout=120)
+    for process in both:
+        process.join()
+    assert one == two  # the same training: its seconds, to the hundredth, and its date
+
+
+def test_a_lock_is_free_again_when_its_holder_is_killed(small, tmp_path):
+    code = ("import sys, time; from bcebook.config import RunConfig; from bcebook.store import RunStore; import json\n"
+            "with RunStore(sys.argv[1]).lock(RunConfig(**json.loads(sys.argv[2]))): print('held', flush=True); time.sleep(60)")
+    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path, json.dumps(small().to_dict())], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    holder.kill()
+    holder.wait()
+    with RunStore(tmp_path).lock(small()):
+        pass  # a lock that survived its holder would block for ever
+
+
+def test_a_failure_is_remembered_until_the_run_succeeds(small, tmp_path):
+    store, config = RunStore(tmp_path), small()
+    store.save_failure(config, "it diverged", {"code": "x"})
+    assert store.failure(config)["cause"] == "it diverged" and store.state(config) == "failed" and store.find(config) is None
+    store.save(make_run(config))
+    assert store.failure(config) is None and store.state(config) == "trained"

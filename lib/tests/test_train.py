@@ -1,0 +1,129 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bcebook import catalog, data, models
+from bcebook import train as training
+from bcebook.store import RunStore
+from bcebook.train import RunFailed, learning_rate, measured_epochs, penalty, train
+
+
+def _same(a, b) -> bool:
+    """Bit for bit, nan equal to nan."""
+    return repr((a.history, a.final, a.best, a.scores)) == repr((b.history, b.final, b.best, b.scores))
+
+
+@pytest.mark.parametrize("change", [
+    {"optimizer": "sgd"}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine", "loss": "ce"},
+    {"augmentation": "da1+da2", "decay": "global", "label_smoothing": 0.1}, {"precision": "bfloat16"}, {"imbalance_factor": 5, "train_size": None},
+], ids=str)
+def test_two_trainings_agree_bit_for_bit(small, tmp_path, change):
+    config = small(**change)
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    one = train(config, RunStore(tmp_path / "1"), "cpu", progress=False)
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's random state is left alone
+    torch.rand(17)  # and does not enter
+    two = train(config, RunStore(tmp_path / "2"), "cpu", progress=False)
+    assert _same(one, two)
+    other = train(dataclasses.replace(config, seed=1), RunStore(tmp_path / "3"), "cpu", progress=False)
+    assert not _same(one, other)
+
+
+def test_a_stored_run_is_read_back_as_it_was_and_not_trained_again(small, tmp_path, monkeypatch):
+    store, config = RunStore(tmp_path), small()
+    first = train(config, store, "cpu", progress=False)
+    monkeypatch.setattr(training, "_fit", lambda *args: pytest.fail("trained again"))
+    again = train(config, store, "cpu", progress=False)
+    assert _same(first, again) and again.environment == first.environment and again.config == config
+    assert first.environment["versions"]["torch"] == torch.__version__.split("+")[0] and first.environment["seconds"] > 0
+
+
+def test_history_and_best_follow_from_the_epochs(small, tmp_path):
+    run = train(small(epochs=25), RunStore(tmp_path), "cpu", progress=False)
+    h = run.history
+    assert h["epoch"] == [float(e) for e in range(26)]
+    assert run.best["test_accuracy"] == max(h["test_accuracy"][1:])
+    assert h["test_accuracy"][int(run.best["test_accuracy_epoch"])] == run.best["test_accuracy"]
+    assert run.final["test_accuracy"] == h["test_accuracy"][-1] and run.final["train_nc1"] == h["nc1"][-1]
+    assert all(u <= a for u, a in zip(h["test_uniform_accuracy"], h["test_accuracy"], strict=True))
+    measured = {int(e) for e, v in zip(h["epoch"], h["nc1"], strict=True) if not math.isnan(v)}
+    assert measured == measured_epochs(25)
+    assert h["train_loss"][-1] < 0.7 < 2 < h["train_loss"][1] and run.final["train_accuracy"] > 0.98
+    assert run.final["train_nc1"] < h["nc1"][0] / 5
+
+
+def test_the_measuring_schedule_is_dense_first_and_ends_with_the_last_epoch():
+    for epochs in (1, 5, 20, 21, 100, 500):
+        chosen = measured_epochs(epochs)
+        assert {*range(min(epochs, 20) + 1), epochs} <= chosen <= set(range(epochs + 1))
+    assert len(measured_epochs(500)) < 50
+
+
+def test_learning_rates_are_the_papers():
+    config = next(c for c in catalog.configs("initial_bias", "paper") if c.optimizer == "sgd")
+    got = [learning_rate(config, epoch) for epoch in (1, 30, 31, 60, 61, 80, 81, 100)]
+    assert np.allclose(got, [0.01, 0.01, 0.002, 0.002, 4e-4, 4e-4, 8e-5, 8e-5])
+    config = next(c for c in catalog.configs("initial_bias", "paper") if c.optimizer == "adamw")
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], 1e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100, eta_min=1e-5)
+    for epoch in range(1, 101):  # against torch's own scheduler
+        assert math.isclose(learning_rate(config, epoch), optimizer.param_groups[0]["lr"], rel_tol=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_decoupled_decay_is_the_sum_over_the_batch(small):
+    config = small(lambda_w=0.3, lambda_h=0.2, lambda_b=0.7)
+    torch.manual_seed(0)
+    head = models.Classifier(5, 3, bias_init_mean=1.0)
+    h = torch.randn(7, 5, requires_grad=True)
+    penalty(config, head, h).backward()
+    assert torch.allclose(h.grad, 0.2 * h) and torch.allclose(head.weight.grad, 0.3 * head.weight)  # per sample, not / 7
+    assert torch.allclose(head.bias.grad, 0.7 * head.bias)
+    assert penalty(small(decay="global"), head, h) == 0.0
+
+
+def test_weight_decay_reaches_every_parameter_only_when_global(small):
+    model = models.build("convnet", 10, 1)
+    for decay, expected in (("global", 5e-4), ("decoupled", 0.0)):
+        for optimizer in ("sgd", "adamw"):
+            groups = training._optimizer(small(decay=decay, optimizer=optimizer), model.parameters()).param_groups
+            assert [g["weight_decay"] for g in groups] == [expected]
+            assert sum(p.numel() for p in groups[0]["params"]) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_diverging_run_is_recorded_as_failed_and_never_as_a_result(small, tmp_path):
+    store, config = RunStore(tmp_path), small(learning_rate=1e6)
+    with pytest.raises(RunFailed, match=r"smaller learning_rate than 1e\+06"):
+        train(config, store, "cpu", progress=False)
+    assert store.find(config) is None and store.state(config) == "failed"
+    assert "learning_rate" in store.failure(config)["cause"]
+    with pytest.raises(RunFailed, match="failed before, with this same code"):
+        train(config, store, "cpu", progress=False)
+
+
+def test_cuda_is_refused_where_there_is_none(small, tmp_path):
+    if torch.cuda.is_available():
+        assert training.resolve("auto").type == "cuda"
+    else:
+        with pytest.raises(ValueError, match="no CUDA GPU"):
+            train(small(), RunStore(tmp_path), "cuda")
+        assert training.resolve("auto").type == "cpu"
+
+
+@pytest.mark.parametrize(("name", "model", "size"), [("mnist", "densenet121", 200), ("cifar10", "densenet121", 200), ("cifar10", "resnet18", 40)])
+def test_the_papers_networks_learn_real_images(real, tmp_path, monkeypatch, name, model, size):
+    """A few hundred images of the real set: the loss falls below that of guessing, and both splits are measured."""
+    full = real(name)
+    monkeypatch.setattr(data, "load", lambda *args: dataclasses.replace(full, x_test=full.x_test[::200], y_test=full.y_test[::200]))
+    config = next(c for c in catalog.configs("initial_bias", "paper") if (c.loss, c.optimizer) == ("bce", "adamw"))
+    config = dataclasses.replace(config, dataset=name, model=model, train_size=size, batch_size=20, epochs=3, schedule="constant", learning_rate=3e-3)
+    run = train(config, RunStore(tmp_path), "cpu", progress=False)
+    guessing = math.log(10) + 9 * math.log(10 / 9)  # BCE of always answering 1/10
+    assert run.history["train_loss"][-1] < min(0.9 * guessing, 0.7 * run.history["train_loss"][1])
+    assert run.scores["train"]["positive"]["count"] == size and run.scores["test"]["negative"]["count"] == 450
