@@ -45,7 +45,7 @@ runs = chapter.runs()
 # %% [markdown]
 # ## The table
 #
-# Percent, mean ± standard deviation over seeds. *Final* is the network after its last epoch. *Best epoch* is the largest value
+# Percent, mean ± standard deviation over seeds. *Final* is the network after its last epoch. *Best* is the largest value
 # over all epochs, chosen on the test set as in the authors' script and too high for that reason; which of the two the paper's
 # table reports is not known. In the quick profile the paper's columns are those of ResNet18 on CIFAR10: not the same task,
 # there to compare the *differences* between the losses.

@@ -1,8 +1,6 @@
 """Sphinx configuration of the book. Notebooks are rendered as papermill executed them; nothing is fetched at view time."""
 
 project = "BCE vs. CE in Deep Feature Learning: a reproduction"
-author = "the authors of this book"
-copyright = author  # noqa: A001
 html_title = "BCE vs. CE, reproduced"
 language = "en"
 
@@ -26,6 +24,7 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_theme_options = {
     "show_toc_level": 2,
     "use_download_button": False,

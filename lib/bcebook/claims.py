@@ -9,6 +9,8 @@ from bcebook import frames, paper, plots
 from bcebook.stats import Estimate
 from bcebook.store import Run
 
+SYMBOL = {"accuracy": "$A$", "uniform_accuracy": r"$A_\text{Uni}$"}
+
 
 def verdict(difference: Estimate, claimed: float) -> str:
     """ "supported", "contradicted" or "undecided": does the interval of a difference lie on the claimed side of zero?
@@ -72,7 +74,7 @@ def initial_bias(runs: list[Run]) -> str:
 
 def score_histograms(runs: list[Run]) -> str:
     """Markdown: how many test samples each network gets right, and how many with one threshold for all."""
-    lines = ["| | accuracy, % | uniform accuracy, % | lost to the single threshold | bias, mean | best threshold (train) + mean bias |",
+    lines = ["| | $A$, % | $A_\\text{Uni}$, % | lost, points | mean bias | threshold + mean bias |",
              "|---|---|---|---|---|---|"]
     lost = {}
     for run in runs:
@@ -80,11 +82,12 @@ def score_histograms(runs: list[Run]) -> str:
         lost[run.config.optimizer, run.config.loss] = final["test_accuracy"] - final["test_uniform_accuracy"]
         lines.append(f"| {plots.NAME[run.config.loss]}, {plots.NAME[run.config.optimizer]}, seed {run.config.seed} | "
                      f"{percent(final['test_accuracy'])} | {percent(final['test_uniform_accuracy'])} | "
-                     f"{percent(lost[run.config.optimizer, run.config.loss])} points | {bias:.2f} | {final['train_uniform_threshold'] + bias:.2f} |")
+                     f"{percent(lost[run.config.optimizer, run.config.loss])} | {_number(bias)} | {_number(final['train_uniform_threshold'] + bias)} |")
     pairs = [(lost[optimizer, "bce"], lost[optimizer, "ce"]) for optimizer in ("sgd", "adamw")
              if {(optimizer, "bce"), (optimizer, "ce")} <= set(lost)]
     fewer = sum(bce < ce for bce, ce in pairs)
-    lines += ["", f"BCE loses fewer test samples than CE to the single threshold with {fewer} of {len(pairs)} optimizers. One seed a "
+    lines += ["", "*Lost*: accuracy minus uniform accuracy, on the test set. The threshold is the best one of the training set.", "",
+              f"BCE loses fewer test samples than CE to the single threshold with {fewer} of {len(pairs)} optimizers. One seed a "
               "network: the accuracy chapter puts intervals around these figures."]
     return "\n".join(lines)
 
@@ -93,7 +96,7 @@ def accuracy(runs: list[Run]) -> str:
     """Markdown: a verdict for each setting and both measures, from Student's interval of the paired differences."""
     table = frames.differences(runs, ["test_accuracy", "test_uniform_accuracy"])
     table = frames.with_published(table)
-    lines = ["| setting | measure | BCE − CE, points [95 % bootstrap] | [95 % Student] | paper | the paper's sign is |",
+    lines = ["| setting | of | BCE − CE, points [95 % bootstrap] | [95 % Student] | paper | verdict |",
              "|---|---|---|---|---|---|"]
     count, several = Counter(), frames.networks(runs) > 1
     for row in table.itertuples():
@@ -101,7 +104,7 @@ def accuracy(runs: list[Run]) -> str:
         claimed = getattr(row, f"paper_{name}")
         result = verdict(row.student, claimed)
         count[name, result] += 1
-        lines.append(f"| {frames.label(row.optimizer, row.augmentation, row.model, row.dataset, several)} | {name.replace('_', ' ')} | "
+        lines.append(f"| {frames.label(row.optimizer, row.augmentation, row.model, row.dataset, several)} | {SYMBOL[name]} | "
                      f"{with_interval(row.difference)} | [{percent(row.student.low, sign=True)}, {percent(row.student.high, sign=True)}] | "
                      f"{percent(claimed, sign=True)} | {result} |")
     settings = len(table) // 2
@@ -117,7 +120,7 @@ def accuracy_table(runs: list[Run]) -> str:
     figures = ["test_accuracy", "best_test_accuracy", "test_uniform_accuracy", "best_test_uniform_accuracy"]
     ours = frames.by_setting(runs, figures)
     published, several = paper.accuracy().set_index(frames.GROUP + ["loss"]), frames.networks(runs) > 1
-    lines = ["| setting | loss | $A$ final | $A$ best epoch | $A$ paper | $A_\\text{Uni}$ final | $A_\\text{Uni}$ best epoch | $A_\\text{Uni}$ paper |",
+    lines = ["| setting | loss | $A$ final | best | paper | $A_\\text{Uni}$ final | best | paper |",
              "|---|---|---|---|---|---|---|---|"]
     for setting, row in ours.iterrows():
         dataset, model, augmentation, optimizer, loss = setting
@@ -127,6 +130,10 @@ def accuracy_table(runs: list[Run]) -> str:
         lines.append(f"| {frames.label(optimizer, augmentation, model, dataset, several)} | {plots.NAME[loss]} | {cells[0]} | {cells[1]} | "
                      f"{percent(theirs['accuracy'])} | {cells[2]} | {cells[3]} | {percent(theirs['uniform_accuracy'])} |")
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _slope(x, y) -> float:

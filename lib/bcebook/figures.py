@@ -52,6 +52,7 @@ def score_histograms(runs: list[Run], seed: int = 0) -> Figure:
             ax.set_title(f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: test accuracy {run.final['test_accuracy']:.1%}, "
                          f"uniform {run.final['test_uniform_accuracy']:.1%}", fontsize="small")
             ax.label_outer()
+        row[0].set_ylim(bottom=0)  # both panels of a row share their limits, so only once both are drawn
     plots.histogram_legend(figure)
     return figure
 

@@ -69,8 +69,8 @@ def bias_sweep(ax: Axes, runs: list, summaries, published, theory=None) -> Axes:
         bias_box(ax, at, summaries(run, "bias"), COLOUR[loss])
     shift = {"ViT": -0.34, "ResNet18": 0.0, "Swin": 0.34}
     for model, rows in published.groupby("model"):
-        ax.scatter(rows["value"] + shift[model], rows["median"], marker=MARKER[model], s=26, facecolor="none", edgecolor="black",
-                   linewidth=0.8, zorder=6)
+        ax.scatter(rows["value"] + shift[model], rows["median"], marker=MARKER[model], s=17, facecolor="none", edgecolor="black",
+                   linewidth=0.7, zorder=6)
     for value in (theory or {}).values():
         ax.axhline(value, color="black", linewidth=0.6, zorder=1)
     ax.plot([0, 10], [0, 10], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
@@ -112,7 +112,6 @@ def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: flo
         ax.axvline(threshold + bias.mean, color="black", linewidth=1.1, linestyle="-.", zorder=4)
     ax.set(xlabel="decision score", ylabel="density")
     ax.margins(y=0.08)
-    ax.set_ylim(bottom=0)
     return ax
 
 
@@ -127,7 +126,7 @@ def histogram_legend(figure) -> None:
     ], loc="outside lower center", ncols=3)
 
 
-def _coarse(summary, bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def _coarse(summary, bins: int = 45) -> tuple[np.ndarray, np.ndarray]:
     """The stored histogram on at most `bins` wider bins, over the range between the 0.1 % and 99.9 % quantiles' neighbourhood."""
     edges, counts = np.asarray(summary.edges), np.asarray(summary.counts, float)
     factor = max(1, -(-len(counts) // bins))

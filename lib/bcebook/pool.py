@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -69,13 +70,15 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     problems = []
     missing.sort(key=lambda config: -config.epochs)  # the long ones first, so that no core waits at the end
     threads = max(1, cores() // jobs)
-    with workers(jobs, arguments=(threads,)) as pool, tqdm(total=len(missing), desc=f"runs, {jobs} at once", unit="run") as bar:
+    every = 0.1 if sys.stderr.isatty() else 30  # seconds between two states of the bar: a log file needs few
+    with (workers(jobs, arguments=(threads,)) as pool,
+          tqdm(total=len(missing), desc=f"runs, {jobs} at once", unit="run", mininterval=every) as bar):
         tasks = {pool.submit(_train, config, data, kind, False): config for config in missing}
         for task in as_completed(tasks):
             if problem := task.result():
                 problems.append(problem)
                 bar.write(problem)
-            bar.set_postfix_str(tasks[task].describe())
+            bar.set_postfix_str(tasks[task].describe(), refresh=False)
             bar.update()
     return problems
 
