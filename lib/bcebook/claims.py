@@ -46,15 +46,18 @@ def initial_bias(runs: list[Run]) -> str:
     """Markdown: what the bias sweep shows, beside the paper's medians."""
     table = frames.medians(runs)
     wide = table.pivot_table(index=["loss", "optimizer", "bias_init_mean", "seed"], columns="quantity", values="median")
-    moved = {run.config: abs(run.history["bias_mean"][-1] - run.history["bias_mean"][0]) for run in runs if run.config.loss == "ce"}
-    bce = wide.loc["bce"]
+    moved = [abs(run.history["bias_mean"][-1] - run.history["bias_mean"][0]) for run in runs if run.config.loss == "ce"]
+    bce = wide[wide.index.get_level_values("loss") == "bce"]
     between = (bce["negative"] < bce["bias"]) & (bce["bias"] < bce["positive"])
-    stays, sits = max(moved.values()) < 0.1, bool(between.all())
-    lines = [
-        f"- **CE's biases stay where they start: {'supported' if stays else 'contradicted'}.** Over {len(moved)} runs, the mean of the "
-        f"biases moves by at most {max(moved.values()):.3f} during training.",
-        f"- **BCE's bias settles between negative and positive scores: {'supported' if sits else 'contradicted'}.** The median bias "
-        f"lies between the medians of the negative and the positive scores in {between.sum()} of {len(between)} runs.",
+    lines = []
+    if moved:
+        lines.append(f"- **CE's biases stay where they start: {'supported' if max(moved) < 0.1 else 'contradicted'}.** Over {len(moved)} "
+                     f"runs, the mean of the biases moves by at most {max(moved):.3f} during training.")
+    if len(between):
+        lines.append(f"- **BCE's bias settles between negative and positive scores: {'supported' if between.all() else 'contradicted'}.** "
+                     f"The median bias lies between the medians of the negative and the positive scores in {between.sum()} of "
+                     f"{len(between)} runs.")
+    lines += [
         "- **How much of its start a bias keeps.** The slope of the final median bias against the initial mean is 1 if training "
         "never moves it and 0 if it forgets where it began:",
         "", "| | ours | " + " | ".join(f"paper, {m}" for m in plots.MARKER) + " |", "|---" * (2 + len(plots.MARKER)) + "|",
@@ -63,11 +66,11 @@ def initial_bias(runs: list[Run]) -> str:
     published = published[published["quantity"] == "bias"]
     for loss in ("ce", "bce"):
         for optimizer in ("sgd", "adamw"):
-            ours = wide.loc[(loss, optimizer)].reset_index() if (loss, optimizer) in wide.index.droplevel([2, 3]) else None
-            cells = ["–" if ours is None else f"{_slope(ours['bias_init_mean'], ours['bias']):.2f}"]
+            ours = table[(table["loss"] == loss) & (table["optimizer"] == optimizer) & (table["quantity"] == "bias")]
+            cells = [_slope(ours["bias_init_mean"], ours["median"])]
             for model in plots.MARKER:
                 rows = published[(published["model"] == model) & (published["loss"] == loss) & (published["optimizer"] == optimizer)]
-                cells.append(f"{_slope(rows['value'], rows['median']):.2f}" if len(rows) > 1 else "–")
+                cells.append(_slope(rows["value"], rows["median"]))
             lines.append(f"| {plots.NAME[loss]}, {plots.NAME[optimizer]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -95,6 +98,8 @@ def score_histograms(runs: list[Run]) -> str:
 def accuracy(runs: list[Run]) -> str:
     """Markdown: a verdict for each setting and both measures, from Student's interval of the paired differences."""
     table = frames.differences(runs, ["test_accuracy", "test_uniform_accuracy"])
+    if table.empty:
+        return "No setting has runs of both losses with a common seed, so there is nothing to compare."
     table = frames.with_published(table)
     lines = ["| setting | of | BCE − CE, points [95 % bootstrap] | [95 % Student] | paper | verdict |",
              "|---|---|---|---|---|---|"]
@@ -136,5 +141,5 @@ def _number(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _slope(x, y) -> float:
-    return float(np.polyfit(x, y, 1)[0])
+def _slope(x, y) -> str:
+    return f"{np.polyfit(x, y, 1)[0]:.2f}" if len(set(x)) > 1 else "–"

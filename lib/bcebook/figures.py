@@ -61,6 +61,10 @@ def accuracy_differences(runs: list[Run]) -> Figure:
     """BCE minus CE in accuracy and in uniform accuracy, a row for each setting, with the paper's ResNet18 / CIFAR10 rows (or,
     at paper scale, the rows of the same network and data set) beside ours."""
     table = frames.differences(runs, ["test_accuracy", "test_uniform_accuracy"])
+    if table.empty:
+        figure = plt.figure(figsize=(8.6, 1))
+        figure.text(0.5, 0.5, "no setting has runs of both losses with a common seed", ha="center")
+        return figure
     settings = table.groupby(frames.GROUP, sort=False).ngroups
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 1.6 + 0.5 * settings), sharey=True)
     for ax, (figure_name, title) in zip(axes, (("test_accuracy", "accuracy"), ("test_uniform_accuracy", "uniform accuracy")), strict=True):

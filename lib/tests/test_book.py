@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import jupytext
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 
-from bcebook import build, catalog, frames
+from bcebook import build, catalog, claims, figures, frames
 from bcebook.store import open_store
 
 BOOK = build.BOOK
@@ -86,6 +87,22 @@ def test_uniform_accuracy_is_what_bce_gains(built):
     table = frames.differences(runs_of("accuracy", built[0]), ["test_uniform_accuracy"])
     for row in table[table["augmentation"] == "da1"].itertuples():
         assert (np.asarray(row.each) > 0.02).all() and row.difference.n == 5
+
+
+@pytest.mark.parametrize("name", catalog.CHAPTERS)
+def test_every_view_stands_a_part_of_its_runs(built, name):
+    """Recorded runs come in pieces: one run, one loss, one pair, three seeds of one setting."""
+    runs = runs_of(name, built[0])
+    views = {"initial_bias": [claims.initial_bias, figures.initial_bias], "score_histograms": [claims.score_histograms, figures.score_histograms],
+             "accuracy": [claims.accuracy_table, claims.accuracy, figures.accuracy_differences]}[name]
+    parts = [runs[:1], runs[1:2], runs[:2], [r for r in runs if r.config.loss == "ce"], [r for r in runs if r.config.loss == "bce"], runs[::3]]
+    for part in parts:
+        for view in views:
+            shown = view(part)
+            if isinstance(shown, str):
+                assert "nan" not in shown and len(shown) > 50
+            else:
+                plt.close(shown)
 
 
 class Page(HTMLParser):
