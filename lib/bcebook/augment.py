@@ -65,7 +65,7 @@ class Images:
                 x, target = self._da2(x, target)
             yield x, target
 
-    def evaluation(self, split: str, batch_size: int = 1000):
+    def evaluation(self, split: str, batch_size: int = 500):
         """(images, labels) of "train" or "test" in order, without augmentation."""
         x, y = (self.x_train, self.y_train) if split == "train" else (self.x_test, self.y_test)
         for start in range(0, len(x), batch_size):

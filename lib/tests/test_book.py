@@ -1,6 +1,7 @@
 """The book itself: its sources, and the whole quick build as a reader makes it."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import jupytext
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
+import papermill
 import pytest
 
 from bcebook import build, catalog, claims, figures, frames
@@ -185,3 +187,20 @@ def test_a_failing_notebook_is_named_and_the_last_good_html_stays(built, tmp_pat
     index = (mine / "html" / "index.html").read_bytes()
     assert build.render("quick", mine, {}) is False
     assert (mine / "html" / "index.html").read_bytes() == index and "untouched" in capsys.readouterr().out
+
+
+def test_a_chapter_trains_what_it_lacks_when_it_is_run_by_hand(built, tmp_path):
+    """As in JupyterLab: a notebook alone, with its own parameters, in a data folder that lacks one of its runs."""
+    configs, data = catalog.configs("score_histograms", "quick", (0,)), tmp_path / "data"
+    for config in configs[1:]:
+        shutil.copytree(built[0] / "runs" / config.key, data / "runs" / config.key)
+    nbformat.write(jupytext.read(BOOK / "score_histograms.py"), tmp_path / "in.ipynb")
+    papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"data_dir": str(data), "seeds": [0]},
+                               kernel_name="python3", progress_bar=False, cwd=str(tmp_path))
+    store = open_store(data)
+    assert [store.state(config) for config in configs] == ["trained"] * 4
+    # Trained twice on one machine, by the build and by the notebook: the same to the last bit.
+    ours, theirs = store.find(configs[0]), open_store(built[0]).find(configs[0])
+    assert repr((ours.history, ours.final, ours.scores)) == repr((theirs.history, theirs.final, theirs.scores))
+    outputs = json.dumps(nbformat.read(tmp_path / "out.ipynb", 4))
+    assert "4 of 4, seeds 0" in outputs and "image/svg+xml" in outputs

@@ -1,36 +1,18 @@
-"""The command line and a chapter by hand, as a person uses them."""
+"""The command line, as a person uses it."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
-import jupytext
-import nbformat
 import pytest
 
 from bcebook import catalog, pool
-from bcebook.build import BOOK
 from bcebook.store import open_store
 
 PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def test_a_chapter_trains_what_it_lacks_when_it_is_run_by_hand(tmp_path):
-    """As in JupyterLab: a notebook alone, with its own parameters and an empty store for them."""
-    import papermill
-
-    notebook = jupytext.read(BOOK / "score_histograms.py")
-    nbformat.write(notebook, tmp_path / "in.ipynb")
-    papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"data_dir": str(tmp_path / "data"), "seeds": [7]},
-                               kernel_name="python3", progress_bar=False, cwd=str(tmp_path))
-    store = open_store(tmp_path / "data")
-    assert all(store.state(config) == "trained" for config in catalog.configs("score_histograms", "quick", (7,)))
-    outputs = json.dumps(nbformat.read(tmp_path / "out.ipynb", 4))
-    assert "seeds 7" in outputs and "image/svg+xml" in outputs
 
 
 def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
