@@ -53,11 +53,10 @@ seeds = None  # None: the profile's own; or a list
 #
 # $$
 # f(W, H, b) = \frac1N \sum_{i} \ell(W h_i - b,\, y_i) + \frac{\lambda_W}{2} \lVert W \rVert^2
-# + \frac{\lambda_H}{2} \lVert H \rVert^2 + \frac{\lambda_b}{2} \lVert b \rVert^2 ,
-# \qquad c := \sqrt{n\, \lambda_W \lambda_H} .
+# + \frac{\lambda_H}{2} \lVert H \rVert^2 + \frac{\lambda_b}{2} \lVert b \rVert^2 .
 # $$ (eq-model)
 #
-# Of the decays on $W$ and $H$ only $c$ will matter. In the paper's code the feature decay is a sum over each mini-batch, which
+# Of the decays on $W$ and $H$ only $c := \sqrt{n\, \lambda_W \lambda_H}$ will matter. In the paper's code the feature decay is a sum over each mini-batch, which
 # makes $c = \sqrt{\lambda_W \lambda_H B / K}$ for batches of $B$, whatever the size of the data set.
 #
 # :::{admonition} Theorem
@@ -89,14 +88,14 @@ seeds = None  # None: the profile's own; or a list
 # $d \ge K$ the minimum of $f$ is that of
 #
 # $$
-# g(Z, b) = \frac1N \sum_i \ell(z_i - b, y_i) + \sqrt{\lambda_W \lambda_H}\, \lVert Z \rVert_* + \frac{\lambda_b}{2} \lVert b \rVert^2 ,
+# \varphi(Z, b) = \frac1N \sum_i \ell(z_i - b, y_i) + \sqrt{\lambda_W \lambda_H}\, \lVert Z \rVert_* + \frac{\lambda_b}{2} \lVert b \rVert^2 ,
 # $$ (eq-convex)
 #
-# which is convex. (For smaller $d$, the minimum of $f$ is at least that of $g$, and equal to it exactly when some minimiser of $g$
-# has rank at most $d$.)
+# which is convex. (For smaller $d$, the minimum of $f$ is at least that of $\varphi$, and equal to it exactly when some minimiser
+# of $\varphi$ has rank at most $d$.)
 #
-# **Step 2: two numbers and a bias are left.** $g$ stays the same when the classes are permuted, and when the samples of a
-# class are. Because $g$ is convex, the average of a minimiser over all these permutations is again a minimiser. It has
+# **Step 2: two numbers and a bias are left.** $\varphi$ stays the same when the classes are permuted, and when the samples of a
+# class are. Because $\varphi$ is convex, the average of a minimiser over all these permutations is again a minimiser. It has
 # $b = \beta \mathbf 1$, and $Z = A \otimes \mathbf 1_n^\top$ with $A$ constant on and off its diagonal: this is {eq}`eq-form`. $A$ has
 # eigenvalue $K o$ on $\mathbf 1$ and $s K / (K-1)$, $K - 1$ times, on the complement, so that
 # $\lVert Z \rVert_* = \sqrt n\, K (|s| + |o|)$. Writing $\operatorname{sp}(x) = \log(1 + e^x)$ and $t := b - o$, the bias that the loss sees, BCE has
@@ -107,7 +106,7 @@ seeds = None  # None: the profile's own; or a list
 #
 # For CE the loss is $\log\bigl(1 + (K-1) e^{-sK/(K-1)}\bigr)$. There is no $t$ in it, so $o = 0$, and $b = 0$ if $\lambda_b > 0$.
 #
-# *All minimisers, not only the averaged one.* BCE is strictly convex in the logits, so all minimisers of $g$ share $Z - b \mathbf 1^\top$. If
+# *All minimisers, not only the averaged one.* BCE is strictly convex in the logits, so all minimisers of $\varphi$ share $Z - b \mathbf 1^\top$. If
 # $\lambda_b > 0$ they share $b$ too, hence $Z$. If $\lambda_b = 0$ they differ by a common $a$ in $Z + a \mathbf 1_N^\top$ and $b + a$. With
 # $P = I - \mathbf 1 \mathbf 1^\top / N$,
 # $\lVert X \rVert_* = \operatorname{tr}\bigl(X P X^\top + X \tfrac{\mathbf 1 \mathbf 1^\top}{N} X^\top\bigr)^{1/2} \ge \lVert X P \rVert_*$, with equality only for
@@ -126,7 +125,7 @@ seeds = None  # None: the profile's own; or a list
 # \end{cases}
 # $$ (eq-huber)
 #
-# A bias is cheap while it is small, since its cost is quadratic; an offset costs the same for every unit. Its derivative is
+# A bias is cheap while it is small, since its cost is quadratic; an offset costs the same for every unit. The derivative in $t$ is
 # $g := \min(\lambda_b t, c)$ for $t \ge 0$. At the minimum $s > 0$ if $c < 1/K$: at $s = 0$ the loss has slope
 # $-\sigma(t) - \sigma(-t) = -1$ in $s$, whatever $t$ is, against a cost of $Kc$. (So for $c \ge 1/K$ no ETF is left, under CE and BCE
 # alike.) And $t \ge 0$: the loss at $t = 0$ has slope $\sigma(-s) - (K-1)\, \sigma(-\tfrac{s}{K-1}) \le 0$ in $t$. Hence $o \le 0$. For $K = 2$ that
@@ -156,13 +155,13 @@ seeds = None  # None: the profile's own; or a list
 # condition of {eq}`eq-linear` reads $K \lambda_b b = (K-1) v - u$, which is {eq}`eq-paper-bias`. $\square$
 #
 # **The classifier's mean row.** Spelt out, with $e_1, \dots, e_K$ the unit vectors of a simplex ETF, $q$ a unit vector orthogonal to
-# them and $a = (n \lambda_H / \lambda_W)^{1/4}$,
+# them and $\kappa = (n \lambda_H / \lambda_W)^{1/4}$,
 #
 # $$
-# w_k = a\, \bigl(\sqrt s\, e_k + \sqrt{-o}\, q\bigr), \qquad h = a^{-1} \bigl(\sqrt s\, e_y - \sqrt{-o}\, q\bigr) .
+# w_k = \kappa\, \bigl(\sqrt s\, e_k + \sqrt{-o}\, q\bigr), \qquad h = \kappa^{-1} \bigl(\sqrt s\, e_y - \sqrt{-o}\, q\bigr) .
 # $$ (eq-mean-row)
 #
-# The mean row of $W$ is $a \sqrt{-o}\, q$, and makes up the share $|o| / (s + |o|)$ of every $\lVert w_k \rVert^2$. On $q$, features and classifier point in
+# The mean row of $W$ is $\kappa \sqrt{-o}\, q$, and makes up the share $|o| / (s + |o|)$ of every $\lVert w_k \rVert^2$. On $q$, features and classifier point in
 # *opposite* directions, so that $h$ is no longer proportional to $w_y$. After centring, both are still simplex ETFs, aligned with each other.
 #
 # **Why a numerical check needs few restarts.** For $d \ge K$ every local minimum of $f$ is global. Scale $W$ and $H$ so that both decays
@@ -183,7 +182,7 @@ seeds = None  # None: the profile's own; or a list
 import numpy as np
 from IPython.display import Markdown
 
-from bcebook import claims, theory, theory_pages
+from bcebook import claims, theory_pages
 from bcebook.chapter import Chapter
 
 chapter = Chapter("bias_saturates", profile, device, data_dir, seeds)
@@ -198,20 +197,17 @@ theory_pages.saturation(curve);
 
 # %% [markdown]
 # The paper's equation, where it differs, was given the *true* positive score. That both scores fall with the bias is the offset; their
-# distance from the bias, which is all the loss sees, stays. At the values that the paper swept:
+# distance from the bias, which is all the loss sees, stays. At the values that the paper swept, with the share of the mean row in $\lVert w_k \rVert^2$:
 
 # %%
 Markdown(claims.saturation(swept))
 
 # %%
-critical = {k: theory.critical_lambda_b("bce", k, theory_pages.paper_c(k)) for k in (10, 100)}
-beyond = {k: [f"{value:g}" for value in theory_pages.SWEPT if value > limit] for k, limit in critical.items()}
-Markdown("At the paper's settings " + "; ".join(
-    f"for {k} classes $c$ = {theory_pages.paper_c(k):.3g} and the critical $\\lambda_b$ is {limit:.3g}, so that {len(beyond[k])} of the "
-    f"{len(theory_pages.SWEPT)} swept values ({', '.join(beyond[k])}) lie beyond it" for k, limit in critical.items()) + ".")
+c = {num_classes: theory_pages.paper_c(num_classes) for num_classes in (10, 100)}
+Markdown(claims.transition(c, theory_pages.SWEPT))
 
 # %% [markdown]
-# The next figure shows where the transition lies for other decays. The critical $\lambda_b$ grows a little faster than $c$, because
+# The figure below shows where the transition lies for other decays. The critical $\lambda_b$ grows a little faster than $c$, because
 # $t^*$ shrinks as $c$ grows.
 
 # %% mystnb={"figure": {"caption": "What makes the threshold between positive and negative scores, for BCE with 10 and 100 classes: the bias alone (white) or the offset (green). Black line: critical bias decay. Dashed: c = 1/K, from where on no ETF is left. White circles: the settings swept in the paper.", "name": "fig-phases"}, "image": {"alt": "Two maps over c and lambda_b on logarithmic axes, for 10 and for 100 classes. Below a rising black line the map is white, above it quickly turns dark green. Six white circles stand above each other in each map, four of them above the line and two below."}}
@@ -221,17 +217,18 @@ theory_pages.phases();
 # ## In $K - 1$ dimensions
 #
 # With an offset the minimiser of {eq}`eq-convex` has rank $K$. In $d = K - 1$ dimensions there is no room for it: up to $\lambda_b^*$ the simplex ETF
-# is still the minimum, beyond it the minimum of $f$ is strictly larger than that of $g$. What takes its place? For $K = 5$, $n = 20$,
-# $\lambda_W = \lambda_H = 2 \cdot 10^{-3}$ the table sets the best point of the theorem's form (one ETF, one bias) beside the best that the plain
-# minimisation finds in 4 dimensions.
+# is still the minimum, beyond it the minimum of $f$ is strictly larger than that of $\varphi$. What takes its place? For $K = 5$, $n = 20$,
+# $\lambda_W = \lambda_H = 2 \cdot 10^{-3}$ the table sets the lowest $f$ of the theorem's form (one ETF, one bias) beside the lowest that the plain
+# minimisation finds in 4 dimensions, and beside the bound, the minimum for $d \ge K$. *Spread* is the largest minus the smallest bias of
+# the point found.
 
 # %%
 Markdown(claims.one_less_dimension(theory_pages.one_less_dimension()))
 
 # %% [markdown]
 # A point that is lower than every point of a form shows that the minimum does not have that form; that needs no proof that the lower
-# point is itself the minimum. So at $d = K - 1$ the theorem as we have it holds up to $\lambda_b^*$, is open just above, and fails for
-# larger $\lambda_b$, where the classes are no longer treated alike.
+# point is itself the minimum. So at $d = K - 1$ the theorem as we have it holds up to $\lambda_b^*$ (proved above), is open just above, and in
+# this setting fails for larger $\lambda_b$, where the classes are no longer treated alike.
 #
 # ## What this means for the paper's theorem
 #

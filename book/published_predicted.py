@@ -70,17 +70,18 @@ theory_pages.scatter(medians);
 Markdown(claims.published(medians, theory_pages.panel_residuals(medians)))
 
 # %% [markdown]
-# **How a panel is read.** *Agrees*: all of its medians do. *Differs from start to start*: over the initial means, some median varies by more
-# than reading explains, so that these networks have not arrived, whatever the model. *Off alike from every start*: they have forgotten
-# their start but differ from the minimum; the model leaves something out there, or they stay away from it together. *Logits agree, their
-# split does not*: score minus bias is right for both kinds of score, only the share of bias and offset is not. *Logits off*: that is not so.
+# **How a panel is read.** The sweep over the initial mean (*start*): *agrees* if all medians do; *start still shows* if some quantity
+# varies over the starts by more than reading explains, so that these networks have not arrived, whatever the model; else *off from every
+# start*: they have forgotten their start but differ from the minimum, where the model leaves something out. The sweep over $\lambda_b$, CE:
+# *bias still decays* if the scores agree and some bias does not, else *scores off*. BCE: *logits agree* if score minus bias is right for both kinds of
+# score, and only the split between bias and offset is not; else *logits off*.
 #
 # **Why some have not arrived.** The loss pulls on bias and scores by the errors that are left, which at the minimum are of size $c$. With
 # $\lambda_b = 0$ this is all that moves the bias. Once the loss has its logits, the split into bias and offset is moved only by the decay, at a rate of
 # $\lambda_b$: slowly where $\lambda_b$ is small. AdamW divides every step by the size of recent gradients, so that directions of small gradient
 # move faster than under SGD. This is the mechanism that the model suggests; the published figures do not let us measure it.
 #
-# We do not know why some panels are off alike from every start. Most of them are ViT's, whose published networks train with dropout and
+# We do not know why some panels are off from every start. Most of them are ViT's, whose published networks train with dropout and
 # are measured without; the model has no dropout. That this is the reason is not tested here.
 #
 # ## How far CE's bias decays
@@ -100,7 +101,8 @@ Markdown(claims.published(medians, theory_pages.panel_residuals(medians)))
 theory_pages.drift(medians);
 
 # %%
-Markdown(claims.ce_drift(theory_pages.implied_times(medians), theory_pages.effective_time(), theory_pages.effective_time(1)))
+default, constant = theory_pages.effective_time(), theory_pages.effective_time(factor=1)
+Markdown(claims.ce_drift(theory_pages.implied_times(medians), default, constant))
 
 # %% [markdown]
 # So the form of {eq}`eq-drift` is confirmed with SGD: decay alone moves CE's bias. The rate is not the default schedule's. The published networks

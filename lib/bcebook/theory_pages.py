@@ -52,7 +52,7 @@ def saturation(points: pd.DataFrame, num_classes: int = 10) -> Figure:
     critical, lambda_b = theory.critical_lambda_b("bce", num_classes, c), np.geomspace(2e-6, 1, 400)
     m, grey = theory.minimum("bce", num_classes, c, lambda_b), {"color": "#888888", "linewidth": 1.6, "linestyle": (0, (4, 2))}
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.2))
-    names = {"bias": ("bias $b$", 0.17), "offset": ("offset $o$", -0.6), "positive": ("positive", -0.75), "negative": ("negative", 0.5)}
+    names = {"bias": ("bias $b$", 0.3), "offset": ("offset $o$", -0.7), "positive": ("positive", -1.1), "negative": ("negative", 0.5)}
     for ax, kinds, title in zip(axes, (("bias", "offset"), ("positive", "negative")), ("Bias and offset", "Decision scores"), strict=True):
         for kind in kinds:
             first = kind == "bias"  # one entry in the key is enough
@@ -62,7 +62,7 @@ def saturation(points: pd.DataFrame, num_classes: int = 10) -> Figure:
             ax.text(4e-6, getattr(m, kind)[0] + names[kind][1], names[kind][0], fontsize="small")
         ax.text(critical * 0.86, ax.get_ylim()[0] + 0.3, r"critical $\lambda_b$", rotation=90, ha="right", fontsize="small", color=plots.GREY)
         ax.axvline(critical, color=plots.GREY, linewidth=0.8, linestyle=":")
-        ax.set(xscale="log", xlabel=r"$\lambda_b$", xlim=(2e-6, 1), title=title)
+        ax.set(xscale="log", xlabel=r"$\lambda_b$", xlim=(2e-6, 1), ymargin=0.1, title=title)
     axes[0].plot(lambda_b, theory.paper_bias(num_classes, m.positive, lambda_b), label="the paper's bias equation", **grey)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -70,8 +70,7 @@ def saturation(points: pd.DataFrame, num_classes: int = 10) -> Figure:
 
 def phases() -> Figure:
     """Share of the threshold t = b - o that the offset makes, over c and lambda_b, for 10 and 100 classes."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.2), sharey=True)
-    lambda_b = np.geomspace(1e-6, 1, 240)
+    (figure, axes), lambda_b = plt.subplots(1, 2, figsize=(8.6, 4.2), sharey=True), np.geomspace(1e-6, 1, 240)
     for ax, k in zip(axes, (10, 100), strict=True):
         c = np.geomspace(1e-5, 1.2 / k, 240)
         m = theory.minimum("bce", k, c[None, :], lambda_b[:, None])
@@ -168,17 +167,15 @@ def scatter(table: pd.DataFrame) -> Figure:
             ax.scatter(rows["predicted"], rows["median"], marker=plots.MARKER[model], s=20, facecolor="none",
                        edgecolor=plots.COLOUR[loss], alpha=0.45 if dataset == "cifar100" else 1)
         ax.axline((0, 0), slope=1, color="black", linewidth=0.7, zorder=1)
-        ax.set(title=f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: {panel['within'].sum()} of {len(panel)} agree")
-        ax.set(xlabel="predicted", ylabel="published median")
-        ax.label_outer()
+        ax.set_title(f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: {panel['within'].sum()} of {len(panel)} agree")
+    figure.supxlabel("predicted", fontsize="medium"), figure.supylabel("published median", fontsize="medium")
     _network_legend(figure, "full colour: CIFAR10 or unstated; pale: CIFAR100")
     return figure
 
 
 def decay_sweep(table: pd.DataFrame) -> Figure:
     """BCE against lambda_b: closed form as lines, the published medians as hollow markers."""
-    figure, axes = plt.subplots(2, 2, figsize=(8.6, 7.4), sharex=True, sharey="row")
-    lambda_b = np.geomspace(3e-6, 1, 300)
+    (figure, axes), lambda_b = plt.subplots(2, 2, figsize=(8.6, 7.4), sharex=True, sharey="row"), np.geomspace(3e-6, 1, 300)
     for ax, (k, optimizer) in zip(axes.flat, [(x, y) for x in (10, 100) for y in ("sgd", "adamw")], strict=True):
         m = theory.minimum("bce", k, paper_c(k), lambda_b)
         for kind in ("positive", "bias", "negative"):

@@ -28,6 +28,8 @@ def test_the_closed_form_is_what_minimising_finds_at_every_swept_value():
     assert gap[~beyond].abs().max() < 1e-12 and gap[points["lambda_b"] > 4e-4].min() > 0.4
     text = claims.saturation(points)
     assert f"**The largest disagreement between closed form and minimisation is {points['apart'].max():.0e}**" in text and "nan" not in text
+    told = claims.transition({100: theory_pages.paper_c(100)}, theory_pages.SWEPT)
+    assert "is 0.0000846: 4 of the 6 values" in told and "(0.5, 0.05, 0.005, 0.0005)" in told
 
 
 def test_the_table_of_lead_2_in_k_minus_1_dimensions():
