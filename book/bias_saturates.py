@@ -13,7 +13,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # The bias saturates
 #
@@ -192,7 +191,7 @@ curve = theory_pages.solved(10, np.geomspace(3e-6, 0.7, 22))
 # %% [markdown]
 # To the left of the dotted line the three ways agree. To its right the bias falls as $c / \lambda_b$, and the offset takes its place.
 
-# %% mystnb={"figure": {"caption": "The minimum of BCE for 10 classes at the paper's decay and batch size, against the decay of the bias. Black: closed form. Circles: plain minimisation over classifier, features and biases. Dashed grey: the paper's bias equation, given the true positive score. Dotted: the critical bias decay.", "name": "fig-saturation"}, "image": {"alt": "Two panels against lambda_b. Left: the bias is near 5 up to the critical value and then falls to 0, while the offset leaves 0 there and falls to about minus 4.6; the paper's equation stays well above the bias beyond the critical value. Right: positive and negative scores fall together beyond it. Circles of the minimisation lie on all black lines."}}
+# %% mystnb={"figure": {"caption": "The minimum of BCE for 10 classes at the paper's decay and batch size, against the decay of the bias. Black: closed form. Vermilion circles: our plain minimisation over classifier, features and biases. Dashed grey: the paper's bias equation, given the true positive score. Dotted: the critical bias decay.", "name": "fig-saturation"}, "image": {"alt": "Two panels against lambda_b. Left: the bias is near 5 up to the critical value and then falls to 0, while the offset leaves 0 there and falls to about minus 4.6; the paper's equation stays well above the bias beyond the critical value. Right: positive and negative scores fall together beyond it. Circles of the minimisation lie on all black lines."}}
 theory_pages.saturation(curve);
 
 # %% [markdown]

@@ -13,7 +13,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # The closed form predicts the published figures
 #
@@ -22,8 +21,8 @@
 # ViT, Swin and ResNet18.
 #
 # **What to expect.** [The bias saturates](bias_saturates) gives the minimum of loss plus decay in closed form, with nothing to fit:
-# the number of classes, the two decays and the batch size fix every score and the bias. The published medians were trained at
-# $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$ in batches of 128. A network that has reached the minimum must show the predicted numbers, whatever
+# the number of classes, the two decays and the batch size fix every score and the bias. By the defaults of the authors' code
+# the published networks were trained with $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$ in batches of 128. A network that has reached the minimum must show the predicted numbers, whatever
 # its architecture. Where a median differs, the network has not arrived there, or the model leaves something out.
 #
 # Two things are known about arriving. If only the initial mean of the bias varies, the minimum is one and the same, so that medians

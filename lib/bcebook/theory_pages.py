@@ -139,9 +139,8 @@ def implied_times(table: pd.DataFrame) -> pd.DataFrame:
     one exponential fits them; count: how many medians enter.
     """
     rows = _where(table[table["median"].between(0.3, 9.95)], loss="ce", varied="lambda_b", quantity="bias")
-    error = rows["reading_error"] + 1e-9
-    rows = rows.assign(low=np.log(START / (rows["median"] + error)) / rows["value"], high=np.log(START / (rows["median"] - error)) / rows["value"])
-    return rows.groupby(PANEL, sort=False).agg(low=("low", "max"), high=("high", "min"), count=("low", "size")).reset_index()
+    low, high = (np.log(START / (rows["median"] + sign * rows["reading_error"])) / rows["value"] for sign in (1, -1))
+    return rows.assign(low=low, high=high).groupby(PANEL, sort=False).agg(low=("low", "max"), high=("high", "min"), count=("low", "size")).reset_index()
 
 
 def panel_residuals(table: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +167,8 @@ def scatter(table: pd.DataFrame) -> Figure:
                        edgecolor=plots.COLOUR[loss], alpha=0.45 if dataset == "cifar100" else 1)
         ax.axline((0, 0), slope=1, color="black", linewidth=0.7, zorder=1)
         ax.set_title(f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: {panel['within'].sum()} of {len(panel)} agree")
-    figure.supxlabel("predicted", fontsize="medium"), figure.supylabel("published median", fontsize="medium")
+        ax.set(xlabel="predicted", ylabel="published median")
+        ax.label_outer()
     _network_legend(figure, "full colour: CIFAR10 or unstated; pale: CIFAR100")
     return figure
 
