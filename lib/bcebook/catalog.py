@@ -10,7 +10,10 @@ CHAPTERS = {  # in reading order; each is book/<name>.py and .ipynb
     "initial_bias": "Classifier bias and decision scores against the initial bias mean",
     "score_histograms": "Histograms of positive and negative scores",
     "accuracy": "Accuracy and uniform accuracy",
+    "bias_saturates": "The bias saturates",
+    "published_predicted": "The closed form predicts the published figures",
 }
+WITHOUT_RUNS = ("bias_saturates", "published_predicted")  # chapters of theory: nothing is trained for them
 BIAS_MEANS = (0, 1, 2, 3, 4, 5, 6, 8, 10)  # as in the published figures
 LOSSES, OPTIMIZERS, AUGMENTATIONS = ("ce", "bce"), ("sgd", "adamw"), ("da1", "da1+da2")
 SEEDS = {
@@ -30,7 +33,7 @@ GLOBAL = {"decay": "global", "weight_decay": 5e-4}
 
 
 def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) -> list[RunConfig]:
-    """The runs that a chapter shows, without duplicates, in the order in which they are worth having.
+    """The runs that a chapter shows, without duplicates, in the order in which they are worth having; none for theory.
 
     seeds: None takes the profile's own. Raises ValueError for an unknown chapter or profile, or for no seeds.
     """
@@ -38,6 +41,8 @@ def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) ->
         raise ValueError(f"there is no chapter {chapter!r}; choose one of {', '.join(CHAPTERS)}.")
     if profile not in PROFILES:
         raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+    if chapter in WITHOUT_RUNS:
+        return []
     seeds = SEEDS[profile][chapter] if seeds is None else tuple(seeds)
     if not seeds:
         raise ValueError("seeds is empty; give at least one, or None for the profile's own.")

@@ -1,5 +1,6 @@
 """What a notebook asks for: its runs, those of other profiles, and where the numbers came from."""
 
+import datetime
 from collections import Counter
 
 from IPython.display import Markdown, display
@@ -61,8 +62,19 @@ class Chapter:
         store = open_store(self.data)
         return [run for config in configs if (run := store.find(config))]
 
-    def provenance(self, runs: list[Run], profile: str | None = None, of: int | None = None) -> Markdown:
-        """Where the numbers came from: profile, networks, seeds, device, code, library versions, minutes, dates."""
+    def provenance(self, runs: list[Run] = (), profile: str | None = None, of: int | None = None) -> Markdown:
+        """Where the numbers came from: profile, networks, seeds, device, code, library versions, minutes, dates.
+
+        Without runs (a chapter of theory): the profile, the code and versions of this page, and today's date.
+        """
+        if not runs:
+            return _table({
+                "profile": f"{self.profile}; this page is the same in every profile",
+                "runs": "none: computed from formulas and from data/paper",
+                "versions": ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("python", "numpy", "scipy")),
+                "code of this page": code_version(),
+                "computed": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            })
         configs = [run.config for run in runs]
         each = lambda values: ", ".join(f"{v} ({n})" if n < len(runs) else str(v) for v, n in Counter(values).items())  # noqa: E731
         envs = [run.environment for run in runs]
@@ -82,7 +94,11 @@ class Chapter:
             "code of the runs": each(env["code"] for env in envs),
             "code of this page": f"{code_version()}, torch {versions()['torch']}",
         }
-        return Markdown("\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in lines.items())]))
+        return _table(lines)
+
+
+def _table(lines: dict[str, str]) -> Markdown:
+    return Markdown("\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in lines.items())]))
 
 
 def _decay(config) -> str:

@@ -169,6 +169,8 @@ def _check(profile: str) -> None:
 
 def _chosen(profile: str, chapter: str | None, match: str) -> list:
     _check(profile)
+    if chapter in catalog.WITHOUT_RUNS:
+        raise ValueError(f"the chapter {chapter} is theory: it needs no runs. `bcebook build` executes it.")
     configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)
     chosen = [config for config in configs if match.lower() in config.describe().lower()]
     if not chosen:

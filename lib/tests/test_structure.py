@@ -13,7 +13,7 @@ ALLOWED = [  # each level may import the levels above it
     {"paper", "plots", "config"},
     {"data", "catalog", "models", "environment"},
     {"augment", "store"},
-    {"train", "frames"},
+    {"train", "frames", "theory_pages"},
     {"pool", "claims", "figures"},
     {"chapter", "build"},
     {"cli"},
