@@ -48,7 +48,7 @@ chapter = Chapter("score_histograms", profile, device, data_dir, seeds)
 runs = chapter.runs()
 
 # %% mystnb={"figure": {"caption": "Distributions of positive (filled) and negative (hatched) decision scores on the training set, and on the test set (dashed): CE (left) and BCE (right), SGD (top) and AdamW (bottom). Each has area 1. The small box and bar on the axis are the range and mean of the classifier's biases; the dash-dotted line is the best uniform threshold of the training set, moved by the mean bias from logits to scores.", "name": "fig-score-histograms"}, "image": {"alt": "Four panels of histograms. Under CE the negative scores spread widely and reach into the positive ones, with the biases near zero. Under BCE the two distributions are farther apart, and the biases lie in the gap, near the best uniform threshold."}}
-figures.score_histograms(runs, seed=min(run.config.seed for run in runs));
+figures.score_histograms(runs);
 
 # %% [markdown]
 # Compare the distance between the bar of the bias and the dash-dotted threshold. BCE has learned its threshold: the bias. CE has

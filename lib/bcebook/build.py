@@ -18,7 +18,6 @@ from bcebook.paths import REPOSITORY, published
 from bcebook.store import open_store
 
 BOOK = REPOSITORY / "book"
-PAGES = ("conf.py", "*.md", "*.bib", "_static")  # what Sphinx reads beside the executed notebooks
 
 
 def build(profile: str, device: str, data: Path, jobs: int | None = None, out: Path | None = None, say=print) -> int:

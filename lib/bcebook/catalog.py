@@ -39,8 +39,7 @@ def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) ->
     """
     if chapter not in CHAPTERS:
         raise ValueError(f"there is no chapter {chapter!r}; choose one of {', '.join(CHAPTERS)}.")
-    if profile not in PROFILES:
-        raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+    check_profile(profile)
     if chapter in WITHOUT_RUNS:
         return []
     seeds = SEEDS[profile][chapter] if seeds is None else tuple(seeds)
@@ -48,6 +47,12 @@ def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) ->
         raise ValueError("seeds is empty; give at least one, or None for the profile's own.")
     make = {"initial_bias": _initial_bias, "score_histograms": _score_histograms, "accuracy": _accuracy}[chapter]
     return [config for seed in seeds for config in make(profile, seed)]
+
+
+def check_profile(profile: str) -> None:
+    """Raises ValueError, with the names there are, for an unknown profile."""
+    if profile not in PROFILES:
+        raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
 
 
 def all_configs(profile: str) -> list[RunConfig]:

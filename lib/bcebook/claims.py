@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from bcebook import frames, paper, plots, theory
+from bcebook import frames, plots, theory, theory_pages
+from bcebook.catalog import LOSSES, OPTIMIZERS
 from bcebook.stats import Estimate
 from bcebook.store import Run
 
@@ -63,10 +64,10 @@ def initial_bias(runs: list[Run]) -> str:
         "never moves it and 0 if it forgets where it began:",
         "", "| | ours | " + " | ".join(f"paper, {m}" for m in plots.MARKER) + " |", "|---" * (2 + len(plots.MARKER)) + "|",
     ]
-    published = paper.medians("initial_bias_mean", "cifar100" if runs[0].config.dataset == "cifar100" else "cifar10")
+    published = frames.published_medians(runs)
     published = published[published["quantity"] == "bias"]
-    for loss in ("ce", "bce"):
-        for optimizer in ("sgd", "adamw"):
+    for loss in LOSSES:
+        for optimizer in OPTIMIZERS:
             ours = table[(table["loss"] == loss) & (table["optimizer"] == optimizer) & (table["quantity"] == "bias")]
             cells = [_slope(ours["bias_init_mean"], ours["median"])]
             for model in plots.MARKER:
@@ -87,7 +88,7 @@ def score_histograms(runs: list[Run]) -> str:
         lines.append(f"| {plots.NAME[run.config.loss]}, {plots.NAME[run.config.optimizer]}, seed {run.config.seed} | "
                      f"{percent(final['test_accuracy'])} | {percent(final['test_uniform_accuracy'])} | "
                      f"{percent(lost[run.config.optimizer, run.config.loss])} | {_number(bias)} | {_number(final['train_uniform_threshold'] + bias)} |")
-    pairs = [(lost[optimizer, "bce"], lost[optimizer, "ce"]) for optimizer in ("sgd", "adamw")
+    pairs = [(lost[optimizer, "bce"], lost[optimizer, "ce"]) for optimizer in OPTIMIZERS
              if {(optimizer, "bce"), (optimizer, "ce")} <= set(lost)]
     fewer = sum(bce < ce for bce, ce in pairs)
     lines += ["", "*Lost*: accuracy minus uniform accuracy, on the test set. The threshold is the best one of the training set.", "",
@@ -125,13 +126,12 @@ def accuracy_table(runs: list[Run]) -> str:
     """Markdown: mean ± standard deviation over seeds of the final (and of the best) epoch, beside the paper's table."""
     figures = ["test_accuracy", "best_test_accuracy", "test_uniform_accuracy", "best_test_uniform_accuracy"]
     ours = frames.by_setting(runs, figures)
-    published, several = paper.accuracy().set_index(frames.GROUP + ["loss"]), frames.networks(runs) > 1
+    several = frames.networks(runs) > 1
     lines = ["| setting | loss | $A$ final | best | paper | $A_\\text{Uni}$ final | best | paper |",
              "|---|---|---|---|---|---|---|---|"]
     for setting, row in ours.iterrows():
         dataset, model, augmentation, optimizer, loss = setting
-        key = setting if setting in published.index else ("cifar10", "resnet18", augmentation, optimizer, loss)
-        theirs = published.loc[key]
+        theirs = frames.published_accuracy(*setting)
         cells = [mean_and_std(row[name]) for name in figures]
         lines.append(f"| {frames.label(optimizer, augmentation, model, dataset, several)} | {plots.NAME[loss]} | {cells[0]} | {cells[1]} | "
                      f"{percent(theirs['accuracy'])} | {cells[2]} | {cells[3]} | {percent(theirs['uniform_accuracy'])} |")
@@ -201,7 +201,7 @@ def published(table: pd.DataFrame, panels: pd.DataFrame) -> str:
                    for (loss, optimizer), rows in table.groupby(["loss", "optimizer"], sort=False))
     swin = table[(table["model"] == "Swin") & (table["optimizer"] == "adamw") & ((table["loss"] == "bce") | (table["quantity"] != "bias"))]
     resnet = table[(table["model"] == "ResNet18") & (table["loss"] == "ce") & (table["quantity"] == "positive")]["median"].median()
-    ten, hundred = (theory.minimum("ce", k, theory.effective_c(5e-4, 5e-4, 128, k)).positive for k in (10, 100))
+    ten, hundred = (theory.minimum("ce", k, theory_pages.paper_c(k)).positive for k in (10, 100))
     told = ", ".join(f"*{reading}* {number}" for reading, number in Counter(_reading(row) for row in panels.itertuples()).most_common())
     return "\n".join([
         f"- **{count(table)} medians agree**: {by}.",

@@ -30,7 +30,7 @@ Match = Annotated[str, typer.Option(help="Only runs whose description contains t
 def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
           out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False)] = None):
     """Make the book: train what is missing, execute the chapters, render the HTML."""
-    _check(profile)
+    catalog.check_profile(profile)
     from bcebook.build import build as make
 
     with _interruptible():
@@ -80,7 +80,7 @@ def data(names: Annotated[list[str] | None, typer.Argument(help="mnist, cifar10,
     into data/datasets yourself: arrays x_train, y_train, x_test, y_test as uint8, images (N, H, W) or (N, H, W, 3), in the
     order of the original files (the Keras convention).
     """
-    _check(profile)
+    catalog.check_profile(profile)
     from bcebook.data import load
 
     for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
@@ -162,13 +162,8 @@ def doctor(data: DataDir = None):
     typer.echo(f"book          {'built' if (BOOK / '_build' / 'html' / 'index.html').exists() else 'not built yet'}")
 
 
-def _check(profile: str) -> None:
-    if profile not in catalog.PROFILES:
-        raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(catalog.PROFILES)}.")
-
-
 def _chosen(profile: str, chapter: str | None, match: str) -> list:
-    _check(profile)
+    catalog.check_profile(profile)
     if chapter in catalog.WITHOUT_RUNS:
         raise ValueError(f"the chapter {chapter} is theory: it needs no runs. `bcebook build` executes it.")
     configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)

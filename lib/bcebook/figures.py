@@ -3,16 +3,15 @@
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from bcebook import frames, paper, plots, theory
+from bcebook import frames, plots, theory
+from bcebook.catalog import LOSSES, OPTIMIZERS
 from bcebook.store import Run
-
-LOSSES, OPTIMIZERS = ("ce", "bce"), ("sgd", "adamw")
 
 
 def initial_bias(runs: list[Run]) -> Figure:
     """Scores and biases against the initial bias mean, a panel for each loss and optimizer, with the paper's medians and the
     closed-form minimum (for CE without the bias, which the objective leaves free when lambda_b = 0)."""
-    published = paper.medians("initial_bias_mean", _dataset_with_ten_classes(runs))
+    published = frames.published_medians(runs)
     panels = [(optimizer, loss) for optimizer in OPTIMIZERS for loss in LOSSES]
     figure, axes = plt.subplots(2, 2, figsize=(8.6, 7.6), sharex=True, sharey=True)
     for ax, (optimizer, loss) in zip(axes.flat, panels, strict=True):
@@ -23,7 +22,7 @@ def initial_bias(runs: list[Run]) -> Figure:
         rows = published[(published["loss"] == loss) & (published["optimizer"] == optimizer)]
         plots.bias_sweep(ax, chosen, lambda run, kind: frames.summary(run, "train", kind), rows, closed_form(chosen[0]))
         ax.label_outer()
-    plots.sweep_legend(figure, published, theory=True)
+    plots.sweep_legend(figure, published)
     return figure
 
 
@@ -37,8 +36,9 @@ def closed_form(run: Run) -> dict[str, float]:
     return found | ({"bias": float(best.bias)} if config.loss == "bce" else {})
 
 
-def score_histograms(runs: list[Run], seed: int = 0) -> Figure:
-    """Score distributions of one seed, CE beside BCE, a row for each optimizer."""
+def score_histograms(runs: list[Run]) -> Figure:
+    """Score distributions of the lowest seed among the runs, CE beside BCE, a row for each optimizer."""
+    seed = min(run.config.seed for run in runs)
     figure, axes = plt.subplots(2, 2, figsize=(8.6, 6), sharey="row")
     chosen = {(run.config.optimizer, run.config.loss): run for run in runs if run.config.seed == seed}
     for row, optimizer in zip(axes, OPTIMIZERS, strict=True):
@@ -73,10 +73,5 @@ def accuracy_differences(runs: list[Run]) -> Figure:
         labels = [frames.label(r.optimizer, r.augmentation, r.model, r.dataset, frames.networks(runs) > 1) for r in rows.itertuples()]
         plots.difference_dots(ax, labels, list(rows["difference"]), list(rows["each"]), list(published))
         ax.set_title(title)
-    plots.difference_legend(figure, published=True)
+    plots.difference_legend(figure)
     return figure
-
-
-def _dataset_with_ten_classes(runs: list[Run]) -> str:
-    """Which published panels to draw: the same number of classes means the same closed form, whatever the images are."""
-    return "cifar100" if runs[0].config.dataset == "cifar100" else "cifar10"

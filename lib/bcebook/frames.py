@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bcebook import paper, stats
+from bcebook import paper, plots, stats
 from bcebook.metrics import ScoreSummary
 from bcebook.store import Run
 
@@ -59,20 +59,24 @@ def differences(runs: list[Run], figures: list[str]) -> pd.DataFrame:
 
 
 def with_published(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with the GROUP columns, and the paper's differences BCE - CE beside it: paper_accuracy, paper_uniform_accuracy.
+    """A table with the GROUP columns, and the paper's differences BCE - CE beside it: paper_accuracy, paper_uniform_accuracy."""
+    ce, bce = (pd.DataFrame([published_accuracy(*row, loss) for row in table[GROUP].itertuples(index=False)], table.index)
+               for loss in ("ce", "bce"))
+    return pd.concat([table, (bce - ce).add_prefix("paper_")], axis=1)
 
-    A network that the paper does not have (the quick profile's) is set beside ResNet18 on CIFAR10.
-    """
-    published = paper.accuracy().set_index(GROUP + ["loss"])
-    differences = published.xs("bce", level="loss") - published.xs("ce", level="loss")
-    known = set(differences.index.droplevel(["augmentation", "optimizer"]))
 
-    def beside(row) -> pd.Series:
-        dataset, model = (row["dataset"], row["model"]) if (row["dataset"], row["model"]) in known else ("cifar10", "resnet18")
-        return differences.loc[(dataset, model, row["augmentation"], row["optimizer"])]
+def published_accuracy(dataset: str, model: str, augmentation: str, optimizer: str, loss: str) -> pd.Series:
+    """The paper's accuracy and uniform_accuracy of a setting; a network that the paper does not have (the quick profile's) is
+    set beside ResNet18 on CIFAR10."""
+    table = paper.accuracy().set_index(GROUP + ["loss"])
+    key = (dataset, model, augmentation, optimizer, loss)
+    return table.loc[key if key in table.index else ("cifar10", "resnet18", augmentation, optimizer, loss)]
 
-    found = table.apply(beside, axis=1).add_prefix("paper_")
-    return pd.concat([table, found], axis=1)
+
+def published_medians(runs: list[Run]) -> pd.DataFrame:
+    """The paper's medians against the initial bias mean that belong beside these runs: those with as many classes, since they
+    have the same closed form, whatever the images are."""
+    return paper.medians("initial_bias_mean", "cifar100" if runs[0].config.dataset == "cifar100" else "cifar10")
 
 
 def networks(runs: list[Run]) -> int:
@@ -82,4 +86,4 @@ def networks(runs: list[Run]) -> int:
 
 def label(optimizer: str, augmentation: str, model: str, dataset: str, several: bool) -> str:
     """A setting in a few words, the network and data set only where there are several."""
-    return (f"{model}/{dataset} " if several else "") + f"{ {'sgd': 'SGD', 'adamw': 'AdamW'}[optimizer]}, {augmentation.upper()}"
+    return (f"{model}/{dataset} " if several else "") + f"{plots.NAME[optimizer]}, {augmentation.upper()}"

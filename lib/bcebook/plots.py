@@ -29,7 +29,8 @@ def style() -> None:
 def violin(ax: Axes, at: float, summary, colour: str, style: str, width: float = 0.62) -> Axes:
     """A violin from a stored histogram (`metrics.ScoreSummary`), with its median as a bar.
 
-    style: "filled" (positive scores) or "hatched" (negative scores). The widest bin is `width` wide; the violin is cut at the 0.1 % and 99.9 % quantiles, so that a handful of samples does not draw a needle.
+    style: "filled" (positive scores) or "hatched" (negative scores). The widest bin is `width` wide; the violin is
+    cut at the 0.1 % and 99.9 % quantiles, so that a handful of samples does not draw a needle.
     """
     edges, density = np.asarray(summary.edges), np.asarray(summary.density)
     centres = (edges[:-1] + edges[1:]) / 2
@@ -79,17 +80,20 @@ def bias_sweep(ax: Axes, runs: list, summaries, published, theory=None) -> Axes:
     return ax
 
 
-def sweep_legend(figure, published, theory: bool = False) -> None:
+def sweep_legend(figure, published) -> None:
     """The key of `bias_sweep`, below the panels."""
     handles = [Patch(facecolor=GREY, edgecolor=GREY, label="positive scores"),
                Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="negative scores"),
                Patch(facecolor="white", edgecolor=GREY, label="biases"),
-               Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="bias = its initial mean")]
-    if theory:
-        handles.append(Line2D([], [], color="black", linewidth=0.6, label="closed form"))
-    handles += [Line2D([], [], marker=MARKER[model], color="black", markerfacecolor="none", linestyle="", markersize=5,
-                       label=f"paper, {model}") for model in sorted(published["model"].unique())]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+               Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="bias = its initial mean"),
+               Line2D([], [], color="black", linewidth=0.6, label="closed form")]
+    figure.legend(handles=handles + paper_handles(sorted(published["model"].unique())), loc="outside lower center", ncols=4)
+
+
+def paper_handles(models) -> list[Line2D]:
+    """The keys of the paper's hollow markers, one for each network."""
+    return [Line2D([], [], marker=MARKER[model], color="black", markerfacecolor="none", linestyle="", markersize=5, label=f"paper, {model}")
+            for model in models]
 
 
 def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: float) -> Axes:
@@ -97,7 +101,8 @@ def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: flo
     uniform threshold of the training set.
 
     train, test: kind -> `metrics.ScoreSummary`. threshold: in units of the logit; drawn at threshold + mean bias, since a
-    logit is a score minus a bias. Each distribution has area 1; the biases are a row of ticks below.
+    logit is a score minus a bias. Each distribution has area 1; a box on the axis is the range of the
+    biases, the bar in it their mean.
     """
     colour = COLOUR[loss]
     for kind, fill in (("positive", {"facecolor": colour, "alpha": 0.55}), ("negative", {"facecolor": "none", "hatch": "/////"})):
@@ -127,7 +132,7 @@ def histogram_legend(figure) -> None:
 
 
 def _coarse(summary, bins: int = 45) -> tuple[np.ndarray, np.ndarray]:
-    """The stored histogram on at most `bins` wider bins, over the range between the 0.1 % and 99.9 % quantiles' neighbourhood."""
+    """Edges and density (area 1) of a stored histogram, its bins joined to at most `bins`."""
     edges, counts = np.asarray(summary.edges), np.asarray(summary.counts, float)
     factor = max(1, -(-len(counts) // bins))
     counts = np.r_[counts, np.zeros(-len(counts) % factor)]
@@ -136,7 +141,7 @@ def _coarse(summary, bins: int = 45) -> tuple[np.ndarray, np.ndarray]:
     return edges, counts.reshape(-1, factor).sum(1) / (counts.sum() * step * factor)
 
 
-def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, published: list[float] | None = None) -> Axes:
+def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, published: list[float]) -> Axes:
     """BCE minus CE for each row: the seeds as faint dots, mean and interval, the paper's difference as a hollow diamond.
 
     estimates: `stats.Estimate` in fractions; each: the seeds' own differences; drawn in percentage points.
@@ -147,18 +152,16 @@ def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, pu
         if np.isfinite(estimate.low):
             ax.hlines(row, 100 * estimate.low, 100 * estimate.high, color=COLOUR["bce"], linewidth=2)
         ax.scatter(100 * estimate.mean, row, s=34, color=COLOUR["bce"], zorder=3)
-    if published is not None:
-        ax.scatter(100 * np.asarray(published, float), rows, marker="D", s=26, facecolor="none", edgecolor="black", linewidth=0.9, zorder=4)
+    ax.scatter(100 * np.asarray(published, float), rows, marker="D", s=26, facecolor="none", edgecolor="black", linewidth=0.9, zorder=4)
     ax.axvline(0, color=GREY, linewidth=0.8)
     ax.set_yticks(rows, labels)
     ax.set_xlabel("BCE − CE, percentage points")
     return ax
 
 
-def difference_legend(figure, published: bool) -> None:
+def difference_legend(figure) -> None:
     """The key of `difference_dots`, below the panels."""
     handles = [Line2D([], [], marker="o", color=COLOUR["bce"], alpha=0.3, linestyle="", markersize=4, label="one seed"),
-               Line2D([], [], marker="o", color=COLOUR["bce"], linewidth=2, label="mean and 95 % bootstrap interval")]
-    if published:
-        handles.append(Line2D([], [], marker="D", color="black", markerfacecolor="none", linestyle="", markersize=5, label="paper"))
+               Line2D([], [], marker="o", color=COLOUR["bce"], linewidth=2, label="mean and 95 % bootstrap interval"),
+               Line2D([], [], marker="D", color="black", markerfacecolor="none", linestyle="", markersize=5, label="paper")]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)

@@ -37,7 +37,7 @@ def worker_setup(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def workers(jobs: int, setup=worker_setup, arguments: tuple = (1,)):
+def workers(jobs: int, setup, arguments: tuple):
     """A pool of spawned processes; when the block is left by an exception (Ctrl-C, say), they are ended at once."""
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), setup, arguments)
     try:
@@ -71,7 +71,7 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     missing.sort(key=lambda config: -config.epochs)  # the long ones first, so that no core waits at the end
     threads = max(1, cores() // jobs)
     every = 0.1 if sys.stderr.isatty() else 30  # seconds between two states of the bar: a log file needs few
-    with (workers(jobs, arguments=(threads,)) as pool,
+    with (workers(jobs, worker_setup, (threads,)) as pool,
           tqdm(total=len(missing), desc=f"runs, {jobs} at once", unit="run", mininterval=every) as bar):
         tasks = {pool.submit(_train, config, data, kind, False): config for config in missing}
         for task in as_completed(tasks):

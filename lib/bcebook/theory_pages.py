@@ -215,6 +215,4 @@ def _where(table: pd.DataFrame, **conditions) -> pd.DataFrame:
 
 
 def _network_legend(figure: Figure, words: str) -> None:
-    handles = [Line2D([], [], marker=shape, color="black", markerfacecolor="none", linestyle="", markersize=5, label=f"paper, {model}")
-               for model, shape in plots.MARKER.items()]
-    figure.legend(handles=[*handles, Line2D([], [], linestyle="", label=words)], loc="outside lower center", ncols=4, handletextpad=0.2)
+    figure.legend(handles=[*plots.paper_handles(plots.MARKER), Line2D([], [], linestyle="", label=words)], loc="outside lower center", ncols=4, handletextpad=0.2)

@@ -35,13 +35,14 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: boo
     with store.lock(config):
         if run := store.find(config):  # another process trained it while we waited
             return run
-        surroundings = environment(resolve(device))
+        place = resolve(device)
+        surroundings = environment(place)
         failure = store.failure(config)
         if failure and failure["environment"]["code"] == surroundings["code"]:
             raise RunFailed(f"{config.describe()} failed before, with this same code: {failure['cause']}")
         began = time.perf_counter()
         try:
-            run = _fit(config, resolve(device), progress, data_root)
+            run = _fit(config, place, progress, data_root)
         except RunFailed as error:
             store.save_failure(config, str(error), surroundings)
             raise
@@ -111,13 +112,14 @@ def _fit(config: RunConfig, device: torch.device, progress: bool, data_root) -> 
         full = measured_epochs(config.epochs)
         bar = tqdm(range(1, config.epochs + 1), config.describe(), unit="epoch", disable=not progress, leave=False)
         for epoch in bar:
+            rate = learning_rate(config, epoch)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, epoch)
+                group["lr"] = rate
             loss = _epoch(config, model, images, optimizer)
             if not math.isfinite(loss):
                 raise RunFailed(f"the loss became {loss} in epoch {epoch} of {config.epochs}; a smaller learning_rate than "
                                 f"{config.learning_rate:g} may help.")
-            row = {"epoch": float(epoch), "learning_rate": learning_rate(config, epoch), "train_loss": loss}
+            row = {"epoch": float(epoch), "learning_rate": rate, "train_loss": loss}
             _append(history, row | _measure(config, model, images, epoch in full))
             bar.set_postfix(loss=f"{loss:.3f}", test=f"{history['test_accuracy'][-1]:.1%}")
         final, scores = _final(config, model, images)
