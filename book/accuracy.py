@@ -25,7 +25,7 @@
 # and the augmentation's draws.
 
 # %% tags=["parameters"]
-profile = "quick"  # digits, on a CPU; "paper": CIFAR, three networks
+profile = "quick"  # digits, on a CPU; "laptop": ResNet8 on MNIST and CIFAR10; "paper": CIFAR, three networks
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the profile's own; or a list

@@ -33,7 +33,7 @@
 # $\tfrac{\lambda_W}{2}\|W\|^2 + \tfrac{\lambda_H}{2}\sum_{i \in \text{batch}} \|h_i\|^2$, and none on the biases ($\lambda_b = 0$).
 
 # %% tags=["parameters"]
-profile = "quick"  # digits, on a CPU; "paper": ResNet18 on CIFAR10
+profile = "quick"  # digits, on a CPU; "laptop": ResNet8 on MNIST and CIFAR10; "paper": ResNet18 on CIFAR10
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the profile's own; or a list

@@ -30,7 +30,7 @@
 # It never exceeds accuracy, and falls short of it where the distributions of positive and negative logits overlap.
 
 # %% tags=["parameters"]
-profile = "quick"  # digits, on a CPU; "paper": ResNet18 on CIFAR10
+profile = "quick"  # digits, on a CPU; "laptop": ResNet8 on MNIST and CIFAR10; "paper": ResNet18 on CIFAR10
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the profile's own; or a list

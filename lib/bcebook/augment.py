@@ -1,5 +1,7 @@
 """Images on the device: uint8 batches in, augmented and normalised float batches out, never one image at a time."""
 
+import json
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,8 +22,9 @@ MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0  # the paper's DA2
 class Images:
     """A data set on the device, and the way from its uint8 images to the network's input.
 
-    generator (torch, on the device) draws crops, flips and angles; host (numpy) draws what the host must know: which of
-    Mixup and CutMix a batch gets, and how strongly. So no draw makes the host wait for the device.
+    generator (torch, on the device) draws the order, crops, flips and angles; host (numpy) draws an epoch's mixtures in
+    advance. So no draw makes the host wait for the device, and `batch` has no branch that depends on a value: a CUDA graph
+    can hold it. `state` and `restore` carry everything that decides the batches to come.
     """
 
     def __init__(self, dataset: Dataset, augmentation: str, device: torch.device, seed: int):
@@ -36,6 +39,8 @@ class Images:
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1) for v in (mean, std))
         self.generator = torch.Generator(device).manual_seed(seed)
         self.host = np.random.default_rng(seed)
+        self.order = torch.arange(len(self.x_train), device=device)  # of this epoch
+        self.mixtures = torch.zeros(0, 5, device=device)  # of this epoch: a row for each batch, see _mixture
 
     def _place(self, x: np.ndarray, device: torch.device) -> Tensor:
         images = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
@@ -48,22 +53,41 @@ class Images:
         x = (x.float() / 255 - self.mean) / self.std
         return x.expand(-1, self.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
-    def batches(self, batch_size: int):
-        """One epoch in a fresh order: (images, target) pairs, target int64 (B,) or, when mixed, float (B, K).
+    def shuffle(self, batch_size: int) -> None:
+        """Draw an epoch: a fresh order of the images and, under DA2, what each batch is mixed by."""
+        self.order = torch.randperm(len(self.x_train), generator=self.generator, device=self.x_train.device)
+        if self.augmentation == "da1+da2":
+            rows = np.stack([self._mixture() for _ in range(self.batch_count(batch_size))])
+            self.mixtures = torch.from_numpy(rows).to(self.x_train.device)
 
-        The last, smaller batch is kept, as the authors' loader does, unless it has one image (batch statistics need two).
-        """
-        order = torch.randperm(len(self.x_train), generator=self.generator, device=self.x_train.device)
-        for chosen in order.split(batch_size):
-            if len(chosen) < 2:
-                continue
-            x, target = self.x_train[chosen], self.y_train[chosen]
-            if self.augmentation != "none":
-                x = self._da1(x)
-            x = self.normalise(x)
-            if self.augmentation == "da1+da2":
-                x, target = self._da2(x, target)
-            yield x, target
+    def batch_count(self, batch_size: int) -> int:
+        """Batches in an epoch. The last, smaller one is kept, as the authors' loader does, unless it has one image (batch
+        statistics need two)."""
+        whole, rest = divmod(len(self.x_train), batch_size)
+        return whole + (rest > 1)
+
+    def chosen(self, index: int, batch_size: int) -> tuple[Tensor, Tensor]:
+        """What `batch` needs for this epoch's batch number `index`, from 0: its images' numbers (B,) and its mixture (1 or 0, 5)."""
+        return self.order[index * batch_size : (index + 1) * batch_size], self.mixtures[index : index + 1]
+
+    def batch(self, chosen: Tensor, mixture: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented and normalised images (B, C, H, W), and the target: int64 (B,) or, when mixed, float (B, K)."""
+        x, target = self.x_train[chosen], self.y_train[chosen]
+        if self.augmentation != "none":
+            x = self._da1(x)
+        x = self.normalise(x)
+        return self._da2(x, target, mixture) if self.augmentation == "da1+da2" else (x, target)
+
+    def state(self) -> dict:
+        """Tensors and plain data."""
+        return {"order": self.order, "mixtures": self.mixtures, "generator": self.generator.get_state(),
+                "host": json.dumps(self.host.bit_generator.state)}
+
+    def restore(self, state: dict) -> None:
+        """Go on as if the batches that led to `state` had just been made."""
+        self.order, self.mixtures = (state[name].to(self.x_train.device) for name in ("order", "mixtures"))
+        self.generator.set_state(state["generator"].cpu())
+        self.host.bit_generator.state = json.loads(state["host"])
 
     def evaluation(self, split: str, batch_size: int = 500):
         """(images, labels) of "train" or "test" in order, without augmentation."""
@@ -94,21 +118,24 @@ class Images:
             x = F.grid_sample(x.float(), grid, mode="nearest", align_corners=False)  # as torchvision's default does
         return x
 
-    def _da2(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixup or CutMix of the batch with a permutation of itself, each with probability one half; soft targets (B, K)."""
-        partner = torch.randperm(len(x), generator=self.generator, device=x.device)
+    def _mixture(self) -> np.ndarray:
+        """Mixup or CutMix, each with probability one half: (share of the image itself, top, bottom, left, right of the box
+        that its partner fills). Mixup has an empty box, CutMix a share of 1 outside the box."""
         if self.host.random() < 0.5:
-            share = float(self.host.beta(MIXUP_ALPHA, MIXUP_ALPHA))
-            x = share * x + (1 - share) * x[partner]
-        else:
-            height, width = x.shape[2:]
-            side = (1 - self.host.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)) ** 0.5
-            row, column = int(self.host.integers(height)), int(self.host.integers(width))
-            half_h, half_w = int(height * side) // 2, int(width * side) // 2
-            top, bottom = max(row - half_h, 0), min(row + half_h, height)
-            left, right = max(column - half_w, 0), min(column + half_w, width)
-            x = x.clone(memory_format=torch.preserve_format)
-            x[:, :, top:bottom, left:right] = x[partner, :, top:bottom, left:right]
-            share = 1 - (bottom - top) * (right - left) / (height * width)  # of what is left after clipping
-        onehot = F.one_hot(labels, self.num_classes).float()
-        return x, share * onehot + (1 - share) * onehot[partner]
+            return np.array([self.host.beta(MIXUP_ALPHA, MIXUP_ALPHA), 0, 0, 0, 0], np.float32)
+        height, width = self.x_train.shape[2:]
+        side = (1 - self.host.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)) ** 0.5
+        row, column = int(self.host.integers(height)), int(self.host.integers(width))
+        half_h, half_w = int(height * side) // 2, int(width * side) // 2
+        box = max(row - half_h, 0), min(row + half_h, height), max(column - half_w, 0), min(column + half_w, width)
+        return np.array([1, *box], np.float32)
+
+    def _da2(self, x: Tensor, labels: Tensor, mixture: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch mixed with a permutation of itself; soft targets (B, K)."""
+        partner = torch.rand(len(x), generator=self.generator, device=x.device).argsort()  # unlike randperm, safe in a CUDA graph
+        share, top, bottom, left, right = mixture[0]
+        rows, columns = (torch.arange(size, device=x.device) for size in x.shape[2:])
+        inside = ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))  # (H, W)
+        own = torch.where(inside, 0.0, share)  # each pixel's weight of the image itself
+        onehot = (labels[:, None] == torch.arange(self.num_classes, device=x.device)).float()  # one_hot would look at the values
+        return torch.lerp(x[partner], x, own), torch.lerp(onehot[partner], onehot, own.mean())  # CutMix: the share left after clipping

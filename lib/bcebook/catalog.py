@@ -4,31 +4,36 @@ from bcebook.config import RunConfig
 
 PROFILES = {
     "quick": "the 8x8 digits and a small convnet: minutes on a laptop's CPU",
+    "laptop": "MNIST and CIFAR10 in full and a small residual network: minutes a run on a laptop's CPU",
     "paper": "the paper's data sets, networks and settings: a GPU",
 }
 CHAPTERS = {  # in reading order; each is book/<name>.py and .ipynb
     "initial_bias": "Classifier bias and decision scores against the initial bias mean",
+    "bias_decay": "Classifier bias and decision scores against the decay of the bias",
+    "neural_collapse": "Neural collapse over the epochs",
     "score_histograms": "Histograms of positive and negative scores",
     "accuracy": "Accuracy and uniform accuracy",
     "bias_saturates": "The bias saturates",
     "published_predicted": "The closed form predicts the published figures",
 }
 WITHOUT_RUNS = ("bias_saturates", "published_predicted")  # chapters of theory: nothing is trained for them
-BIAS_MEANS = (0, 1, 2, 3, 4, 5, 6, 8, 10)  # as in the published figures
 LOSSES, OPTIMIZERS, AUGMENTATIONS = ("ce", "bce"), ("sgd", "adamw"), ("da1", "da1+da2")
-SEEDS = {
-    "quick": {"initial_bias": (0,), "score_histograms": (0,), "accuracy": (0, 1, 2, 3, 4)},
-    "paper": {"initial_bias": (0,), "score_histograms": (0,), "accuracy": (0, 1, 2)},
-}
-# Departs from the paper: the quick profile's learning rates are ten times the paper's (SGD 0.01, AdamW 0.001), because its
-# runs have 1,200 steps where the paper's have 39,100.
-RATES = {"quick": {"sgd": 0.1, "adamw": 0.01}, "paper": {"sgd": 0.01, "adamw": 0.001}}
-SCHEDULES = {"sgd": "step", "adamw": "cosine"}
+BIAS_MEANS = {"quick": (0, 1, 2, 3, 4, 5, 6, 8, 10), "laptop": (0, 2, 5, 10), "paper": (0, 1, 2, 3, 4, 5, 6, 8, 10)}
+LAMBDA_B = (0.5, 0.05, 5e-3, 5e-4, 5e-5, 5e-6)  # swept at the initial bias mean 10, as in the published figures
 NETWORKS = {  # (model, data set), those of most value first
     "quick": (("convnet", "digits"),),
-    "paper": tuple((m, d) for d in ("cifar10", "cifar100") for m in ("resnet18", "resnet50", "densenet121")),
+    "laptop": (("resnet8", "mnist"), ("resnet8", "cifar10")),
+    "paper": tuple((m, d) for m in ("resnet18", "resnet50", "densenet121") for d in ("cifar10", "mnist", "cifar100")),
 }
-DECOUPLED = {"decay": "decoupled", "lambda_w": 5e-4, "lambda_h": 5e-4, "lambda_b": 0.0}
+SEEDS = {"quick": (0,), "laptop": (0,), "paper": (0, 1, 2)}
+MORE_SEEDS = {("accuracy", "quick"): (0, 1, 2, 3, 4), ("initial_bias", "paper"): (0,), ("bias_decay", "paper"): (0,)}
+# Departs from the paper in the profiles quick and laptop: higher learning rates (the paper's are SGD 0.01, AdamW 0.001),
+# because their runs have 1,200 and 4,700 to 9,400 steps where the paper's have 39,100.
+RATES = {"quick": {"sgd": 0.1, "adamw": 0.01}, "laptop": {"sgd": 0.1, "adamw": 0.003}, "paper": {"sgd": 0.01, "adamw": 0.001}}
+SCHEDULES = {"sgd": "step", "adamw": "cosine"}
+EPOCHS = {"quick": 100, "laptop": 24, "paper": 100}
+FEWER_EPOCHS = {("accuracy", "quick"): 40, ("mnist", "laptop"): 10}  # these have stopped improving by then
+DECOUPLED = {"decay": "decoupled", "lambda_w": 5e-4, "lambda_h": 5e-4}
 GLOBAL = {"decay": "global", "weight_decay": 5e-4}
 
 
@@ -42,10 +47,11 @@ def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) ->
     check_profile(profile)
     if chapter in WITHOUT_RUNS:
         return []
-    seeds = SEEDS[profile][chapter] if seeds is None else tuple(seeds)
+    seeds = MORE_SEEDS.get((chapter, profile), SEEDS[profile]) if seeds is None else tuple(seeds)
     if not seeds:
         raise ValueError("seeds is empty; give at least one, or None for the profile's own.")
-    make = {"initial_bias": _initial_bias, "score_histograms": _score_histograms, "accuracy": _accuracy}[chapter]
+    make = {"initial_bias": _initial_bias, "bias_decay": _bias_decay, "neural_collapse": _neural_collapse,
+            "score_histograms": _score_histograms, "accuracy": _accuracy}[chapter]
     return [config for seed in seeds for config in make(profile, seed)]
 
 
@@ -56,31 +62,50 @@ def check_profile(profile: str) -> None:
 
 
 def all_configs(profile: str) -> list[RunConfig]:
-    """Every run that a profile's book needs, each once."""
-    return list(dict.fromkeys(config for chapter in CHAPTERS for config in configs(chapter, profile)))
+    """Every run that a profile's book needs, each once, those of most value first: the first seed before the others, in it the
+    first network with all its chapters before the next."""
+    every = dict.fromkeys(config for chapter in CHAPTERS for config in configs(chapter, profile))
+    return sorted(every, key=lambda config: (config.seed, NETWORKS[profile].index((config.model, config.dataset))))
 
 
-def _run(profile: str, model: str, dataset: str, loss: str, optimizer: str, seed: int, **settings) -> RunConfig:
-    # The quick accuracy runs are shorter: they are many, and have stopped improving by then.
-    epochs = 40 if profile == "quick" and settings["decay"] == "global" else 100
+def _run(profile: str, network: tuple[str, str], loss: str, optimizer: str, seed: int, **settings) -> RunConfig:
+    model, dataset = network
+    kind = "accuracy" if settings["decay"] == "global" else dataset
     return RunConfig(model=model, dataset=dataset, loss=loss, optimizer=optimizer, learning_rate=RATES[profile][optimizer],
-                     schedule=SCHEDULES[optimizer], epochs=epochs, batch_size=128, seed=seed, **settings)
+                     schedule=SCHEDULES[optimizer], epochs=FEWER_EPOCHS.get((kind, profile), EPOCHS[profile]), batch_size=128,
+                     seed=seed, precision="float32" if profile == "quick" else "auto", **settings)
+
+
+def _decoupled(profile: str, network: tuple[str, str], seed: int, means=(0,), lambdas=(0.0,)) -> list[RunConfig]:
+    """Decoupled decay, no augmentation: the paper's NC and bias experiments. BCE first, whose bias is the one that moves."""
+    return [_run(profile, network, loss, optimizer, seed, bias_init_mean=mean, lambda_b=lambda_b, **DECOUPLED)
+            for loss in reversed(LOSSES) for optimizer in OPTIMIZERS for mean in means for lambda_b in lambdas]
 
 
 def _initial_bias(profile: str, seed: int) -> list[RunConfig]:
-    """Decoupled decay, no augmentation, lambda_b = 0: the paper's NC and bias experiments, on its first network."""
-    model, dataset = NETWORKS[profile][0]
-    return [_run(profile, model, dataset, loss, optimizer, seed, bias_init_mean=mean, **DECOUPLED)
-            for optimizer in OPTIMIZERS for mean in BIAS_MEANS for loss in LOSSES]
+    networks = NETWORKS[profile] if profile == "laptop" else NETWORKS[profile][:1]
+    return [config for network in networks for config in _decoupled(profile, network, seed, BIAS_MEANS[profile])]
+
+
+def _bias_decay(profile: str, seed: int) -> list[RunConfig]:
+    return _decoupled(profile, NETWORKS[profile][0], seed, means=(10,), lambdas=LAMBDA_B)
+
+
+def _neural_collapse(profile: str, seed: int) -> list[RunConfig]:
+    return [config for network in NETWORKS[profile] for config in _decoupled(profile, network, seed)]
 
 
 def _score_histograms(profile: str, seed: int) -> list[RunConfig]:
-    """The accuracy chapter's own networks (DA1): the histograms explain its table."""
-    model, dataset = NETWORKS[profile][0]
-    return [_run(profile, model, dataset, loss, optimizer, seed, augmentation="da1", **GLOBAL)
-            for optimizer in OPTIMIZERS for loss in LOSSES]
+    """The accuracy chapter's own networks, as far as they have the first augmentation: the histograms explain its table."""
+    configs = _accuracy(profile, seed)
+    return [config for config in configs if config.augmentation == configs[0].augmentation
+            and (profile == "laptop" or (config.model, config.dataset) == NETWORKS[profile][0])]
 
 
 def _accuracy(profile: str, seed: int) -> list[RunConfig]:
-    return [_run(profile, model, dataset, loss, optimizer, seed, augmentation=augmentation, **GLOBAL)
-            for model, dataset in NETWORKS[profile] for augmentation in AUGMENTATIONS for optimizer in OPTIMIZERS for loss in LOSSES]
+    """The paper's table is of CIFAR. The profile laptop has no runs for it alone: its networks without augmentation serve."""
+    if profile == "laptop":
+        return _neural_collapse(profile, seed)
+    return [_run(profile, network, loss, optimizer, seed, augmentation=augmentation, **GLOBAL)
+            for network in NETWORKS[profile] if network[1] != "mnist"
+            for augmentation in AUGMENTATIONS for optimizer in OPTIMIZERS for loss in LOSSES]

@@ -47,53 +47,110 @@ def mean_and_std(estimate: Estimate, digits: int = 1) -> str:
 def initial_bias(runs: list[Run]) -> str:
     """Markdown: what the bias sweep shows, beside the paper's medians."""
     table = frames.medians(runs)
-    wide = table.pivot_table(index=["loss", "optimizer", "bias_init_mean", "seed"], columns="quantity", values="median")
     moved = [abs(run.history["bias_mean"][-1] - run.history["bias_mean"][0]) for run in runs if run.config.loss == "ce"]
-    bce = wide[wide.index.get_level_values("loss") == "bce"]
-    between = (bce["negative"] < bce["bias"]) & (bce["bias"] < bce["positive"])
     lines = []
     if moved:
         lines.append(f"- **CE's biases stay where they start: {'supported' if max(moved) < 0.1 else 'contradicted'}.** Over {len(moved)} "
                      f"runs, the mean of the biases moves by at most {max(moved):.3f} during training.")
-    if len(between):
-        lines.append(f"- **BCE's bias settles between negative and positive scores: {'supported' if between.all() else 'contradicted'}.** "
-                     f"The median bias lies between the medians of the negative and the positive scores in {between.sum()} of "
-                     f"{len(between)} runs.")
+    lines += _between(table)
     lines += [
         "- **How much of its start a bias keeps.** The slope of the final median bias against the initial mean is 1 if training "
         "never moves it and 0 if it forgets where it began:",
         "", "| | ours | " + " | ".join(f"paper, {m}" for m in plots.MARKER) + " |", "|---" * (2 + len(plots.MARKER)) + "|",
     ]
-    published = frames.published_medians(runs)
+    published = frames.published_medians(runs, "bias_init_mean")
     published = published[published["quantity"] == "bias"]
-    for loss in LOSSES:
-        for optimizer in OPTIMIZERS:
-            ours = table[(table["loss"] == loss) & (table["optimizer"] == optimizer) & (table["quantity"] == "bias")]
-            cells = [_slope(ours["bias_init_mean"], ours["median"])]
-            for model in plots.MARKER:
-                rows = published[(published["model"] == model) & (published["loss"] == loss) & (published["optimizer"] == optimizer)]
-                cells.append(_slope(rows["value"], rows["median"]))
-            lines.append(f"| {plots.NAME[loss]}, {plots.NAME[optimizer]} | " + " | ".join(cells) + " |")
+    networks = frames.networks(runs)
+    for network in networks:
+        for loss in LOSSES:
+            for optimizer in OPTIMIZERS:
+                ours = table[(table["network"] == network) & (table["loss"] == loss) & (table["optimizer"] == optimizer) & (table["quantity"] == "bias")]
+                cells = [_slope(ours["bias_init_mean"], ours["median"])]
+                for model in plots.MARKER:
+                    rows = published[(published["model"] == model) & (published["loss"] == loss) & (published["optimizer"] == optimizer)]
+                    cells.append(_slope(rows["value"], rows["median"]))
+                lines.append(f"| {_of(network, networks)}{plots.NAME[loss]}, {plots.NAME[optimizer]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def bias_decay(runs: list[Run]) -> str:
+    """Markdown: where the biases end as lambda_b grows, beside the closed form and the paper's medians."""
+    table = frames.medians(runs)
+    wide = table.pivot_table(index=["network", "loss", "optimizer", "lambda_b"], columns="quantity", values="median")
+    ce = wide[wide.index.get_level_values("loss") == "ce"]
+    lines = []
+    if len(ce):
+        least = (ce["positive"] - ce["negative"]).groupby(level=["network", "optimizer"]).agg(np.ptp).max()
+        lines.append(f"- **CE does not use its bias.** Between the smallest and the largest $\\lambda_b$ its median bias goes from "
+                     f"{_number(ce['bias'].max())} to {_number(ce['bias'].min())}; the gap between its median positive and negative scores changes "
+                     f"by at most {_number(least)}.")
+    lines += _between(table)
+    networks, closed = frames.networks(runs), {key: frames.closed_form(run)["bias"] for key, run in frames.by_decay(runs).items()}
+    published = frames.published_medians(runs, "lambda_b")
+    published = published[published["quantity"] == "bias"].set_index(["model", "loss", "optimizer", "value"])["median"]
+    lines += ["- **The median bias after training**, and the closed form's $b$ at the same $\\lambda_b$ (the paper's networks in brackets: "
+              + ", ".join(plots.MARKER) + "):", "",
+              "| $\\lambda_b$ | closed form, CE | " + " | ".join(f"CE, {plots.NAME[o]}" for o in OPTIMIZERS) + " | closed form, BCE | "
+              + " | ".join(f"BCE, {plots.NAME[o]}" for o in OPTIMIZERS) + " |", "|---" * 7 + "|"]
+    for network in networks:
+        for value in sorted({run.config.lambda_b for run in runs}, reverse=True):
+            cells = []
+            for loss in LOSSES:
+                cells.append(_number(closed.get((network, loss, value), math.nan)))
+                for optimizer in OPTIMIZERS:
+                    key = (network, loss, optimizer, value)
+                    theirs = ", ".join(_number(published.get((model, loss, optimizer, value), math.nan)) for model in plots.MARKER)
+                    cells.append(f"{_number(wide['bias'].get(key, math.nan))} ({theirs})")
+            lines.append(f"| {_of(network, networks)}{value:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _between(table: pd.DataFrame) -> list[str]:
+    """Does BCE's median bias lie between the medians of negative and positive scores?"""
+    wide = table[table["loss"] == "bce"].pivot_table(index=["network", "optimizer", "bias_init_mean", "lambda_b", "seed"], columns="quantity", values="median")
+    if wide.empty:
+        return []
+    between = (wide["negative"] < wide["bias"]) & (wide["bias"] < wide["positive"])
+    return [f"- **BCE's bias settles between negative and positive scores: {'supported' if between.all() else 'contradicted'}.** "
+            f"The median bias lies between the medians of the negative and the positive scores in {between.sum()} of {len(between)} runs."]
+
+
+def neural_collapse(runs: list[Run]) -> str:
+    """Markdown: the collapse at the last epoch, CE beside BCE."""
+    networks, names = frames.networks(runs), ("nc1", "nc2", "nc2_means", "nc3")
+    table = frames.finals(runs)
+    lines = ["| | loss | training accuracy, % | NC1 | NC2 | NC2 of the means | NC3 |", "|" + "---|" * 7]
+    lower = Counter()
+    pairs = 0
+    for (model, dataset, optimizer, _), rows in table.groupby(["model", "dataset", "optimizer", "seed"], sort=False):
+        both = {row.loss: row for row in rows.itertuples()}
+        for loss in LOSSES:
+            if row := both.get(loss):
+                cells = " | ".join(f"{getattr(row, f'train_{name}'):.3g}" for name in names)
+                lines.append(f"| {_of((model, dataset), networks)}{plots.NAME[optimizer]} | {plots.NAME[loss]} | {percent(row.train_accuracy, 2)} | {cells} |")
+        if set(both) == set(LOSSES):
+            pairs += 1
+            lower.update(name for name in names if getattr(both["bce"], f"train_{name}") < getattr(both["ce"], f"train_{name}"))
+    told = ", ".join(f"{label} in {lower[name]}" for name, label in zip(names, ("NC1", "NC2", "NC2 of the means", "NC3"), strict=True))
+    return "\n".join([*lines, "", f"**BCE ends closer to collapse than CE**, of {pairs} pairs with the same optimizer and seed: {told}."])
 
 
 def score_histograms(runs: list[Run]) -> str:
     """Markdown: how many test samples each network gets right, and how many with one threshold for all."""
     lines = ["| | $A$, % | $A_\\text{Uni}$, % | lost, points | mean bias | threshold + mean bias |",
              "|---|---|---|---|---|---|"]
-    lost = {}
+    lost, networks = {}, frames.networks(runs)
     for run in runs:
-        final, bias = run.final, frames.summary(run, "train", "bias").mean
-        lost[run.config.optimizer, run.config.loss] = final["test_accuracy"] - final["test_uniform_accuracy"]
-        lines.append(f"| {plots.NAME[run.config.loss]}, {plots.NAME[run.config.optimizer]}, seed {run.config.seed} | "
+        final, bias, network = run.final, frames.summary(run, "train", "bias").mean, frames.network(run)
+        lost[network, run.config.optimizer, run.config.seed, run.config.loss] = final["test_accuracy"] - final["test_uniform_accuracy"]
+        lines.append(f"| {_of(network, networks)}{plots.NAME[run.config.loss]}, {plots.NAME[run.config.optimizer]}, seed {run.config.seed} | "
                      f"{percent(final['test_accuracy'])} | {percent(final['test_uniform_accuracy'])} | "
-                     f"{percent(lost[run.config.optimizer, run.config.loss])} | {_number(bias)} | {_number(final['train_uniform_threshold'] + bias)} |")
-    pairs = [(lost[optimizer, "bce"], lost[optimizer, "ce"]) for optimizer in OPTIMIZERS
-             if {(optimizer, "bce"), (optimizer, "ce")} <= set(lost)]
+                     f"{percent(final['test_accuracy'] - final['test_uniform_accuracy'])} | {_number(bias)} | {_number(final['train_uniform_threshold'] + bias)} |")
+    pairs = [(value, lost[*key, "ce"]) for (*key, loss), value in lost.items() if loss == "bce" and (*key, "ce") in lost]
     fewer = sum(bce < ce for bce, ce in pairs)
     lines += ["", "*Lost*: accuracy minus uniform accuracy, on the test set. The threshold is the best one of the training set.", "",
-              f"BCE loses fewer test samples than CE to the single threshold with {fewer} of {len(pairs)} optimizers. One seed a "
-              "network: the accuracy chapter puts intervals around these figures."]
+              f"BCE loses fewer test samples than CE to the single threshold in {fewer} of {len(pairs)} pairs of networks. The accuracy "
+              "chapter puts intervals around these figures."]
     return "\n".join(lines)
 
 
@@ -105,7 +162,7 @@ def accuracy(runs: list[Run]) -> str:
     table = frames.with_published(table)
     lines = ["| setting | of | BCE − CE, points [95 % bootstrap] | [95 % Student] | paper | verdict |",
              "|---|---|---|---|---|---|"]
-    count, several = Counter(), frames.networks(runs) > 1
+    count, several = Counter(), len(frames.networks(runs)) > 1
     for row in table.itertuples():
         name = row.figure.removeprefix("test_")
         claimed = getattr(row, f"paper_{name}")
@@ -126,7 +183,7 @@ def accuracy_table(runs: list[Run]) -> str:
     """Markdown: mean ± standard deviation over seeds of the final (and of the best) epoch, beside the paper's table."""
     figures = ["test_accuracy", "best_test_accuracy", "test_uniform_accuracy", "best_test_uniform_accuracy"]
     ours = frames.by_setting(runs, figures)
-    several = frames.networks(runs) > 1
+    several = len(frames.networks(runs)) > 1
     lines = ["| setting | loss | $A$ final | best | paper | $A_\\text{Uni}$ final | best | paper |",
              "|---|---|---|---|---|---|---|---|"]
     for setting, row in ours.iterrows():
@@ -227,7 +284,12 @@ def ce_drift(times: pd.DataFrame, default: float, constant: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+
+
+def _of(network: tuple[str, str], networks: list) -> str:
+    """The network and data set in front of a row, only where a table has several."""
+    return f"{frames.name(*network)}, " if len(networks) > 1 else ""
 
 
 def _slope(x, y) -> str:

@@ -1,7 +1,9 @@
 """The command line: `bcebook COMMAND`. No logic of its own, and nothing slow imported before it is needed."""
 
 import contextlib
+import re
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +52,53 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
         typer.echo(f"failed: {problem}")
     typer.echo(f"{len(chosen) - len(problems)} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def record(
+    budget: Annotated[str, typer.Option(help="How long this may take in all, e.g. 90s, 9m, 2h.")],
+    out: Annotated[Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.")],
+    profile: Profile = "paper", device: Device = "auto", jobs: Jobs = None, data: DataDir = None, chapter: ChapterName = None,
+    match: Match = "",
+):
+    """Train as many missing runs as a time allows, those of most value first, and put what is finished into one archive.
+
+    What is in progress when the time is over leaves a checkpoint, from which the next call goes on. Carry the archive to
+    another machine and take it in there with `bcebook import`.
+    """
+    began = time.monotonic()
+    seconds = _seconds(budget)
+    chosen = _chosen(profile, chapter, match)
+    from bcebook.archive import write
+    from bcebook.pool import train_missing
+    from bcebook.store import open_store
+
+    # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
+    deadline = began + seconds - min(20, seconds / 10)
+    with _interruptible():
+        problems = train_missing(chosen, data_dir(data), device, jobs, deadline)
+    for problem in problems:
+        typer.echo(f"failed: {problem}")
+    store = open_store(data_dir(data))
+    states = {config.key: store.state(config) for config in chosen}
+    done = [key for key, state in states.items() if state == "trained"]
+    left = write(store, done, out / "runs.zip")
+    typer.echo(f"{len(done) - len(left)} runs in {out / 'runs.zip'}, {(out / 'runs.zip').stat().st_size / 2**20:.2f} MiB, "
+               f"{sum(state == 'missing' for state in states.values())} still missing, {time.monotonic() - began:.0f} s.")
+    if left:
+        typer.echo(f"{len(left)} finished runs are not in it, because it would pass 16 MiB; record them with --chapter or --match.")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command("import")
+def import_(archive: Annotated[Path, typer.Argument(help="The runs.zip of `bcebook record`.")], data: DataDir = None):
+    """Verify every run in an archive and add the new ones to data/recorded; all or nothing."""
+    from bcebook.archive import add
+
+    added, there = add(archive, data_dir(data) / "recorded")
+    for run in added:
+        typer.echo(f"{run.config.key}  added  {run.config.describe()}  test accuracy {run.final['test_accuracy']:.1%}")
+    typer.echo(f"{len(added)} runs added, {len(there)} were there already.")
 
 
 @app.command()
@@ -160,6 +209,14 @@ def doctor(data: DataDir = None):
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     typer.echo(f"free disk     {shutil.disk_usage(existing).free / 2**30:.0f} GiB at {folder}")
     typer.echo(f"book          {'built' if (BOOK / '_build' / 'html' / 'index.html').exists() else 'not built yet'}")
+
+
+def _seconds(text: str) -> float:
+    """ "90s", "9m", "1.5h" or "90" in seconds. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"budget is {text!r}; write a time such as 90s, 9m or 2h.")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _chosen(profile: str, chapter: str | None, match: str) -> list:

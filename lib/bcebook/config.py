@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 CHOICES = {
     "dataset": ("digits", "mnist", "cifar10", "cifar100"),
-    "model": ("convnet", "resnet18", "resnet50", "densenet121"),
+    "model": ("convnet", "resnet8", "resnet18", "resnet50", "densenet121"),
     "loss": ("ce", "bce"),
     "optimizer": ("sgd", "adamw"),
     "schedule": ("step", "cosine", "constant"),
     "augmentation": ("none", "da1", "da1+da2"),
     "decay": ("global", "decoupled"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("float32", "bfloat16", "auto"),
 }
 DECOUPLED = ("lambda_w", "lambda_h", "lambda_b")
 
@@ -49,7 +49,7 @@ class RunConfig:
     label_smoothing: float = 0.0
     bias_init_mean: float = 0.0
     seed: int = 0
-    precision: str = "float32"
+    precision: str = "float32"  # of the backbone; "auto": bfloat16 where the device has it, float32 elsewhere
     train_size: int | None = None  # the first so many training images of a class-balanced draw; None: all
     imbalance_factor: float | None = None  # largest / smallest class of a long-tailed draw; None: as the data set is
 

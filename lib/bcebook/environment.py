@@ -26,6 +26,13 @@ def code_version() -> str:
 
 
 @functools.cache
+def engine_version() -> str:
+    """A digest of the modules that decide what a training does: a checkpoint is good for these alone."""
+    engine = ("augment", "config", "data", "losses", "measure", "metrics", "models", "train")
+    return hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in engine)).hexdigest()[:16]
+
+
+@functools.cache
 def processor() -> str:
     """The processor's name as its maker writes it."""
     try:

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from bcebook import frames, plots, theory
+from bcebook import frames, plots
 from bcebook.catalog import LOSSES, OPTIMIZERS
 from bcebook.store import Run
 
@@ -11,46 +11,64 @@ from bcebook.store import Run
 def initial_bias(runs: list[Run]) -> Figure:
     """Scores and biases against the initial bias mean, a panel for each loss and optimizer, with the paper's medians and the
     closed-form minimum (for CE without the bias, which the objective leaves free when lambda_b = 0)."""
-    published = frames.published_medians(runs)
-    panels = [(optimizer, loss) for optimizer in OPTIMIZERS for loss in LOSSES]
-    figure, axes = plt.subplots(2, 2, figsize=(8.6, 7.6), sharex=True, sharey=True)
-    for ax, (optimizer, loss) in zip(axes.flat, panels, strict=True):
-        chosen = [run for run in runs if (run.config.loss, run.config.optimizer) == (loss, optimizer)]
-        if not chosen:
-            ax.set_axis_off()
-            continue
-        rows = published[(published["loss"] == loss) & (published["optimizer"] == optimizer)]
-        plots.bias_sweep(ax, chosen, lambda run, kind: frames.summary(run, "train", kind), rows, closed_form(chosen[0]))
-        ax.label_outer()
-    plots.sweep_legend(figure, published)
+    return _bias_sweep(runs, "bias_init_mean")
+
+
+def bias_decay(runs: list[Run]) -> Figure:
+    """Scores and biases against lambda_b, laid out as in `initial_bias`."""
+    return _bias_sweep(runs, "lambda_b")
+
+
+def _bias_sweep(runs: list[Run], varied: str) -> Figure:
+    published = frames.published_medians(runs, varied)
+    networks = frames.networks(runs)
+    rows = [(network, optimizer) for network in networks for optimizer in OPTIMIZERS]
+    figure, axes = plt.subplots(len(rows), 2, figsize=(8.6, 0.4 + 3.6 * len(rows)), sharex=True, sharey=True)
+    for row, (network, optimizer) in zip(axes, rows, strict=True):
+        for ax, loss in zip(row, LOSSES, strict=True):
+            chosen = [run for run in runs if (frames.network(run), run.config.loss, run.config.optimizer) == (network, loss, optimizer)]
+            if not chosen:
+                ax.set_axis_off()
+                continue
+            theirs = published[(published["loss"] == loss) & (published["optimizer"] == optimizer)]
+            plots.bias_sweep(ax, chosen, varied, lambda run, kind: frames.summary(run, "train", kind), theirs, frames.closed_form)
+            ax.set_title((f"{frames.name(*network)}: " if len(networks) > 1 else "") + f"{plots.NAME[loss]}, {plots.NAME[optimizer]}")
+            ax.label_outer()
+    plots.sweep_legend(figure, published, diagonal=varied == "bias_init_mean")
     return figure
 
 
-def closed_form(run: Run) -> dict[str, float]:
-    """The minimum that a run with decoupled decay heads for: positive and negative score and, for BCE, the bias."""
-    config = run.config
-    classes = run.scores["train"]["bias"]["count"]
-    c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, classes)
-    best = theory.minimum(config.loss, classes, c, config.lambda_b)
-    found = {"positive": float(best.positive), "negative": float(best.negative)}
-    return found | ({"bias": float(best.bias)} if config.loss == "bce" else {})
+def neural_collapse(runs: list[Run]) -> Figure:
+    """NC1, NC2 and NC3 of the training set over the epochs, for the lowest seed; a row of panels for each network."""
+    networks = frames.networks(runs)
+    seed = min(run.config.seed for run in runs)
+    figure, axes = plt.subplots(len(networks), 3, figsize=(8.6, 0.6 + 2.7 * len(networks)), sharey="col", squeeze=False)
+    for row, network in zip(axes, networks, strict=True):
+        chosen = [run for run in runs if frames.network(run) == network and run.config.seed == seed]
+        for ax, name in zip(row, ("nc1", "nc2", "nc3"), strict=True):
+            plots.collapse_curves(ax, chosen, name)
+            ax.set_title((f"{frames.name(*network)}: " if len(networks) > 1 else "") + name.upper())
+    plots.collapse_legend(figure)
+    return figure
 
 
 def score_histograms(runs: list[Run]) -> Figure:
-    """Score distributions of the lowest seed among the runs, CE beside BCE, a row for each optimizer."""
+    """Score distributions of the lowest seed among the runs, CE beside BCE, a row for each network and optimizer."""
     seed = min(run.config.seed for run in runs)
-    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6), sharey="row")
-    chosen = {(run.config.optimizer, run.config.loss): run for run in runs if run.config.seed == seed}
-    for row, optimizer in zip(axes, OPTIMIZERS, strict=True):
+    networks = frames.networks(runs)
+    rows = [(network, optimizer) for network in networks for optimizer in OPTIMIZERS]
+    figure, axes = plt.subplots(len(rows), 2, figsize=(8.6, 3 * len(rows)), sharey="row")
+    chosen = {(frames.network(run), run.config.optimizer, run.config.loss): run for run in runs if run.config.seed == seed}
+    for row, (network, optimizer) in zip(axes, rows, strict=True):
         for ax, loss in zip(row, LOSSES, strict=True):
-            run = chosen.get((optimizer, loss))
+            run = chosen.get((network, optimizer, loss))
             if run is None:
                 ax.set_axis_off()
                 continue
             train, test = ({kind: frames.summary(run, split, kind) for kind in ("positive", "negative", "bias")} for split in ("train", "test"))
             plots.score_histogram(ax, train, test, loss, run.final["train_uniform_threshold"])
-            ax.set_title(f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: test accuracy {run.final['test_accuracy']:.1%}, "
-                         f"uniform {run.final['test_uniform_accuracy']:.1%}", fontsize="small")
+            ax.set_title((f"{frames.name(*network)}, " if len(networks) > 1 else "") + f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: test accuracy "
+                         f"{run.final['test_accuracy']:.1%}, uniform {run.final['test_uniform_accuracy']:.1%}", fontsize="small")
             ax.label_outer()
         row[0].set_ylim(bottom=0)  # both panels of a row share their limits, so only once both are drawn
     plots.histogram_legend(figure)
@@ -70,7 +88,7 @@ def accuracy_differences(runs: list[Run]) -> Figure:
     for ax, (figure_name, title) in zip(axes, (("test_accuracy", "accuracy"), ("test_uniform_accuracy", "uniform accuracy")), strict=True):
         rows = table[table["figure"] == figure_name]
         published = frames.with_published(rows)[f"paper_{title.replace(' ', '_')}"]
-        labels = [frames.label(r.optimizer, r.augmentation, r.model, r.dataset, frames.networks(runs) > 1) for r in rows.itertuples()]
+        labels = [frames.label(r.optimizer, r.augmentation, r.model, r.dataset, len(frames.networks(runs)) > 1) for r in rows.itertuples()]
         plots.difference_dots(ax, labels, list(rows["difference"]), list(rows["each"]), list(published))
         ax.set_title(title)
     plots.difference_legend(figure)

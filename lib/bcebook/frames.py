@@ -1,8 +1,10 @@
 """Runs as tables: one row a run, or one row a quantity."""
 
+import math
+
 import pandas as pd
 
-from bcebook import paper, plots, stats
+from bcebook import paper, plots, stats, theory
 from bcebook.metrics import ScoreSummary
 from bcebook.store import Run
 
@@ -15,15 +17,31 @@ def summary(run: Run, split: str, kind: str) -> ScoreSummary:
 
 
 def medians(runs: list[Run], split: str = "train") -> pd.DataFrame:
-    """One row for each run and quantity: loss, optimizer, bias_init_mean, lambda_b, seed, start (the biases' mean before
+    """One row for each run and quantity: network, loss, optimizer, bias_init_mean, lambda_b, seed, start (the biases' mean before
     training), quantity, median."""
     rows = []
     for run in runs:
         config = run.config
-        base = {name: getattr(config, name) for name in ("loss", "optimizer", "bias_init_mean", "lambda_b", "seed")}
+        base = {"network": network(run)} | {name: getattr(config, name) for name in ("loss", "optimizer", "bias_init_mean", "lambda_b", "seed")}
         base["start"] = run.history["bias_mean"][0]
         rows += [base | {"quantity": kind, "median": summary(run, split, kind).median} for kind in ("positive", "bias", "negative")]
     return pd.DataFrame(rows)
+
+
+def by_decay(runs: list[Run]) -> dict[tuple, Run]:
+    """(network, loss, lambda_b) -> one of its runs: what the closed form depends on."""
+    return {(network(run), run.config.loss, run.config.lambda_b): run for run in runs}
+
+
+def closed_form(run: Run) -> dict[str, float]:
+    """The minimum that a run with decoupled decay heads for: positive and negative score and, where the objective determines
+    it, the bias."""
+    config = run.config
+    classes = run.scores["train"]["bias"]["count"]
+    c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, classes)
+    best = theory.minimum(config.loss, classes, c, config.lambda_b)
+    found = {"positive": float(best.positive), "negative": float(best.negative)}
+    return found | ({"bias": float(best.bias)} if config.loss == "bce" or config.lambda_b else {})
 
 
 def finals(runs: list[Run]) -> pd.DataFrame:
@@ -70,20 +88,35 @@ def published_accuracy(dataset: str, model: str, augmentation: str, optimizer: s
     set beside ResNet18 on CIFAR10."""
     table = paper.accuracy().set_index(GROUP + ["loss"])
     key = (dataset, model, augmentation, optimizer, loss)
-    return table.loc[key if key in table.index else ("cifar10", "resnet18", augmentation, optimizer, loss)]
+    key = key if key in table.index else ("cifar10", "resnet18", augmentation, optimizer, loss)
+    return table.loc[key] if key in table.index else pd.Series({"accuracy": math.nan, "uniform_accuracy": math.nan})
 
 
-def published_medians(runs: list[Run]) -> pd.DataFrame:
-    """The paper's medians against the initial bias mean that belong beside these runs: those with as many classes, since they
-    have the same closed form, whatever the images are."""
-    return paper.medians("initial_bias_mean", "cifar100" if runs[0].config.dataset == "cifar100" else "cifar10")
+def published_medians(runs: list[Run], varied: str) -> pd.DataFrame:
+    """The paper's medians against `varied` ("bias_init_mean" or "lambda_b") that belong beside these runs: those with as many
+    classes, since they have the same closed form, whatever the images are."""
+    named = {"bias_init_mean": "initial_bias_mean"}.get(varied, varied)
+    return paper.medians(named, "cifar100" if runs[0].config.dataset == "cifar100" else "cifar10")
 
 
-def networks(runs: list[Run]) -> int:
-    """How many different pairs of network and data set there are among the runs."""
-    return len({(run.config.model, run.config.dataset) for run in runs})
+def network(run: Run) -> tuple[str, str]:
+    """(model, data set) of a run."""
+    return run.config.model, run.config.dataset
+
+
+def networks(runs: list[Run]) -> list[tuple[str, str]]:
+    """The pairs of model and data set among the runs, in the order of their first run."""
+    return list(dict.fromkeys(map(network, runs)))
+
+
+def name(model: str, dataset: str) -> str:
+    """A network and its data set as a person writes them: "ResNet18 on CIFAR10"."""
+    models = {"resnet": "ResNet", "densenet": "DenseNet"}
+    for low, proper in models.items():
+        model = model.replace(low, proper)
+    return f"{model} on {dataset.upper() if dataset != 'digits' else dataset}"
 
 
 def label(optimizer: str, augmentation: str, model: str, dataset: str, several: bool) -> str:
     """A setting in a few words, the network and data set only where there are several."""
-    return (f"{model}/{dataset} " if several else "") + f"{plots.NAME[optimizer]}, {augmentation.upper()}"
+    return (f"{name(model, dataset)}: " if several else "") + f"{plots.NAME[optimizer]}, {augmentation.upper() if augmentation != 'none' else 'no augmentation'}"

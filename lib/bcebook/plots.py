@@ -56,37 +56,45 @@ def bias_box(ax: Axes, at: float, summary, colour: str, width: float = 0.36) -> 
     return ax
 
 
-def bias_sweep(ax: Axes, runs: list, summaries, published, theory=None) -> Axes:
-    """Positive scores, negative scores and biases of one loss and optimizer against the initial bias mean.
+def bias_sweep(ax: Axes, runs: list, varied: str, summaries, published, theory) -> Axes:
+    """Positive scores, negative scores and biases of one loss and optimizer against `varied`: "bias_init_mean" on a linear axis
+    with the diagonal on which a bias stays at its start, or "lambda_b", its values side by side, the largest at the left.
 
     runs: the runs of the panel; summaries(run, kind) gives their `metrics.ScoreSummary`; published: rows of `paper.medians`
-    (columns model, value, median, reading_error) drawn as hollow markers; theory: kind -> value of the closed form.
+    (columns model, value, median, reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
     """
     loss = runs[0].config.loss
+    values = sorted({getattr(run.config, varied) for run in runs}, reverse=varied == "lambda_b")
+    place = {value: value if varied == "bias_init_mean" else index for index, value in enumerate(values)}
     for run in runs:
-        at = run.config.bias_init_mean
+        at = place[getattr(run.config, varied)]
         violin(ax, at, summaries(run, "positive"), COLOUR[loss], "filled")
         violin(ax, at, summaries(run, "negative"), COLOUR[loss], "hatched")
         bias_box(ax, at, summaries(run, "bias"), COLOUR[loss])
     shift = {"ViT": -0.34, "ResNet18": 0.0, "Swin": 0.34}
+    published = published[published["value"].isin(values)]
     for model, rows in published.groupby("model"):
-        ax.scatter(rows["value"] + shift[model], rows["median"], marker=MARKER[model], s=17, facecolor="none", edgecolor="black",
+        ax.scatter(rows["value"].map(place) + shift[model], rows["median"], marker=MARKER[model], s=17, facecolor="none", edgecolor="black",
                    linewidth=0.7, zorder=6)
-    for value in (theory or {}).values():
-        ax.axhline(value, color="black", linewidth=0.6, zorder=1)
-    ax.plot([0, 10], [0, 10], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
-    ax.set_xticks(sorted({run.config.bias_init_mean for run in runs}))
-    ax.set(xlabel="initial bias mean", ylabel="decision score or bias", title=f"{NAME[loss]}, {NAME[runs[0].config.optimizer]}")
+    lines = {getattr(run.config, varied): theory(run) for run in runs}
+    for kind in lines[values[0]]:
+        xs, ys = [place[v] for v in values], [lines[v][kind] for v in values]
+        ax.plot([xs[0] - 0.5, *xs, xs[-1] + 0.5], [ys[0], *ys, ys[-1]], color="black", linewidth=0.6, zorder=1)
+    if varied == "bias_init_mean":
+        ax.plot([0, max(values)], [0, max(values)], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    ax.set_xticks([place[value] for value in values], [f"{value:g}" for value in values])
+    ax.set(xlabel={"bias_init_mean": "initial bias mean", "lambda_b": r"$\lambda_b$"}[varied], ylabel="decision score or bias")
     return ax
 
 
-def sweep_legend(figure, published) -> None:
+def sweep_legend(figure, published, diagonal: bool) -> None:
     """The key of `bias_sweep`, below the panels."""
     handles = [Patch(facecolor=GREY, edgecolor=GREY, label="positive scores"),
                Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="negative scores"),
                Patch(facecolor="white", edgecolor=GREY, label="biases"),
-               Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="bias = its initial mean"),
                Line2D([], [], color="black", linewidth=0.6, label="closed form")]
+    if diagonal:
+        handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="bias = its initial mean"))
     figure.legend(handles=handles + paper_handles(sorted(published["model"].unique())), loc="outside lower center", ncols=4)
 
 
@@ -94,6 +102,25 @@ def paper_handles(models) -> list[Line2D]:
     """The keys of the paper's hollow markers, one for each network."""
     return [Line2D([], [], marker=MARKER[model], color="black", markerfacecolor="none", linestyle="", markersize=5, label=f"paper, {model}")
             for model in models]
+
+
+def collapse_curves(ax: Axes, runs: list, name: str) -> Axes:
+    """One measure of neural collapse over the epochs, a curve for each run: colour the loss, solid SGD, dashed AdamW."""
+    for run in runs:
+        epochs, values = (np.asarray(run.history[column]) for column in ("epoch", name))
+        known = np.isfinite(values)
+        ax.plot(epochs[known], values[known], color=COLOUR[run.config.loss], linestyle={"sgd": "-", "adamw": "--"}[run.config.optimizer],
+                linewidth=1.3, marker=".", markersize=3)
+    ax.set_yscale("log")
+    ax.set(xlabel="epoch")
+    return ax
+
+
+def collapse_legend(figure) -> None:
+    """The key of `collapse_curves`, below the panels."""
+    handles = [Line2D([], [], color=COLOUR[loss], linestyle=style, label=f"{NAME[loss]}, {NAME[optimizer]}")
+               for loss in ("ce", "bce") for optimizer, style in (("sgd", "-"), ("adamw", "--"))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
 def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: float) -> Axes:

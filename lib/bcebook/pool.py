@@ -1,6 +1,7 @@
-"""Many runs at once: processes in parallel on the CPU, one after the other on a GPU."""
+"""Many runs at once: processes in parallel on the CPU, turns within one process on a GPU."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 from bcebook.config import RunConfig
 from bcebook.store import open_store
+
+PACKED = 4  # runs at once on a GPU: one small network alone leaves most of it idle
 
 
 def cores() -> int:
@@ -50,30 +53,32 @@ def workers(jobs: int, setup, arguments: tuple):
     pool.shutdown()
 
 
-def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None) -> list[str]:
+def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
+                  deadline: float = math.inf) -> list[str]:
     """Train what the store of `data` lacks; returns a sentence for each run that failed.
 
-    jobs: how many processes; by default one a core on the CPU and one on a GPU. Every finished run is in the store at once,
-    so that an interrupted call goes on where it was.
+    jobs: how many at once; by default a process a core on the CPU, and PACKED in one process on a GPU. deadline: of
+    time.monotonic; what is not done by then is left with a checkpoint, on the CPU with jobs = 1 and on a GPU. Every finished
+    run is in the store at once, and a killed one goes on from its checkpoint when the call is repeated.
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if store.find(config) is None]
     if not missing:
         return []
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
-    from bcebook.train import resolve
+    from bcebook.train import resolve, train_together
 
     kind = resolve(device).type
-    jobs = min(jobs or (1 if kind == "cuda" else cores()), len(missing))
-    if jobs == 1:
-        return [problem for config in tqdm(missing, "runs", unit="run") if (problem := _train(config, data, kind, True))]
+    jobs = min(jobs or (PACKED if kind == "cuda" else cores()), len(missing))
+    if jobs == 1 or kind == "cuda" or deadline < math.inf:
+        return train_together(missing, store, kind, jobs, deadline, data_root=data / "datasets")
     problems = []
     missing.sort(key=lambda config: -config.epochs)  # the long ones first, so that no core waits at the end
     threads = max(1, cores() // jobs)
     every = 0.1 if sys.stderr.isatty() else 30  # seconds between two states of the bar: a log file needs few
     with (workers(jobs, worker_setup, (threads,)) as pool,
           tqdm(total=len(missing), desc=f"runs, {jobs} at once", unit="run", mininterval=every) as bar):
-        tasks = {pool.submit(_train, config, data, kind, False): config for config in missing}
+        tasks = {pool.submit(_train, config, data, kind): config for config in missing}
         for task in as_completed(tasks):
             if problem := task.result():
                 problems.append(problem)
@@ -83,12 +88,12 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     return problems
 
 
-def _train(config: RunConfig, data: Path, device: str, progress: bool) -> str:
+def _train(config: RunConfig, data: Path, device: str) -> str:
     """Train one run into the store; "" or the sentence that says why there is none."""
     from bcebook.train import RunFailed, train
 
     try:
-        train(config, open_store(data), device, progress, data / "datasets")
+        train(config, open_store(data), device, False, data / "datasets")
     except RunFailed as error:
         return f"{config.describe()}: {error}"
     return ""

@@ -48,7 +48,7 @@ class RunStore:
     def find(self, config: RunConfig) -> Run | None:
         """The run of this configuration, or None. Never a damaged or a failed one."""
         folder = self._whole(config.key)
-        return _read(folder) if folder else None
+        return read_folder(folder) if folder else None
 
     def state(self, config: RunConfig) -> str:
         """ "trained" here, "recorded" elsewhere, "failed" or "missing"."""
@@ -81,6 +81,10 @@ class RunStore:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{config.key}.lock"):
             yield
+
+    def checkpoints(self, config: RunConfig) -> Path:
+        """The folder for the checkpoints of a run that is not whole yet."""
+        return self.root / ".checkpoints" / config.key
 
     def save(self, run: Run) -> None:
         """Write a run, all of it or nothing. Call it under `lock`. Raises OSError (a full disk, say) with nothing half-written."""
@@ -128,7 +132,7 @@ class RunStore:
             folder = root / key
             if not folder.is_dir():
                 continue
-            problem = _problem(folder)
+            problem = check_folder(folder)
             if not problem:
                 return folder
             warnings.warn(f"{folder} is damaged ({problem}); it counts as absent and will be trained again.", stacklevel=3)
@@ -140,7 +144,7 @@ def open_store(data: Path) -> RunStore:
     return RunStore(data / "runs", data / "recorded")
 
 
-def _problem(folder: Path) -> str:
+def check_folder(folder: Path) -> str:
     """What is wrong with a run's folder, or ""."""
     try:
         expected = json.loads((folder / "checksums.json").read_bytes())
@@ -156,7 +160,7 @@ def _problem(folder: Path) -> str:
     return ""
 
 
-def _read(folder: Path) -> Run:
+def read_folder(folder: Path) -> Run:
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     history = {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in rows[0]}

@@ -1,55 +1,133 @@
-"""From a RunConfig to a Run: one loop, read top to bottom, for the CPU and for CUDA."""
+"""From a RunConfig to a Run: one step at a time, on the CPU or on CUDA, put aside and taken up at any of them."""
 
 import math
 import time
-from collections import defaultdict
-from collections.abc import Iterable
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Generator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bcebook import data, metrics, models
+from bcebook import checkpoint, data, measure, models
 from bcebook.augment import Images
 from bcebook.config import RunConfig
-from bcebook.environment import environment
+from bcebook.environment import engine_version, environment
 from bcebook.losses import LOSSES
 from bcebook.store import Run, RunStore
 
-DENSE_EPOCHS, THINNING = 20, 1.15  # the training set is measured in each of the first 20 epochs, then ever more rarely
+CHECKPOINT_SECONDS = 30.0  # at least so long between two checkpoints, and 50 times as long as one takes to write
+EAGER_STEPS = 3  # on CUDA: before the step is captured as a graph, so that every library is set up and every buffer is there
 
 
 class RunFailed(RuntimeError):
     """A run ended without a result (its loss stopped being a number); the message says when and what to try."""
 
 
-def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: bool = True, data_root=None) -> Run:
+def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: bool = True, data_root=None,
+          checkpoint_every: float = CHECKPOINT_SECONDS) -> Run:
     """The run of `config`: from the store if it is there, else trained on `device` ("cpu", "cuda", "auto") and stored.
 
-    Two processes that want the same run train it once: the second waits and reads what the first one stored. On the CPU
-    with the same number of threads, two trainings agree bit for bit. Raises RunFailed if the run diverges, now or in an
-    earlier attempt with the same code; the cause is recorded in the store.
+    Two processes that want the same run train it once: the second waits and reads what the first one stored. A run that was
+    killed goes on from its last checkpoint (one every `checkpoint_every` seconds; 0: after each step). On the CPU with the same number of
+    threads, two trainings agree bit for bit, interrupted or not. Raises RunFailed if the run diverges, now or in an earlier
+    attempt with the same code; the cause is recorded in the store.
     """
+    steps = _steps(config, store, device, progress, data_root, checkpoint_every)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def train_together(configs: list[RunConfig], store: RunStore, device: str = "cuda", at_once: int = 1, deadline: float = math.inf,
+                   progress: bool = True, data_root=None) -> list[str]:
+    """Train the runs in this process, `at_once` of them in turns, a step each: on a GPU their kernels overlap.
+
+    deadline: of time.monotonic; then every run in progress leaves a checkpoint and the call returns. Returns a sentence for
+    each run that failed.
+    """
+    waiting, active, problems = deque(configs), [], []
+    bar = tqdm(total=len(configs), desc=f"runs, {at_once} at once", unit="run", disable=not progress)
+    try:
+        while (waiting or active) and time.monotonic() < deadline:
+            while waiting and len(active) < at_once:
+                config = waiting.popleft()
+                active.append((config, _steps(config, store, device, progress and at_once == 1, data_root, CHECKPOINT_SECONDS)))
+            for config, steps in list(active):
+                try:
+                    next(steps)
+                    continue
+                except StopIteration:
+                    bar.set_postfix_str(config.describe(), refresh=False)
+                except RunFailed as error:
+                    problems.append(f"{config.describe()}: {error}")
+                active.remove((config, steps))
+                bar.update()
+    finally:
+        bar.close()
+        for _, steps in active:
+            steps.close()
+    return problems
+
+
+def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data_root, every: float) -> Generator[None, None, Run]:
+    """The way from a configuration to its stored run, which it returns, with a pause after each mini-batch. Closed at such a
+    pause, it leaves a checkpoint."""
     if run := store.find(config):
         return run
     with store.lock(config):
         if run := store.find(config):  # another process trained it while we waited
             return run
-        place = resolve(device)
+        place, folder = resolve(device), store.checkpoints(config)
         surroundings = environment(place)
         failure = store.failure(config)
         if failure and failure["environment"]["code"] == surroundings["code"]:
             raise RunFailed(f"{config.describe()} failed before, with this same code: {failure['cause']}")
-        began = time.perf_counter()
+        began = saved = time.monotonic()
+        cost = 0.0
+        bar = tqdm(total=config.epochs, desc=config.describe(), unit="epoch", disable=not progress, leave=False)
         try:
-            run = _fit(config, place, progress, data_root)
+            training = Training(config, data.load(config.dataset, data_root), place)
+            training.resume(folder)
+            began -= training.seconds
+            while True:
+                training.step()
+                bar.update(training.epoch - bar.n)
+                now = time.monotonic()
+                training.seconds = now - began
+                if training.done:
+                    break
+                if now - saved >= (max(every, 50 * cost) if every else 0):
+                    _save(folder, training)
+                    saved = time.monotonic()
+                    cost = saved - now
+                yield
         except RunFailed as error:
             store.save_failure(config, str(error), surroundings)
+            checkpoint.remove(folder)
             raise
-        surroundings["seconds"] = round(time.perf_counter() - began, 2)
-        run.environment.update(surroundings)
+        except GeneratorExit:
+            _save(folder, training)
+            raise
+        finally:
+            bar.close()
+        run = Run(config, dict(training.history), training.final, measure.best(training.history), training.scores, surroundings)
+        run.environment.update(seconds=round(training.seconds, 2), resumed=training.resumed,
+                               precision="bfloat16" if training.autocast else "float32")
         store.save(run)
+        checkpoint.remove(folder)
         return run
+
+
+def _save(folder, training: "Training") -> None:
+    try:
+        checkpoint.save(folder, training.steps, training.state())
+    except OSError as error:  # a full disk must not end a training that may still finish
+        warnings.warn(f"no checkpoint could be written to {folder} ({error}); the training goes on without.", stacklevel=2)
 
 
 def resolve(device: str) -> torch.device:
@@ -71,13 +149,14 @@ def learning_rate(config: RunConfig, epoch: int) -> float:
     return config.learning_rate
 
 
-def measured_epochs(epochs: int) -> set[int]:
-    """The epochs after which the whole training set is measured: 0 to 20, then each 1.15 times the one before, and the last."""
-    chosen, nxt = set(range(min(DENSE_EPOCHS, epochs) + 1)) | {epochs}, DENSE_EPOCHS * THINNING
-    while nxt < epochs:
-        chosen.add(round(nxt))
-        nxt *= THINNING
-    return chosen
+def bfloat16(config: RunConfig, device: torch.device) -> bool:
+    """Whether a run of `config` computes its backbone in bfloat16 on `device`: "auto" means where that is faster."""
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 def penalty(config: RunConfig, classifier: nn.Module, features: Tensor) -> Tensor | float:
@@ -92,132 +171,155 @@ def penalty(config: RunConfig, classifier: nn.Module, features: Tensor) -> Tenso
     return term + config.lambda_b / 2 * classifier.bias.square().sum() if config.lambda_b else term
 
 
-def _optimizer(config: RunConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     decay = config.weight_decay or 0.0
+    graph = device.type == "cuda"
+    # A CUDA graph repeats what it saw: the learning rate has to be a tensor there, to be changed in place.
+    rate = torch.tensor(config.learning_rate, device=device) if graph else config.learning_rate
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, config.learning_rate, momentum=0.9, weight_decay=decay, fused=True)
-    return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=decay, fused=True)
+        return torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, fused=True, capturable=graph)
 
 
-def _fit(config: RunConfig, device: torch.device, progress: bool, data_root) -> Run:
-    dataset = data.load(config.dataset, data_root).subset(config.train_size, config.imbalance_factor)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # leave the caller's random state alone
-        torch.manual_seed(config.seed)
-        images = Images(dataset, config.augmentation, device, config.seed)
-        model = models.build(config.model, images.num_classes, images.in_channels, config.bias_init_mean)
-        model = model.to(device, memory_format=torch.channels_last)
-        optimizer = _optimizer(config, model.parameters())
-        history = defaultdict(list)
-        _append(history, {"epoch": 0.0, "learning_rate": math.nan, "train_loss": math.nan} | _measure(config, model, images, True))
-        full = measured_epochs(config.epochs)
-        bar = tqdm(range(1, config.epochs + 1), config.describe(), unit="epoch", disable=not progress, leave=False)
-        for epoch in bar:
-            rate = learning_rate(config, epoch)
-            for group in optimizer.param_groups:
+class Training:
+    """One run in progress, with all that decides how it goes on: `step` until `done`, then read history, final and scores.
+
+    No step but the last of an epoch waits for a GPU. Each training has a CUDA stream of its own, so that several overlap.
+    """
+
+    def __init__(self, config: RunConfig, dataset: data.Dataset, device: torch.device):
+        self.config, self.device = config, device
+        self.autocast = bfloat16(config, device)
+        self.epoch = self.batch = 0  # epochs finished; batches finished of the epoch in progress
+        self.seconds, self.resumed = 0.0, 0  # spent so far, over all attempts; attempts that went on from a checkpoint
+        self.history, self.final, self.scores = defaultdict(list), {}, {}
+        self.images = Images(dataset.subset(config.train_size, config.imbalance_factor), config.augmentation, device, config.seed)
+        # The caller's random state neither enters nor changes. After the weights are drawn nothing uses the global
+        # generator; a network with dropout would need it in `state`.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(config.seed)
+            model = models.build(config.model, self.images.num_classes, self.images.in_channels, config.bias_init_mean)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.optimizer = _optimizer(config, self.model, device)
+        self.loss_sum = torch.zeros((), device=device)
+        self.batches = self.images.batch_count(config.batch_size)
+        self.full = measure.measured_epochs(config.epochs)
+        self.graph, self.eager_steps, self.inputs = None, 0, ()
+        self.stream = None
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # what was put there on the default stream is complete before ours begins
+            self.stream = torch.cuda.Stream(device)
+
+    @property
+    def done(self) -> bool:
+        return self.epoch == self.config.epochs
+
+    @property
+    def steps(self) -> int:
+        """Mini-batches so far."""
+        return self.epoch * self.batches + self.batch
+
+    def step(self) -> None:
+        """One mini-batch, and what belongs before the first and after the last of an epoch."""
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            if self.batch == 0:
+                if self.epoch == 0:
+                    self._record(math.nan, math.nan)  # the network before training
+                self._begin_epoch()
+            self._update(*self.images.chosen(self.batch, self.config.batch_size))
+            self.batch += 1
+            if self.batch == self.batches:
+                self._end_epoch()
+
+    def _begin_epoch(self) -> None:
+        self.model.train()
+        rate = learning_rate(self.config, self.epoch + 1)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
                 group["lr"] = rate
-            loss = _epoch(config, model, images, optimizer)
-            if not math.isfinite(loss):
-                raise RunFailed(f"the loss became {loss} in epoch {epoch} of {config.epochs}; a smaller learning_rate than "
-                                f"{config.learning_rate:g} may help.")
-            row = {"epoch": float(epoch), "learning_rate": rate, "train_loss": loss}
-            _append(history, row | _measure(config, model, images, epoch in full))
-            bar.set_postfix(loss=f"{loss:.3f}", test=f"{history['test_accuracy'][-1]:.1%}")
-        final, scores = _final(config, model, images)
-    return Run(config, dict(history), final, _best(history), scores, environment={})
+        self.images.shuffle(self.config.batch_size)
+        self.loss_sum.zero_()
 
+    def _end_epoch(self) -> None:
+        loss = float(self.loss_sum) / min(self.batches * self.config.batch_size, len(self.images.x_train))
+        self.epoch, self.batch = self.epoch + 1, 0
+        if not math.isfinite(loss):
+            self._fail(f"the loss became {loss}")
+        self._record(learning_rate(self.config, self.epoch), loss)
 
-def _epoch(config: RunConfig, model: nn.Module, images: Images, optimizer: torch.optim.Optimizer) -> float:
-    """One pass over the training set; the mean loss in nats, without the decay. The host waits for the device only at its end."""
-    model.train()
-    loss_of, total, count = LOSSES[config.loss], torch.zeros((), device=images.x_train.device), 0
-    for x, target in images.batches(config.batch_size):
-        with _autocast(config, x):
-            logits, features = model(x)
-        loss = loss_of(logits, target, config.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        (loss + penalty(config, model.classifier, features)).backward()
-        optimizer.step()
-        total += loss.detach() * len(x)
-        count += len(x)
-    return float(total / count)
+    def _fail(self, what: str):
+        raise RunFailed(f"{what} in epoch {self.epoch} of {self.config.epochs}; a smaller learning_rate than "
+                        f"{self.config.learning_rate:g} may help.")
 
+    def _update(self, chosen: Tensor, mixture: Tensor) -> None:
+        """One mini-batch: at once, or, on CUDA, as the replay of a graph that was captured from the same code."""
+        if not self.stream or len(chosen) < self.config.batch_size or self.eager_steps < EAGER_STEPS:
+            self.eager_steps += 1
+            return self._mini_batch(chosen, mixture)
+        if not self.graph:
+            self.inputs = chosen.clone(), mixture.clone()
+            self.graph = torch.cuda.CUDAGraph()
+            self.graph.register_generator_state(self.images.generator)
+            self.optimizer.zero_grad(set_to_none=True)  # the gradients then lie in the graph's own memory
+            with torch.cuda.graph(self.graph):
+                self._mini_batch(*self.inputs)
+        for slot, value in zip(self.inputs, (chosen, mixture), strict=True):
+            slot.copy_(value)
+        self.graph.replay()
 
-def _autocast(config: RunConfig, x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+    def _mini_batch(self, chosen: Tensor, mixture: Tensor) -> None:
+        config = self.config
+        x, target = self.images.batch(chosen, mixture)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            logits, features = self.model(x)
+        loss = LOSSES[config.loss](logits, target, config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss + penalty(config, self.model.classifier, features)).backward()
+        self.optimizer.step()
+        self.loss_sum += loss.detach() * len(chosen)
 
+    def _record(self, rate: float, loss: float) -> None:
+        """A row of the history, and after the last epoch the final figures, from the same outputs."""
+        classifier = self.model.classifier
+        row = {"epoch": float(self.epoch), "learning_rate": rate, "train_loss": loss} | measure.biases(classifier.bias)
+        if self.epoch in self.full:
+            train, test = (measure.outputs(self.model, self.images, split, self.autocast) for split in ("train", "test"))
+            if not (train.finite() and test.finite()):
+                self._fail("the logits were no longer finite")
+            row |= measure.row(classifier, train, test)
+            if self.epoch == self.config.epochs:
+                self.final, self.scores = measure.final(classifier, train, test)
+        else:
+            row |= dict.fromkeys(measure.MEASURED, math.nan)
+        for name, value in row.items():
+            self.history[name].append(value)
 
-@torch.inference_mode()
-def _outputs(config: RunConfig, model: nn.Module, images: Images, split: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, K), features (N, d) and labels (N,) of a whole split, the network in evaluation mode."""
-    model.eval()
-    parts = []
-    for x, labels in images.evaluation(split):
-        with _autocast(config, x):
-            parts.append((*model(x), labels))
-    logits, features, labels = (torch.cat(column) for column in zip(*parts, strict=True))
-    if not bool(logits.isfinite().all()):
-        raise RunFailed(f"the {split} logits are no longer finite; a smaller learning_rate than {config.learning_rate:g} may help.")
-    return logits, features.float(), labels
+    def state(self) -> dict:
+        """Everything that decides the steps to come, as tensors and plain data."""
+        return {
+            "engine": engine_version(), "autocast": self.autocast, "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds,
+            "resumed": self.resumed, "history": dict(self.history), "loss_sum": self.loss_sum, "images": self.images.state(),
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+        }
 
-
-def _accuracies(split: str, logits: Tensor, labels: Tensor) -> dict[str, float]:
-    uniform, threshold = metrics.uniform_accuracy(logits, labels)
-    return {
-        f"{split}_accuracy": metrics.accuracy(logits, labels),
-        f"{split}_uniform_accuracy": uniform,
-        f"{split}_uniform_threshold": threshold,
-    }
-
-
-def _measure(config: RunConfig, model: nn.Module, images: Images, full: bool) -> dict[str, float]:
-    """One row of the history: the test set and the biases every time, the training set (NC and scores) when `full`."""
-    bias = model.classifier.bias.detach().double()
-    row = {"bias_mean": float(bias.mean()), "bias_std": float(bias.std()), "bias_min": float(bias.min()), "bias_max": float(bias.max())}
-    logits, _, labels = _outputs(config, model, images, "test")
-    row |= _accuracies("test", logits, labels)
-    blank = ("train_accuracy", "train_uniform_accuracy", "train_uniform_threshold", "nc1", "nc2", "nc2_means", "nc3",
-             "positive_median", "negative_median")
-    if not full:
-        return row | dict.fromkeys(blank, math.nan)
-    logits, features, labels = _outputs(config, model, images, "train")
-    row |= _accuracies("train", logits, labels)
-    row |= vars(metrics.neural_collapse(features, labels, model.classifier.weight.detach()))
-    scores = logits + model.classifier.bias.detach()
-    own = nn.functional.one_hot(labels, scores.shape[1]).bool()
-    return row | {"positive_median": float(scores[own].median()), "negative_median": float(scores[~own].median())}
-
-
-def _final(config: RunConfig, model: nn.Module, images: Images) -> tuple[dict[str, float], dict[str, dict[str, dict]]]:
-    """The figures of the finished network, and its scores on both splits as summaries."""
-    weight, bias = model.classifier.weight.detach(), model.classifier.bias.detach()
-    final, scores = {}, {}
-    for split in ("train", "test"):
-        logits, features, labels = _outputs(config, model, images, split)
-        final |= _accuracies(split, logits, labels)
-        nc = metrics.neural_collapse(features, labels, weight)
-        final |= {f"{split}_{name}": value for name, value in vars(nc).items()}
-        final[f"{split}_compactness"] = metrics.compactness(features, labels)
-        final[f"{split}_distinctiveness"] = metrics.distinctiveness(features, labels)
-        summaries = metrics.decision_scores_summary(logits + bias, labels, bias)
-        scores[split] = {kind: summary.to_dict() for kind, summary in summaries.items()}
-    return final, scores
-
-
-def _best(history: dict[str, list[float]]) -> dict[str, float]:
-    """The best test figures over all epochs and where they stood. Chosen on the test set, as in the authors' script:
-    a number to compare with theirs, not an estimate of how well the network generalises."""
-    accuracy, uniform = history["test_accuracy"][1:], history["test_uniform_accuracy"][1:]
-    at = max(range(len(accuracy)), key=accuracy.__getitem__)
-    best_uniform = max(range(len(uniform)), key=uniform.__getitem__)
-    return {
-        "test_accuracy": accuracy[at],
-        "test_accuracy_epoch": float(at + 1),
-        "test_uniform_accuracy_there": uniform[at],
-        "test_uniform_accuracy": uniform[best_uniform],
-        "test_uniform_accuracy_epoch": float(best_uniform + 1),
-    }
-
-
-def _append(history: dict[str, list[float]], row: dict[str, float]) -> None:
-    for name, value in row.items():
-        history[name].append(value)
+    def resume(self, folder) -> None:
+        """Go on from the newest whole checkpoint in `folder`, if there is one and the same engine wrote it."""
+        state = checkpoint.latest(folder)
+        if state is None:
+            return
+        if (state["engine"], state["autocast"]) != (engine_version(), self.autocast):
+            warnings.warn(f"{folder} was written by another version of the engine; the run starts anew.", stacklevel=2)
+            return
+        for name in ("epoch", "batch", "seconds"):
+            setattr(self, name, state[name])
+        self.resumed = state["resumed"] + 1
+        self.history = defaultdict(list, state["history"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.images.restore(state["images"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.model.train()
+        if self.stream:
+            torch.cuda.synchronize(self.device)

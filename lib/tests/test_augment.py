@@ -10,6 +10,12 @@ from bcebook.augment import Images
 CPU = torch.device("cpu")
 
 
+def _epoch(images, batch_size):
+    """Every batch of one epoch."""
+    images.shuffle(batch_size)
+    return [images.batch(*images.chosen(i, batch_size)) for i in range(images.batch_count(batch_size))]
+
+
 def _cifar_like(name="cifar10", count=64):
     """Random images: the geometry of the transforms does not depend on what is on them."""
     rng = np.random.default_rng(0)
@@ -79,7 +85,7 @@ def test_mixup_and_cutmix_mix_images_and_targets_by_the_same_share():
     x = images.x_train.float()
     kinds = []
     for _ in range(60):
-        mixed, target = images._da2(x, labels)
+        mixed, target = images._da2(x, labels, torch.from_numpy(images._mixture())[None])
         assert torch.allclose(target.sum(1), torch.ones(16), atol=1e-6)
         for i in range(16):
             others = [int(j) for j in target[i].nonzero() if j != i]
@@ -101,10 +107,23 @@ def test_mixup_and_cutmix_mix_images_and_targets_by_the_same_share():
 @pytest.mark.parametrize("augmentation", ["none", "da1", "da1+da2"])
 def test_an_epoch_shows_every_image_once_and_depends_on_the_seed_alone(augmentation):
     digits = data.load("digits").subset(train_size=129)
-    one, two, other = (list(Images(digits, augmentation, CPU, seed).batches(64)) for seed in (0, 0, 1))
+    one, two, other = (_epoch(Images(digits, augmentation, CPU, seed), 64) for seed in (0, 0, 1))
     assert [len(x) for x, _ in one] == [64, 64]  # the 129th image would be a batch of one
     assert all(torch.equal(a, b) and torch.equal(s, t) for (a, s), (b, t) in zip(one, two, strict=True))
     assert not torch.equal(one[0][0], other[0][0])
     if augmentation == "none":
         shown = torch.cat([x for x, _ in one]).flatten(1)
         assert len({row.numpy().tobytes() for row in shown}) >= 126  # a few digits are drawn twice
+
+
+@pytest.mark.parametrize("augmentation", ["none", "da1", "da1+da2"])
+def test_an_epoch_goes_on_from_any_batch(augmentation):
+    digits = data.load("digits").subset(train_size=300)
+    images, other = (Images(digits, augmentation, CPU, seed) for seed in (0, 5))
+    images.shuffle(64)
+    images.batch(*images.chosen(0, 64))
+    other.restore(images.state())
+    for index in (1, 2, 3, 4):
+        (x, target), (same, same_target) = (each.batch(*each.chosen(index, 64)) for each in (images, other))
+        assert torch.equal(x, same) and torch.equal(target, same_target)
+    assert all(torch.equal(x, same) for (x, _), (same, _) in zip(_epoch(images, 64), _epoch(other, 64), strict=True))

@@ -42,7 +42,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (["runs", "--profile", "slow"], "there is no profile 'slow'; choose one of quick, paper"),
+    (["runs", "--profile", "slow"], "there is no profile 'slow'; choose one of quick, laptop, paper"),
     (["train", "--match", "vgg"], "no run of the profile quick matches 'vgg'"),
     (["runs", "--chapter", "x"], "no chapter 'x'"),
     (["train", "--chapter", "bias_saturates"], "it needs no runs"),

@@ -72,15 +72,31 @@ def test_unknown_and_missing_settings_are_named():
 
 def test_catalog_has_the_paper_sweep_and_no_run_twice():
     for profile in catalog.PROFILES:
+        means = (0, 2, 5, 10) if profile == "laptop" else (0, 1, 2, 3, 4, 5, 6, 8, 10)
         sweep = catalog.configs("initial_bias", profile)
         assert {(c.loss, c.optimizer, c.bias_init_mean) for c in sweep} == {
-            (loss, opt, float(mean)) for loss in ("ce", "bce") for opt in ("sgd", "adamw") for mean in (0, 1, 2, 3, 4, 5, 6, 8, 10)}
+            (loss, opt, float(mean)) for loss in ("ce", "bce") for opt in ("sgd", "adamw") for mean in means}
+        assert {(c.loss, c.optimizer, c.lambda_b, c.bias_init_mean) for c in catalog.configs("bias_decay", profile)} == {
+            (loss, opt, lambda_b, 10.0) for loss in ("ce", "bce") for opt in ("sgd", "adamw") for lambda_b in (0.5, 0.05, 5e-3, 5e-4, 5e-5, 5e-6)}
         everything = catalog.all_configs(profile)
         assert len({c.key for c in everything}) == len(everything)
+        assert all(set(catalog.configs(chapter, profile)) <= set(everything) for chapter in catalog.CHAPTERS)
         accuracy = catalog.configs("accuracy", profile)
-        assert len({c.seed for c in accuracy}) >= 3
+        assert profile == "laptop" or len({c.seed for c in accuracy}) >= 3
         assert set(catalog.configs("score_histograms", profile)) <= set(accuracy)
     with pytest.raises(ValueError, match="no chapter 'x'"):
         catalog.configs("x", "quick")
     with pytest.raises(ValueError, match="no profile 'x'"):
         catalog.configs("accuracy", "x")
+
+
+def test_the_paper_profile_is_in_its_order_of_value():
+    """Before a session on a GPU ends it must have what the main chapters need: the first network, then other data, other networks,
+    and only then more seeds."""
+    order = catalog.all_configs("paper")
+    first = len([c for c in order if c.seed == 0 and (c.model, c.dataset) == ("resnet18", "cifar10")])
+    assert {(c.model, c.dataset, c.seed) for c in order[:first]} == {("resnet18", "cifar10", 0)}
+    assert [c.bias_init_mean for c in order[:9]] == [0, 1, 2, 3, 4, 5, 6, 8, 10] and order[0].loss == "bce"
+    assert [c.seed for c in order] == sorted(c.seed for c in order)
+    steps = list(dict.fromkeys((c.model, c.dataset) for c in order))
+    assert steps[:4] == [("resnet18", "cifar10"), ("resnet18", "mnist"), ("resnet18", "cifar100"), ("resnet50", "cifar10")]

@@ -12,9 +12,10 @@ ALLOWED = [  # each level may import the levels above it
     {"__init__", "paths", "theory", "losses", "metrics", "stats"},
     {"paper", "plots", "config"},
     {"data", "catalog", "models", "environment"},
-    {"augment", "store"},
+    {"augment", "store", "checkpoint"},
+    {"measure"},
     {"train", "frames", "theory_pages"},
-    {"pool", "claims", "figures"},
+    {"pool", "archive", "claims", "figures"},
     {"chapter", "build"},
     {"cli"},
 ]

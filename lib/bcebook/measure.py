@@ -1,0 +1,105 @@
+"""What is measured on a network while it trains and when it is done, and at which epochs."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bcebook import metrics
+from bcebook.augment import Images
+
+DENSE_EPOCHS = 20
+MEASURED = ("test_accuracy", "test_uniform_accuracy", "test_uniform_threshold", "train_accuracy", "train_uniform_accuracy",
+            "train_uniform_threshold", "nc1", "nc2", "nc2_means", "nc3", "positive_median", "negative_median")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network makes of a whole split, in evaluation mode: logits (N, K) float32, features (N, d) float32, labels (N,)."""
+
+    logits: Tensor
+    features: Tensor
+    labels: Tensor
+
+    def finite(self) -> bool:
+        return bool(self.logits.isfinite().all())
+
+
+def measured_epochs(epochs: int) -> set[int]:
+    """The epochs after which the whole training and test sets are measured: dense first, then ever more rarely, and the last.
+
+    A measurement is a forward pass over both sets, about a third of an epoch's work, so about 28 in 100 epochs cost a tenth
+    of the run: 0 to 20 of 100 epochs (0 to a fifth of fewer), and seven more (never fewer than three) in geometric steps.
+    """
+    dense = min(DENSE_EPOCHS, max(1, epochs // 5))
+    more = max(3, epochs // 14)
+    return set(range(dense + 1)) | {round(dense * (epochs / dense) ** (i / more)) for i in range(1, more + 1)}
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, images: Images, split: str, autocast: bool) -> Outputs:
+    """The network's outputs on "train" or "test"; autocast: in bfloat16, as it is trained."""
+    model.eval()
+    parts = []
+    for x, labels in images.evaluation(split):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=autocast):
+            parts.append((*model(x), labels))
+    logits, features, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Outputs(logits, features.float(), labels)
+
+
+def biases(bias: Tensor) -> dict[str, float]:
+    """The part of a history's row that every epoch has: the classifier biases (K,) in four numbers."""
+    bias = bias.detach().double()
+    values = torch.stack([bias.mean(), bias.std(), bias.min(), bias.max()]).tolist()  # one wait for the device, not four
+    return dict(zip(("bias_mean", "bias_std", "bias_min", "bias_max"), values, strict=True))
+
+
+def row(classifier: nn.Module, train: Outputs, test: Outputs) -> dict[str, float]:
+    """The part of a history's row that the measured epochs have: MEASURED."""
+    values = _accuracies("test", test) | _accuracies("train", train)
+    values |= vars(metrics.neural_collapse(train.features, train.labels, classifier.weight))
+    scores = train.logits + classifier.bias.detach()
+    own = nn.functional.one_hot(train.labels, scores.shape[1]).bool()
+    return values | {"positive_median": float(scores[own].median()), "negative_median": float(scores[~own].median())}
+
+
+def final(classifier: nn.Module, train: Outputs, test: Outputs) -> tuple[dict[str, float], dict[str, dict[str, dict]]]:
+    """The figures of the finished network, and its decision scores on both splits as summaries."""
+    weight, bias = classifier.weight.detach(), classifier.bias.detach()
+    figures, scores = {}, {}
+    for split, out in (("train", train), ("test", test)):
+        figures |= _accuracies(split, out)
+        nc = metrics.neural_collapse(out.features, out.labels, weight)
+        figures |= {f"{split}_{name}": value for name, value in vars(nc).items()}
+        figures[f"{split}_compactness"] = metrics.compactness(out.features, out.labels)
+        figures[f"{split}_distinctiveness"] = metrics.distinctiveness(out.features, out.labels)
+        summaries = metrics.decision_scores_summary(out.logits + bias, out.labels, bias)
+        scores[split] = {kind: summary.to_dict() for kind, summary in summaries.items()}
+    return figures, scores
+
+
+def best(history: dict[str, list[float]]) -> dict[str, float]:
+    """The best test figures over the measured epochs from 1 on, and where they stood. Chosen on the test set, as in the
+    authors' script: a number to compare with theirs, not an estimate of how well the network generalises."""
+    accuracy, uniform = history["test_accuracy"], history["test_uniform_accuracy"]
+    measured = [epoch for epoch, value in enumerate(accuracy) if epoch and not math.isnan(value)]
+    at = max(measured, key=accuracy.__getitem__)
+    best_uniform = max(measured, key=uniform.__getitem__)
+    return {
+        "test_accuracy": accuracy[at],
+        "test_accuracy_epoch": float(at),
+        "test_uniform_accuracy_there": uniform[at],
+        "test_uniform_accuracy": uniform[best_uniform],
+        "test_uniform_accuracy_epoch": float(best_uniform),
+    }
+
+
+def _accuracies(split: str, out: Outputs) -> dict[str, float]:
+    uniform, threshold = metrics.uniform_accuracy(out.logits, out.labels)
+    return {
+        f"{split}_accuracy": metrics.accuracy(out.logits, out.labels),
+        f"{split}_uniform_accuracy": uniform,
+        f"{split}_uniform_threshold": threshold,
+    }
