@@ -61,3 +61,20 @@ def test_every_command_has_a_help_that_reads(tmp_path):
     assert done.returncode == 0 and "free disk" in done.stdout and "mnist         not here" in done.stdout
     done = subprocess.run([*PROGRAM, "runs", "--data", tmp_path], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == f"{len(catalog.all_configs('quick'))} missing"
+
+
+def test_runs_go_from_one_machine_to_another(tmp_path):
+    """record, import, and the run is there; the time is kept."""
+    call = lambda *arguments: subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)  # noqa: E731
+    match = ["--profile", "quick", "--chapter", "accuracy", "--match", "CE SGD DA1 seed 1"]
+    done = call("record", *match, "--budget", "5m", "--out", tmp_path / "out", "--data", tmp_path / "a", "--device", "cpu")
+    assert done.returncode == 0 and done.stdout.startswith("2 runs in") and "0 still missing" in done.stdout, done.stdout + done.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["runs.zip"]
+    done = call("import", tmp_path / "out" / "runs.zip", "--data", tmp_path / "b")
+    assert done.returncode == 0 and done.stdout.endswith("2 runs added, 0 were there already.\n"), done.stdout + done.stderr
+    done = call("runs", *match, "--data", tmp_path / "b")
+    assert done.stdout.splitlines()[-1] == "2 recorded"
+    done = call("record", "--budget", "a while", "--out", tmp_path / "out")
+    assert done.returncode == 2 and "write a time such as 90s, 9m or 2h" in done.stderr
+    done = call("import", PROGRAM[0], "--data", tmp_path / "b")
+    assert done.returncode == 2 and "not a whole archive of runs" in done.stderr and len(done.stderr.splitlines()) == 1

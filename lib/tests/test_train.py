@@ -132,3 +132,18 @@ def test_a_network_of_the_paper_learns_real_images(real, tmp_path, monkeypatch, 
     assert run.history["train_loss"][-1] < min(0.9 * guessing, 0.7 * run.history["train_loss"][1])
     assert run.final["train_accuracy"] > 0.3
     assert run.scores["train"]["positive"]["count"] == 200 and run.scores["test"]["negative"]["count"] == 450
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("change", [{}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine"}, {"augmentation": "da1+da2"}], ids=str)
+def test_on_a_gpu_a_captured_step_does_what_the_step_does(small, monkeypatch, change):
+    config, found = small(epochs=6, **change), []
+    for eager in (training.EAGER_STEPS, 10**9):
+        monkeypatch.setattr(training, "EAGER_STEPS", eager)
+        run = training.Training(config, data.load("digits"), torch.device("cuda"))
+        while not run.done:
+            run.step()
+        assert (run.graph is not None) == (eager < 10**9)
+        found.append((run.history["train_loss"][1:], run.history["test_accuracy"][-1], run.history["bias_mean"]))
+    assert np.allclose(found[0][0], found[1][0], rtol=0.02) and np.allclose(found[0][2], found[1][2], atol=0.02)
+    assert abs(found[0][1] - found[1][1]) < 0.03

@@ -1,0 +1,247 @@
+"""The engine against the reference loop, and what its speed does to the science: python ci/bench_engine.py [PART ...].
+
+Parts: resnet18, mnist, sweep, batched, measure, science, and on a GPU cuda. Ratios are of times taken in turns in this one process
+tree; the machine should be doing nothing else. With no part named, all that this machine can do.
+"""
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from reference import Reference
+from torch import nn
+
+from bcebook import catalog, data, measure, pool, theory
+from bcebook import train as engine
+from bcebook.config import RunConfig
+from bcebook.environment import processor
+from bcebook.metrics import accuracy
+from bcebook.store import RunStore, open_store
+from bcebook.train import Training, train
+
+CPU = torch.device("cpu")
+
+
+def fast_epoch(training: Training) -> float:
+    """Seconds of one epoch of ours, without the measurement at its end."""
+    training.full = set()  # nothing is measured: the reference's epoch does not measure either
+    epoch, began = training.epoch, time.perf_counter()
+    while training.epoch == epoch:
+        training.step()
+    return time.perf_counter() - began
+
+
+def ours_accuracy(training: Training) -> float:
+    out = measure.outputs(training.model, training.images, "test", training.autocast)
+    return accuracy(out.logits, out.labels)
+
+
+def spread(values) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def in_turns(name: str, config: RunConfig, epochs: int, device: str = "cpu") -> None:
+    """The same configuration with both loops, an epoch each in turns; the first epoch of both only warms up."""
+    dataset = data.load(config.dataset)
+    part = dataset.subset(config.train_size)
+    part = dataclasses.replace(part, x_test=part.x_test[::5], y_test=part.y_test[::5])
+    slow, fast = Reference(config, part, device), Training(dataclasses.replace(config, train_size=None, precision="auto"), part, torch.device(device))
+    slow.epoch(), fast_epoch(fast)
+    theirs, ours = zip(*[(slow.epoch(), fast_epoch(fast)) for _ in range(epochs)], strict=True)
+    steps = fast.batches
+    print(f"{name}: ratio {spread([a / b for a, b in zip(theirs, ours, strict=True)])}; "
+          f"ms a step: reference {1000 * statistics.median(theirs) / steps:.1f}, ours {1000 * statistics.median(ours) / steps:.1f}; "
+          f"test accuracy after {epochs + 1} epochs: {slow.accuracy():.1%}, {ours_accuracy(fast):.1%}", flush=True)
+
+
+def settings(model: str, dataset: str, **changes) -> RunConfig:
+    base = dict(model=model, dataset=dataset, loss="bce", optimizer="sgd", learning_rate=0.05, epochs=100, lambda_w=5e-4, lambda_h=5e-4,
+                lambda_b=0.0)
+    return RunConfig(**(base | changes))
+
+
+def resnet18() -> None:
+    in_turns("ResNet18 / CIFAR10, batch 128, 2,560 images an epoch", settings("resnet18", "cifar10", train_size=2560, learning_rate=0.01), 3)
+
+
+def mnist() -> None:
+    for model in ("resnet8", "resnet18"):
+        size = 12_800 if model == "resnet8" else 2560
+        in_turns(f"{model} / MNIST with the paper's transforms, {size:,} images an epoch", settings(model, "mnist", train_size=size), 3)
+
+
+def sweep() -> None:
+    """The 36 small runs of the initial-bias chapter: the reference one after the other, ours as `bcebook build` trains them."""
+    configs = catalog.configs("initial_bias", "quick")
+    sample = [c for c in configs if c.bias_init_mean == 5]  # one of each loss and optimizer, 4 of the 36
+    digits = data.load("digits")
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        pool.train_missing(configs, Path(folder), "cpu")
+        ours = time.perf_counter() - began
+        store = open_store(Path(folder))
+        found = {c: store.find(c) for c in configs}
+    theirs, accuracies = [], []
+    for config in sample:
+        slow, began = Reference(config, digits), time.perf_counter()
+        for _ in range(config.epochs):
+            slow.epoch()
+            slow.accuracy()  # after every epoch, as one does
+        theirs.append(time.perf_counter() - began)
+        accuracies.append(slow.accuracy())
+    percents = lambda values: ", ".join(f"{value:.1%}" for value in values)  # noqa: E731
+    total = sum(theirs) * len(configs) / len(sample)
+    print(f"sweep of {len(configs)} runs: ratio {total / ours:.1f}; ours {ours:.0f} s, reference {total:.0f} s ({len(sample)} runs of "
+          f"{min(theirs):.0f} to {max(theirs):.0f} s, times {len(configs) // len(sample)}); test accuracy of those: "
+          f"{percents(accuracies)} and ours {percents(found[c].final['test_accuracy'] for c in sample)}", flush=True)
+
+
+def measuring() -> None:
+    """What the measurements cost, as a share of the run's own time."""
+    cases = [("convnet / digits", settings("convnet", "digits", learning_rate=0.1)),
+             ("resnet8 / CIFAR10, 5,000 images", settings("resnet8", "cifar10", train_size=5000, precision="auto"))]
+    for name, config in cases:
+        dataset = data.load(config.dataset)
+        share = 1 if config.train_size is None else config.train_size / len(dataset.x_train)
+        dataset = dataclasses.replace(dataset, x_test=dataset.x_test[: int(share * len(dataset.x_test))], y_test=dataset.y_test[: int(share * len(dataset.y_test))])
+        training = Training(config, dataset, CPU)
+        fast_epoch(training)
+        epoch = statistics.median(fast_epoch(training) for _ in range(3))
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            training.full = {training.epoch}
+            training._record(0.0, 0.0)
+            times.append(time.perf_counter() - began)
+        each = statistics.median(times)
+        for epochs in (24, 100):
+            count = len(measure.measured_epochs(epochs))
+            print(f"measuring {name}: one costs {each / epoch:.0%} of an epoch; {count} in a run of {epochs} epochs: "
+                  f"{count * each / (epochs * epoch):.1%} of the training", flush=True)
+
+
+def science() -> None:
+    """bfloat16 against float32, three seeds each: accuracy within the spread of the seeds, medians within 0.05 of each other and,
+    where training has converged, of the closed form."""
+    cases = [("convnet / digits, 300 epochs", settings("convnet", "digits", learning_rate=0.1, epochs=300)),
+             ("resnet8 / MNIST, 6,000 images, 30 epochs", settings("resnet8", "mnist", train_size=6000, epochs=30, learning_rate=0.1))]
+    for name, config in cases:
+        closed = theory.minimum("bce", 10, theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10), 0.0)
+        print(f"science {name}: closed form positive {closed.positive:.3f}, bias {closed.bias:.3f}, negative {closed.negative:.3f}")
+        medians = {}
+        for precision in ("float32", "bfloat16"):
+            with tempfile.TemporaryDirectory() as folder:
+                runs = [train(dataclasses.replace(config, seed=seed, precision=precision), RunStore(folder), progress=False) for seed in range(3)]
+            accuracies = [run.final["test_accuracy"] for run in runs]
+            rows = np.array([[run.scores["train"][kind]["quantiles"][5] for kind in ("positive", "bias", "negative")] for run in runs])
+            medians[precision] = rows
+            print(f"  {precision:8} test accuracy {', '.join(f'{a:.2%}' for a in accuracies)}; medians (positive, bias, negative) "
+                  f"{'; '.join(', '.join(f'{v:.3f}' for v in row) for row in rows)}; "
+                  f"NC1 {', '.join(format(run.final['train_nc1'], '.1e') for run in runs)}; {sum(run.environment['seconds'] for run in runs):.0f} s", flush=True)
+        gap = np.abs(medians["float32"].mean(0) - medians["bfloat16"].mean(0))
+        off = np.abs(medians["bfloat16"].mean(0) - [closed.positive, closed.bias, closed.negative])
+        print(f"  largest difference of the mean medians {gap.max():.3f} (seeds of one precision: "
+              f"{max(np.ptp(rows, 0).max() for rows in medians.values()):.3f}); from the closed form {off.max():.3f}", flush=True)
+
+
+def batched() -> None:
+    """Many small models as one batched model (one grouped convolution for all) against one model alone: what was tried for the
+    quick sweep, and dropped because a process a core does as well without it."""
+    torch.set_num_threads(1)  # as each of our processes has
+    batch, classes = 128, 10
+    images, labels = torch.randn(batch, 1, 8, 8), torch.arange(batch) % classes
+
+    def milliseconds(count: int) -> float:
+        layers, width = [], 1
+        for out, stride in ((16, 1), (32, 2), (32, 2)):
+            layers += [nn.Conv2d(width * count, out * count, 3, stride, 1, bias=False, groups=count), nn.BatchNorm2d(out * count), nn.ReLU(inplace=True)]
+            width = out
+        net = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        embed, head = (nn.Parameter(0.1 * torch.randn(count, *shape)) for shape in ((128, 32), (32, classes)))
+        optimizer = torch.optim.SGD([*net.parameters(), embed, head], 0.1, momentum=0.9, fused=True)
+        x = images.repeat(1, count, 1, 1).contiguous(memory_format=torch.channels_last)
+        times = []
+        for _ in range(15):
+            began = time.perf_counter()
+            features = net(x).contiguous().view(batch, count, 128).transpose(0, 1)
+            loss = nn.functional.cross_entropy((features @ embed @ head).reshape(count * batch, classes), labels.repeat(count)) * count
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            times.append(1000 * (time.perf_counter() - began) / count)
+        return statistics.median(times)
+
+    each = {count: milliseconds(count) for count in (1, 4, 12, 36)}
+    print("batched convnets, ms a model and step on one thread: " + ", ".join(f"{count} at once {value:.2f}" for count, value in each.items()))
+
+
+def cuda() -> None:
+    """On a GPU: is a graph's step the eager step; one run against the reference; several at once; the achieved FLOP/s."""
+    device = torch.device("cuda")
+    dataset = data.load("cifar10")
+    config = settings("resnet18", "cifar10", learning_rate=0.01, precision="auto")
+
+    def steps(trainings: list[Training], count: int) -> None:
+        for _ in range(count):
+            for training in trainings:
+                training.step()
+        torch.cuda.synchronize()
+
+    losses = {}
+    for name, eager in (("graph", engine.EAGER_STEPS), ("eager", 10**9)):
+        engine.EAGER_STEPS, kept = eager, engine.EAGER_STEPS
+        training = Training(dataclasses.replace(config, precision="float32", augmentation="da1+da2"), dataset, device)
+        training.full = set()
+        steps([training], 40)
+        losses[name] = float(training.loss_sum) / training.batch / config.batch_size
+        engine.EAGER_STEPS = kept
+    print(f"mean loss of the first 40 steps: graph {losses['graph']:.6f}, eager {losses['eager']:.6f}", flush=True)
+
+    square = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+    square @ square
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(20):
+        square @ square
+    torch.cuda.synchronize()
+    peak = 20 * 2 * 8192**3 / (time.perf_counter() - began)
+
+    from torch.utils.flop_counter import FlopCounterMode
+
+    training = Training(config, dataset, CPU)
+    with FlopCounterMode(display=False) as counter:
+        training._begin_epoch()
+        training._update(*training.images.chosen(0, config.batch_size))
+    flops = counter.get_total_flops()
+
+    slow = Reference(config, dataset, "cuda")
+    slow.epoch()
+    theirs = [slow.epoch() for _ in range(2)]
+    for count in (1, 2, 4, 8):
+        trainings = [Training(config, dataset, device) for _ in range(count)]
+        for training in trainings:
+            training.full = set()
+        steps(trainings, 20)
+        began = time.perf_counter()
+        steps(trainings, 391 * 2 - 40)
+        each = (time.perf_counter() - began) / (391 * 2 - 40) / count
+        print(f"{count} at once: {1000 * each:.2f} ms a step, ratio in runs per hour {statistics.median(theirs) / (391 * each):.1f}; "
+              f"{flops / each / 1e12:.0f} TFLOP/s where a bfloat16 matrix product reaches {peak / 1e12:.0f}; "
+              f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
+        del trainings, training
+        torch.cuda.empty_cache()
+
+
+PARTS = {"resnet18": resnet18, "mnist": mnist, "sweep": sweep, "batched": batched, "measure": measuring, "science": science}
+if torch.cuda.is_available():
+    PARTS["cuda"] = cuda
+
+if __name__ == "__main__":
+    print(f"{processor()}, {pool.cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

@@ -1,0 +1,173 @@
+"""What `bcebook record` packs and `bcebook import` lets in."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import stat
+import time
+import zipfile
+
+import pytest
+
+from bcebook import archive, catalog
+from bcebook.archive import ArchiveError
+from bcebook.pool import train_missing
+from bcebook.store import RunStore, open_store
+from bcebook.train import train
+
+
+@pytest.fixture
+def trained(small, tmp_path):
+    """A store with two runs, and their archive."""
+    store = RunStore(tmp_path / "there")
+    runs = [train(small(seed=seed), store, progress=False) for seed in (0, 1)]
+    path = tmp_path / "out" / "runs.zip"
+    assert archive.write(store, [run.config.key for run in runs], path) == []
+    return store, runs, path
+
+
+def _members(path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as source:
+        return {name: source.read(name) for name in source.namelist()}
+
+
+def _rewrite(path, members: dict) -> None:
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+
+
+def _signed(members: dict, key: str, name: str, content: bytes) -> dict:
+    """The members with one file of one run replaced and its checksum set right: a careful forger's work."""
+    members = members | {f"{key}/{name}": content}
+    sums = {n.split("/")[1]: hashlib.sha256(c).hexdigest() for n, c in members.items() if n.startswith(key) and "checksums" not in n}
+    return members | {f"{key}/checksums.json": json.dumps(sums).encode()}
+
+
+def test_runs_arrive_as_they_left_once_and_in_order(trained, tmp_path):
+    store, runs, path = trained
+    recorded = tmp_path / "here" / "recorded"
+    added, there = archive.add(path, recorded)
+    assert [run.config for run in added] == [run.config for run in runs] and there == []
+    arrived = RunStore(tmp_path / "here" / "runs", recorded)
+    for run in runs:
+        again = arrived.find(run.config)
+        assert repr(again) == repr(run) and arrived.state(run.config) == "recorded"
+    assert archive.add(path, recorded)[0] == [] and len(archive.add(path, recorded)[1]) == 2
+    assert sorted(p.name for p in recorded.iterdir()) == sorted(run.config.key for run in runs)  # no temporary folder is left
+    before = path.read_bytes()
+    archive.write(store, [run.config.key for run in runs], path)
+    assert path.read_bytes() == before
+
+
+def test_an_archive_stays_under_its_limit_and_says_what_is_not_in_it(trained, monkeypatch):
+    store, runs, path = trained
+    monkeypatch.setattr(archive, "LIMIT", int(path.stat().st_size * 0.7))
+    keys = [run.config.key for run in runs]
+    assert archive.write(store, keys, path) == keys[1:]
+    assert {name.split("/")[0] for name in _members(path)} == {keys[0]} and path.stat().st_size < archive.LIMIT
+
+
+def _altered(what: str, members: dict, key: str) -> dict:
+    result = json.loads(members[f"{key}/result.json"])
+    config = json.loads(members[f"{key}/config.json"])
+    history = members[f"{key}/history.csv"].decode().splitlines()
+    header = history[0].split(",")
+    if what == "flipped":
+        content = bytearray(members[f"{key}/history.csv"])
+        content[len(content) // 2] ^= 1
+        return members | {f"{key}/history.csv": bytes(content)}
+    if what == "accuracy":
+        result["final"]["test_accuracy"] = 0.999
+        return _signed(members, key, "result.json", json.dumps(result).encode())
+    if what == "config":
+        return _signed(members, key, "config.json", json.dumps(config | {"loss": "ce"}).encode())
+    if what == "epochs":
+        return _signed(members, key, "history.csv", "\n".join(history[:-1]).encode())
+    if what in ("rate", "loss"):
+        cells = history[-1].split(",")
+        cells[header.index("learning_rate" if what == "rate" else "train_loss")] = "0.3" if what == "rate" else ""
+        return _signed(members, key, "history.csv", "\n".join([*history[:-1], ",".join(cells)]).encode())
+    if what == "scores":
+        result["scores"]["train"]["positive"]["count"] += 1
+        return _signed(members, key, "result.json", json.dumps(result).encode())
+    if what == "empty":
+        return _signed(members, key, "result.json", b"{}")
+    if what == "failed":
+        return members | {f"{key}/failed.json": b"{}"}
+    if what == "missing":
+        return {name: content for name, content in members.items() if name != f"{key}/environment.json"}
+    if what == "large":
+        return members | {f"{key}/result.json": b" " * (archive.FILE_LIMIT + 1)}
+    return members | {what: b"x"}
+
+
+@pytest.mark.parametrize("what, says", [
+    ("flipped", "history.csv fails its checksum"), ("config", "not the key of its config.json"), ("accuracy", "final figures"),
+    ("epochs", "epochs 0 to 2"), ("rate", "learning rates"), ("loss", "failed run"), ("scores", "scores"), ("empty", "do not hold a run"),
+    ("failed", "a failed run"), ("missing", "does not have each of"), ("large", "larger than any file"),
+    ("../outside.json", "not a file of a run"), ("/tmp/outside.json", "not a file of a run"),
+    ("0123456789abcdef/../../outside.json", "not a file of a run"), ("0123456789abcdef/hook.py", "not a file of a run"),
+    ("0123456789abcdef\\outside.json", "not a file of a run"),
+])
+def test_nothing_of_an_altered_archive_is_taken_in(trained, tmp_path, what, says):
+    _, runs, path = trained
+    _rewrite(path, _altered(what, _members(path), runs[1].config.key))
+    recorded = tmp_path / "here" / "recorded"
+    with pytest.raises(ArchiveError, match="nothing was added") as error:
+        archive.add(path, recorded)
+    assert says in str(error.value), str(error.value)
+    assert list(recorded.iterdir()) == []
+    assert not list(tmp_path.rglob("outside.json"))
+
+
+def test_links_cut_archives_and_other_files_are_refused(trained, tmp_path):
+    _, runs, path = trained
+    recorded, members = tmp_path / "recorded", _members(path)
+    link = zipfile.ZipInfo(f"{runs[0].config.key}/config.json")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as target:
+        target.writestr(link, "/etc/passwd")
+    (tmp_path / "cut.zip").write_bytes(path.read_bytes()[:-500])
+    (tmp_path / "text.zip").write_text("no archive")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    (tmp_path / "damaged.zip").write_bytes(content)
+    for name in ("link", "cut", "text", "damaged"):
+        with pytest.raises(ArchiveError, match="nothing was added"):
+            archive.add(tmp_path / f"{name}.zip", recorded)
+        assert list(recorded.iterdir()) == [], name
+    assert members
+
+
+def test_a_deadline_leaves_checkpoints_from_which_the_next_call_goes_on(small, tmp_path):
+    configs = [small(epochs=60, seed=seed) for seed in (0, 1, 2)]
+    store, calls = open_store(tmp_path), 0
+    while missing := [config for config in configs if store.find(config) is None]:
+        assert train_missing(missing, tmp_path, "cpu", jobs=2, deadline=time.monotonic() + 0.5) == []
+        calls += 1
+        left = list((tmp_path / "runs" / ".checkpoints").glob("*/*.ckpt"))
+        assert left or all(store.find(config) for config in configs)
+        assert calls < 100
+    assert calls > 1 and not list((tmp_path / "runs" / ".checkpoints").glob("*/*"))
+    assert max(store.find(config).environment["resumed"] for config in configs) > 0
+    alone = train(configs[2], RunStore(tmp_path / "alone"), progress=False)  # turns and interruptions leave no trace
+    assert repr((alone.history, alone.final)) == repr((store.find(configs[2]).history, store.find(configs[2]).final))
+
+
+def test_a_paper_run_takes_at_most_150_kB(small, tmp_path):
+    """A ResNet18 run is as long as any here (100 epochs) and its scores fill at most the summary's 2,048 bins: build the largest
+    that can be, from a real run's numbers, and let the store write it."""
+    config = next(c for c in catalog.configs("initial_bias", "paper"))
+    run = train(small(), RunStore(tmp_path / "real"), progress=False)
+    rows = config.epochs + 1
+    history = {name: [math.pi * 1e-3 * (epoch + 1) for epoch in range(rows)] for name in run.history}  # 16 digits in every cell
+    full = json.loads(json.dumps(run.scores))
+    for split in full.values():
+        for summary in split.values():
+            summary["counts"] = [45_000] * 2048
+    store = RunStore(tmp_path / "full")
+    store.save(dataclasses.replace(run, config=config, history=history, scores=full))
+    size = sum(path.stat().st_size for path in (store.root / config.key).iterdir())
+    assert size <= 150_000, size
