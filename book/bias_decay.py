@@ -20,14 +20,15 @@
 # the scores; under BCE the bias goes where the loss needs it, and the scores go with it.
 #
 # **What to expect.** Every network below starts with its biases around 10, the largest start of the chapter before, and the
-# loss gains $\tfrac{\lambda_b}{2}\|b\|^2$. Under CE a common shift of the biases changes nothing but this term: each
-# step with learning rate $\eta$ multiplies their mean by $1 - \eta \lambda_b$, so that after training it is
+# loss gains $\tfrac{\lambda_b}{2}\|b\|^2$. Under CE a common shift of the biases changes nothing but this term: a
+# step of SGD with learning rate $\eta$ takes the share $\eta \lambda_b$ off their mean, momentum $0.9$ makes that ten times as much, and
+# after training the mean is
 #
 # $$
-# \bar b = \bar b_0 \exp\Bigl(-\lambda_b \sum_\text{steps} \eta\Bigr) \quad \text{(SGD; momentum } 0.9 \text{ makes } \eta \text{ ten times as large)},
+# \bar b = \bar b_0 \exp\Bigl(-10\, \lambda_b \sum_\text{steps} \eta\Bigr),
 # $$ (eq-decay)
 #
-# which is zero for a large $\lambda_b$ and still the start for a small one. Under BCE the loss pulls too, and {doc}`bias_saturates`
+# zero for a large $\lambda_b$ and still the start for a small one. Under BCE the loss pulls too, and {doc}`bias_saturates`
 # derives where the two pulls balance: beyond a critical $\lambda_b$ the bias shrinks, and the scores move to keep it between
 # them.
 
@@ -57,8 +58,9 @@ runs = chapter.runs()
 figures.bias_decay(runs);
 
 # %% [markdown]
-# At the left, where the decay is strong, the objective decides: CE's boxes lie on zero. At the right it is too weak to act within
-# the training: CE's boxes lie where they started, and BCE's where the loss has brought them.
+# At the left, where the decay is strong, the objective decides: with SGD, CE's boxes lie on zero. At the right it is too weak to act
+# within the training: CE's boxes lie where they started, and BCE's where the loss has brought them. Compare the steepness of the two
+# rows: AdamW cannot be hurried, neither by the decay nor by the loss.
 #
 # ## What we see
 

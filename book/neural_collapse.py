@@ -63,6 +63,11 @@ figures.neural_collapse(runs);
 Markdown(claims.neural_collapse(runs))
 
 # %% [markdown]
+# **Why NC2 can stay large under BCE.** $W W^\top$ is that of a simplex ETF only if the rows of $W$ add up to zero. BCE needs a
+# common shift of all its logits, about the bias of the minimum. As long as the bias has not brought it, a common part of all rows of $W$
+# and of all features does, and NC2 measures that part; {doc}`bias_saturates` derives how large it is at the minimum. CE needs no shift.
+# The means in *NC2 of the means* are centred, so that they do not show it.
+#
 # NC2 is the one of the classifier's rows; *NC2 of the means* puts $H_c^\top H_c$ in the place of $W W^\top$, as on the paper's
 # poster. Accuracy is that of the training set in evaluation mode. The figure and the table show the lowest seed.
 #

@@ -84,12 +84,10 @@ def add(path: Path, recorded: Path) -> tuple[list[Run], list[Run]]:
 
 def problem(run: Run) -> str:
     """Why this is not the finished run of its own configuration, or ""."""
-    from bcebook.train import learning_rate
-
     config, history = run.config, run.history
     if history["epoch"] != [float(epoch) for epoch in range(config.epochs + 1)]:
         return f"its history does not have the epochs 0 to {config.epochs}"
-    rates = [learning_rate(config, epoch) for epoch in range(1, config.epochs + 1)]
+    rates = [config.rate(epoch) for epoch in range(1, config.epochs + 1)]
     if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(history["learning_rate"][1:], rates, strict=True)):
         return "its learning rates are not those of its configuration"
     if not all(map(math.isfinite, history["train_loss"][1:])):

@@ -85,22 +85,28 @@ def bias_decay(runs: list[Run]) -> str:
                      f"{_number(ce['bias'].max())} to {_number(ce['bias'].min())}; the gap between its median positive and negative scores changes "
                      f"by at most {_number(least)}.")
     lines += _between(table)
-    networks, closed = frames.networks(runs), {key: frames.closed_form(run)["bias"] for key, run in frames.by_decay(runs).items()}
+    reach = {frames.rates_sum(run) for run in runs if run.config.optimizer == "adamw"}
+    if reach:
+        lines.append(f"- **AdamW's reach.** A step of AdamW moves a parameter by about the learning rate, however strong the pull. Its "
+                     f"learning rates add up to {' or '.join(f'{value:.1f}' for value in sorted(reach))} in a run here: about as far as a bias can come.")
+    networks, closed = frames.networks(runs), frames.by_decay(runs)
     published = frames.published_medians(runs, "lambda_b")
     published = published[published["quantity"] == "bias"].set_index(["model", "loss", "optimizer", "value"])["median"]
-    lines += ["- **The median bias after training**, and the closed form's $b$ at the same $\\lambda_b$ (the paper's networks in brackets: "
-              + ", ".join(plots.MARKER) + "):", "",
-              "| $\\lambda_b$ | closed form, CE | " + " | ".join(f"CE, {plots.NAME[o]}" for o in OPTIMIZERS) + " | closed form, BCE | "
+    lines += ["- **The median bias after training**, below it the paper's networks in brackets (" + ", ".join(plots.MARKER)
+              + "). *Predicted*: {eq}`eq-decay` for our runs with CE and SGD, from their own start; the closed-form minimum for BCE.", "",
+              "| $\\lambda_b$ | CE, SGD, predicted | " + " | ".join(f"CE, {plots.NAME[o]}" for o in OPTIMIZERS) + " | BCE, predicted | "
               + " | ".join(f"BCE, {plots.NAME[o]}" for o in OPTIMIZERS) + " |", "|---" * 7 + "|"]
+    sgd = {(frames.network(run), run.config.lambda_b): run for run in runs if (run.config.loss, run.config.optimizer) == ("ce", "sgd")}
     for network in networks:
         for value in sorted({run.config.lambda_b for run in runs}, reverse=True):
+            ce, bce = sgd.get((network, value)), closed.get((network, "bce", value))
+            predicted = {"ce": frames.ce_bias_under_decay(ce) if ce else math.nan, "bce": frames.closed_form(bce)["bias"] if bce else math.nan}
             cells = []
             for loss in LOSSES:
-                cells.append(_number(closed.get((network, loss, value), math.nan)))
+                cells.append(_number(predicted[loss]))
                 for optimizer in OPTIMIZERS:
-                    key = (network, loss, optimizer, value)
                     theirs = ", ".join(_number(published.get((model, loss, optimizer, value), math.nan)) for model in plots.MARKER)
-                    cells.append(f"{_number(wide['bias'].get(key, math.nan))} ({theirs})")
+                    cells.append(f"{_number(wide['bias'].get((network, loss, optimizer, value), math.nan))}<br>({theirs})")
             lines.append(f"| {_of(network, networks)}{value:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

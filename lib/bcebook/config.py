@@ -122,6 +122,15 @@ class RunConfig:
         text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1."""
+        done = (epoch - 1) / self.epochs
+        if self.schedule == "step":  # x 0.2 at epochs 30, 60 and 80 of 100
+            return self.learning_rate * 0.2 ** sum(done >= milestone for milestone in (0.3, 0.6, 0.8))
+        if self.schedule == "cosine":  # to 1 % of the start: AdamW's 1e-3 to the paper's 1e-5
+            return self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+        return self.learning_rate
+
     def describe(self) -> str:
         """One line for a person: what is trained on what, and how it differs from the plainest run."""
         parts = [f"{self.model}/{self.dataset}", self.loss.upper(), {"sgd": "SGD", "adamw": "AdamW"}[self.optimizer]]

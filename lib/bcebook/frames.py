@@ -44,6 +44,19 @@ def closed_form(run: Run) -> dict[str, float]:
     return found | ({"bias": float(best.bias)} if config.loss == "bce" or config.lambda_b else {})
 
 
+def rates_sum(run: Run) -> float:
+    """The learning rates of all steps of a run, added up."""
+    config, images = run.config, run.scores["train"]["positive"]["count"]
+    steps = images // config.batch_size + (images % config.batch_size > 1)
+    return steps * sum(config.rate(epoch) for epoch in range(1, config.epochs + 1))
+
+
+def ce_bias_under_decay(run: Run) -> float:
+    """What decay alone makes of the mean of CE's biases with SGD, whose momentum of 0.9 multiplies a lasting pull by ten: the start
+    times exp(-10 lambda_b sum of the learning rates). Source: ours."""
+    return run.history["bias_mean"][0] * math.exp(-10 * run.config.lambda_b * rates_sum(run))
+
+
 def finals(runs: list[Run]) -> pd.DataFrame:
     """One row a run: the settings that the chapters vary, every final figure, and the best ones as best_<name>."""
     names = GROUP + ["loss", "seed"]

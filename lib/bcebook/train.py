@@ -139,16 +139,6 @@ def resolve(device: str) -> torch.device:
     return torch.device(device)
 
 
-def learning_rate(config: RunConfig, epoch: int) -> float:
-    """The learning rate of an epoch, counted from 1."""
-    done = (epoch - 1) / config.epochs
-    if config.schedule == "step":  # x 0.2 at epochs 30, 60 and 80 of 100
-        return config.learning_rate * 0.2 ** sum(done >= milestone for milestone in (0.3, 0.6, 0.8))
-    if config.schedule == "cosine":  # to 1 % of the start: AdamW's 1e-3 to the paper's 1e-5
-        return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
-    return config.learning_rate
-
-
 def bfloat16(config: RunConfig, device: torch.device) -> bool:
     """Whether a run of `config` computes its backbone in bfloat16 on `device`: "auto" means where that is faster."""
     if config.precision != "auto":
@@ -233,7 +223,7 @@ class Training:
 
     def _begin_epoch(self) -> None:
         self.model.train()
-        rate = learning_rate(self.config, self.epoch + 1)
+        rate = self.config.rate(self.epoch + 1)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -247,7 +237,7 @@ class Training:
         self.epoch, self.batch = self.epoch + 1, 0
         if not math.isfinite(loss):
             self._fail(f"the loss became {loss}")
-        self._record(learning_rate(self.config, self.epoch), loss)
+        self._record(self.config.rate(self.epoch), loss)
 
     def _fail(self, what: str):
         raise RunFailed(f"{what} in epoch {self.epoch} of {self.config.epochs}; a smaller learning_rate than "

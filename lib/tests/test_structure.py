@@ -14,8 +14,8 @@ ALLOWED = [  # each level may import the levels above it
     {"data", "catalog", "models", "environment"},
     {"augment", "store", "checkpoint"},
     {"measure"},
-    {"train", "frames", "theory_pages"},
-    {"pool", "archive", "claims", "figures"},
+    {"train", "archive", "frames", "theory_pages"},
+    {"pool", "claims", "figures"},
     {"chapter", "build"},
     {"cli"},
 ]
