@@ -86,7 +86,7 @@ class Chapter:
             "training": f"{each(f'{c.epochs} epochs' for c in configs)}, batch size {each(c.batch_size for c in configs)}, "
                         f"learning rate {each(f'{c.optimizer} {c.learning_rate:g}' for c in configs)}",
             "decay": each(_decay(c) for c in configs),
-            "precision": each(c.precision for c in configs),
+            "precision": each(run.environment.get("precision", run.config.precision) for run in runs),
             "device": each(env["device"] for env in envs),
             "time": f"{sum(env['seconds'] for env in envs) / 60:.1f} minutes of training in all",
             "trained": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",

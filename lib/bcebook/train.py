@@ -197,6 +197,7 @@ class Training:
         self.graph, self.eager_steps, self.inputs = None, 0, ()
         self.stream = None
         if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every batch has the same shape: trying the algorithms once pays
             torch.cuda.synchronize(device)  # what was put there on the default stream is complete before ours begins
             self.stream = torch.cuda.Stream(device)
 
@@ -310,6 +311,9 @@ class Training:
         self.images.restore(state["images"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"] = group["lr"].to(self.device)  # unlike the state, load_state_dict leaves it where it was saved
         self.model.train()
         if self.stream:
             torch.cuda.synchronize(self.device)

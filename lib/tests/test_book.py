@@ -1,6 +1,7 @@
 """The book itself: its sources, and the whole quick build as a reader makes it."""
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -84,6 +85,20 @@ def test_ce_leaves_the_biases_and_bce_puts_them_between_the_scores(built):
     assert moved[0] > 1 and moved[10] < -1
 
 
+def test_decay_takes_ces_bias_down_as_predicted_and_bces_no_further_than_the_scores(built):
+    """Plain SGD on a quantity that only the decay moves: the prediction holds within a twentieth at every lambda_b."""
+    runs = runs_of("bias_decay", built[0])
+    for run in runs:
+        bias, end = frames.summary(run, "train", "bias"), run.history["bias_mean"][-1]
+        if (run.config.loss, run.config.optimizer) == ("ce", "sgd"):
+            assert abs(end - frames.ce_bias_under_decay(run)) < 0.01 + 0.05 * end, run.config.describe()
+        elif run.config.loss == "bce":
+            positive, negative = (frames.summary(run, "train", kind).median for kind in ("positive", "negative"))
+            assert negative < bias.median < positive, run.config.describe()
+        if run.config.optimizer == "adamw":
+            assert abs(end - run.history["bias_mean"][0]) < 1.1 * frames.rates_sum(run)
+
+
 def test_uniform_accuracy_is_what_bce_gains(built):
     """The table's one large effect, paired by seed: with DA1, BCE's uniform accuracy is higher for every seed."""
     table = frames.differences(runs_of("accuracy", built[0]), ["test_uniform_accuracy"])
@@ -96,13 +111,17 @@ def test_every_view_stands_a_part_of_its_runs(built, name):
     """Recorded runs come in pieces: one run, one loss, one pair, three seeds of one setting."""
     runs = runs_of(name, built[0])
     views = {"initial_bias": [claims.initial_bias, figures.initial_bias], "score_histograms": [claims.score_histograms, figures.score_histograms],
+             "bias_decay": [claims.bias_decay, figures.bias_decay], "neural_collapse": [claims.neural_collapse, figures.neural_collapse],
              "accuracy": [claims.accuracy_table, claims.accuracy, figures.accuracy_differences]}[name]
-    parts = [runs[:1], runs[1:2], runs[:2], [r for r in runs if r.config.loss == "ce"], [r for r in runs if r.config.loss == "bce"], runs[::3]]
+    # As in the profile laptop: two networks side by side, the second with a part of the runs.
+    other = [dataclasses.replace(r, config=dataclasses.replace(r.config, model="resnet8", dataset="mnist")) for r in runs[::2]]
+    parts = [runs + other, runs[:1], runs[1:2], runs[:2], [r for r in runs if r.config.loss == "ce"], [r for r in runs if r.config.loss == "bce"], runs[::3]]
     for part in parts:
         for view in views:
             shown = view(part)
             if isinstance(shown, str):
                 assert "nan" not in shown and len(shown) > 50
+                assert ("ResNet8 on MNIST" in shown) == (part is parts[0])
             else:
                 plt.close(shown)
 

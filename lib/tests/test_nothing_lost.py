@@ -6,13 +6,14 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import torch
 
-from bcebook import checkpoint, data
+from bcebook import catalog, checkpoint, data
 from bcebook.config import RunConfig
-from bcebook.store import RunStore
+from bcebook.store import RunStore, open_store
 from bcebook.train import Training, train
 
 SETTINGS = dict(dataset="digits", model="convnet", loss="bce", optimizer="adamw", schedule="cosine", learning_rate=0.01, epochs=8,
@@ -67,7 +68,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
             return repr((run.history, run.final, run.best, run.scores))
 
         kills, resumed, seed = 0, 0, 0
-        while kills < 40:
+        while kills < 24:
             config = RunConfig(**settings, seed=seed)
             seed += 1
             began = time.monotonic()
@@ -192,3 +193,21 @@ def test_a_full_disk_costs_the_checkpoint_or_the_last_minutes_and_nothing_else(t
     assert not [path for path in store.root.rglob("*") if "tmp" in path.name]  # nothing half-written
     run = train(CONFIG, store, progress=False)  # the disk has room again
     assert run.environment["resumed"] == 1 and _content(run) == _content(whole)
+
+
+def test_of_two_builds_at_once_one_may_be_killed(tmp_path):
+    """Both train the same four runs; one dies with its workers, the other one takes over what it held and finishes."""
+    command = [sys.executable, "-c", "from bcebook.cli import main; main()", "train", "--profile", "quick", "--chapter", "score_histograms",
+               "--data", str(tmp_path), "--device", "cpu", "--jobs", "2"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    one, two = (subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) for _ in range(2))
+    began = time.monotonic()
+    while not list((tmp_path / "runs" / ".locks").glob("*.lock")) and time.monotonic() < began + 60:
+        time.sleep(0.05)
+    time.sleep(1)  # both are in the middle of it
+    one.kill()
+    assert two.wait(300) == 0 and "4 of 4 runs are in the store." in two.stdout.read()
+    one.wait()
+    store = open_store(tmp_path)
+    assert [store.state(config) for config in catalog.configs("score_histograms", "quick")] == ["trained"] * 4
+    assert not list((tmp_path / "runs").glob(".tmp*")) and not list((tmp_path / "runs" / ".checkpoints").glob("*"))
