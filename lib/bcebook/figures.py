@@ -22,20 +22,26 @@ def bias_decay(runs: list[Run]) -> Figure:
 def _bias_sweep(runs: list[Run], varied: str) -> Figure:
     published = frames.published_medians(runs, varied)
     networks = frames.networks(runs)
-    rows = [(network, optimizer) for network in networks for optimizer in OPTIMIZERS]
-    figure, axes = plt.subplots(len(rows), 2, figsize=(8.6, 0.4 + 3.6 * len(rows)), sharex=True, sharey=True)
+    rows, values = _rows(runs), sorted({getattr(run.config, varied) for run in runs}, reverse=varied == "lambda_b")
+    figure, axes = plt.subplots(len(rows), 2, figsize=(8.6, 0.4 + 3.6 * len(rows)), sharex=True, sharey=True, squeeze=False)
     for row, (network, optimizer) in zip(axes, rows, strict=True):
         for ax, loss in zip(row, LOSSES, strict=True):
             chosen = [run for run in runs if (frames.network(run), run.config.loss, run.config.optimizer) == (network, loss, optimizer)]
-            if not chosen:
-                ax.set_axis_off()
-                continue
-            theirs = published[(published["loss"] == loss) & (published["optimizer"] == optimizer)]
-            plots.bias_sweep(ax, chosen, varied, lambda run, kind: frames.summary(run, "train", kind), theirs, frames.closed_form)
+            if chosen:
+                theirs = published[(published["loss"] == loss) & (published["optimizer"] == optimizer)]
+                plots.bias_sweep(ax, chosen, varied, values, lambda run, kind: frames.summary(run, "train", kind), theirs, frames.closed_form)
+            else:
+                plots.empty(ax)
             ax.set_title((f"{frames.name(*network)}: " if len(networks) > 1 else "") + f"{plots.NAME[loss]}, {plots.NAME[optimizer]}")
             ax.label_outer()
     plots.sweep_legend(figure, published, diagonal=varied == "bias_init_mean")
     return figure
+
+
+def _rows(runs: list[Run]) -> list[tuple]:
+    """The pairs of network and optimizer that have runs, one row of panels each."""
+    there = {(frames.network(run), run.config.optimizer) for run in runs}
+    return [(network, optimizer) for network in frames.networks(runs) for optimizer in OPTIMIZERS if (network, optimizer) in there]
 
 
 def neural_collapse(runs: list[Run]) -> Figure:
@@ -56,14 +62,14 @@ def score_histograms(runs: list[Run]) -> Figure:
     """Score distributions of the lowest seed among the runs, CE beside BCE, a row for each network and optimizer."""
     seed = min(run.config.seed for run in runs)
     networks = frames.networks(runs)
-    rows = [(network, optimizer) for network in networks for optimizer in OPTIMIZERS]
-    figure, axes = plt.subplots(len(rows), 2, figsize=(8.6, 3 * len(rows)), sharey="row")
     chosen = {(frames.network(run), run.config.optimizer, run.config.loss): run for run in runs if run.config.seed == seed}
+    rows = _rows(list(chosen.values()))
+    figure, axes = plt.subplots(len(rows), 2, figsize=(8.6, 3 * len(rows)), sharey="row", squeeze=False)
     for row, (network, optimizer) in zip(axes, rows, strict=True):
         for ax, loss in zip(row, LOSSES, strict=True):
             run = chosen.get((network, optimizer, loss))
             if run is None:
-                ax.set_axis_off()
+                plots.empty(ax)
                 continue
             train, test = ({kind: frames.summary(run, split, kind) for kind in ("positive", "negative", "bias")} for split in ("train", "test"))
             plots.score_histogram(ax, train, test, loss, run.final["train_uniform_threshold"])

@@ -56,15 +56,14 @@ def bias_box(ax: Axes, at: float, summary, colour: str, width: float = 0.36) -> 
     return ax
 
 
-def bias_sweep(ax: Axes, runs: list, varied: str, summaries, published, theory) -> Axes:
+def bias_sweep(ax: Axes, runs: list, varied: str, values: list, summaries, published, theory) -> Axes:
     """Positive scores, negative scores and biases of one loss and optimizer against `varied`: "bias_init_mean" on a linear axis
     with the diagonal on which a bias stays at its start, or "lambda_b", its values side by side, the largest at the left.
 
-    runs: the runs of the panel; summaries(run, kind) gives their `metrics.ScoreSummary`; published: rows of `paper.medians`
+    runs: the runs of the panel; values: those of `varied` in all panels of the figure, in their order; summaries(run, kind) gives their `metrics.ScoreSummary`; published: rows of `paper.medians`
     (columns model, value, median, reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
     """
     loss = runs[0].config.loss
-    values = sorted({getattr(run.config, varied) for run in runs}, reverse=varied == "lambda_b")
     place = {value: value if varied == "bias_init_mean" else index for index, value in enumerate(values)}
     for run in runs:
         at = place[getattr(run.config, varied)]
@@ -77,13 +76,19 @@ def bias_sweep(ax: Axes, runs: list, varied: str, summaries, published, theory) 
         ax.scatter(rows["value"].map(place) + shift[model], rows["median"], marker=MARKER[model], s=17, facecolor="none", edgecolor="black",
                    linewidth=0.7, zorder=6)
     lines = {getattr(run.config, varied): theory(run) for run in runs}
-    for kind in lines[values[0]]:
-        xs, ys = [place[v] for v in values], [lines[v][kind] for v in values]
+    for kind in theory(runs[0]):
+        xs, ys = zip(*[(place[v], lines[v][kind]) for v in values if v in lines], strict=True)
         ax.plot([xs[0] - 0.5, *xs, xs[-1] + 0.5], [ys[0], *ys, ys[-1]], color="black", linewidth=0.6, zorder=1)
     if varied == "bias_init_mean":
         ax.plot([0, max(values)], [0, max(values)], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
     ax.set_xticks([place[value] for value in values], [f"{value:g}" for value in values])
     ax.set(xlabel={"bias_init_mean": "initial bias mean", "lambda_b": r"$\lambda_b$"}[varied], ylabel="decision score or bias")
+    return ax
+
+
+def empty(ax: Axes) -> Axes:
+    """A panel whose runs are not there yet; its frame stays, because it may carry the labels of its neighbours."""
+    ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", va="center", color=GREY)
     return ax
 
 
