@@ -181,7 +181,7 @@ seeds = None  # None: the profile's own; or a list
 import numpy as np
 from IPython.display import Markdown
 
-from bcebook import claims, theory_pages
+from bcebook import theory_claims, theory_pages
 from bcebook.chapter import Chapter
 
 chapter = Chapter("bias_saturates", profile, device, data_dir, seeds)
@@ -199,11 +199,11 @@ theory_pages.saturation(curve);
 # distance from the bias, which is all the loss sees, stays. At the values that the paper swept, with the share of the mean row in $\lVert w_k \rVert^2$:
 
 # %%
-Markdown(claims.saturation(swept))
+Markdown(theory_claims.saturation(swept))
 
 # %%
 c = {num_classes: theory_pages.paper_c(num_classes) for num_classes in (10, 100)}
-Markdown(claims.transition(c, theory_pages.SWEPT))
+Markdown(theory_claims.transition(c, theory_pages.SWEPT))
 
 # %% [markdown]
 # The figure below shows where the transition lies for other decays. The critical $\lambda_b$ grows a little faster than $c$, because
@@ -222,7 +222,7 @@ theory_pages.phases();
 # the point found.
 
 # %%
-Markdown(claims.one_less_dimension(theory_pages.one_less_dimension()))
+Markdown(theory_claims.one_less_dimension(theory_pages.one_less_dimension()))
 
 # %% [markdown]
 # A point that is lower than every point of a form shows that the minimum does not have that form; that needs no proof that the lower

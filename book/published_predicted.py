@@ -43,7 +43,7 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import claims, theory_pages
+from bcebook import theory_claims, theory_pages
 from bcebook.chapter import Chapter
 
 chapter = Chapter("published_predicted", profile, device, data_dir, seeds)
@@ -66,7 +66,7 @@ theory_pages.scatter(medians);
 # ## What we see
 
 # %%
-Markdown(claims.published(medians, theory_pages.panel_residuals(medians)))
+Markdown(theory_claims.published(medians, theory_pages.panel_residuals(medians)))
 
 # %% [markdown]
 # **How a panel is read.** The sweep over the initial mean (*start*): *agrees* if all medians do; *start still shows* if some quantity
@@ -101,7 +101,7 @@ theory_pages.drift(medians);
 
 # %%
 default, constant = theory_pages.effective_time(), theory_pages.effective_time(factor=1)
-Markdown(claims.ce_drift(theory_pages.implied_times(medians), default, constant))
+Markdown(theory_claims.ce_drift(theory_pages.implied_times(medians), default, constant))
 
 # %% [markdown]
 # So the form of {eq}`eq-drift` is confirmed with SGD: decay alone moves CE's bias. The rate is not the default schedule's. The published networks

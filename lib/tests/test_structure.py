@@ -15,7 +15,7 @@ ALLOWED = [  # each level may import the levels above it
     {"augment", "store", "checkpoint"},
     {"measure"},
     {"train", "archive", "frames", "theory_pages"},
-    {"pool", "claims", "figures"},
+    {"pool", "claims", "theory_claims", "figures"},
     {"chapter", "build"},
     {"cli"},
 ]

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from bcebook import catalog, claims, theory, theory_pages
+from bcebook import catalog, theory, theory_claims, theory_pages
 from bcebook.chapter import Chapter
 from bcebook.paths import published
 
@@ -26,9 +26,9 @@ def test_the_closed_form_is_what_minimising_finds_at_every_swept_value():
     assert (points["share"] > 0).equals(beyond)
     gap = points["paper"] - points["bias"]
     assert gap[~beyond].abs().max() < 1e-12 and gap[points["lambda_b"] > 4e-4].min() > 0.4
-    text = claims.saturation(points)
+    text = theory_claims.saturation(points)
     assert f"**The largest disagreement between closed form and minimisation is {points['apart'].max():.0e}**" in text and "nan" not in text
-    told = claims.transition({100: theory_pages.paper_c(100)}, theory_pages.SWEPT)
+    told = theory_claims.transition({100: theory_pages.paper_c(100)}, theory_pages.SWEPT)
     assert "is 0.0000846: 4 of the 6 values" in told and "(0.5, 0.05, 0.005, 0.0005)" in told
 
 
@@ -42,7 +42,7 @@ def test_the_table_of_lead_2_in_k_minus_1_dimensions():
     c, s, b = np.sqrt(20) * 2e-3, *np.meshgrid(np.linspace(0, 8, 801), np.linspace(-1, 3, 401))
     f = np.log1p(np.exp(b - s)) + 4 * np.log1p(np.exp(-s / 4 - b)) + 5 * c * s + 2.5 * broken["lambda_b"] * b**2
     assert f.min() - 1e-4 < broken["form"] <= f.min()
-    text = claims.one_less_dimension(table)
+    text = theory_claims.one_less_dimension(table)
     assert "At 1 times" in text and "At 2 times" in text and "At 6 times a point with unequal biases is lower" in text
 
 
@@ -65,7 +65,7 @@ def test_every_published_median_has_a_prediction_and_the_counts_are_right(median
     assert len(medians) == len(rows) == sum(of for _, of in counted.values()) and medians["predicted"].notna().all()
     panels = theory_pages.panel_residuals(medians)
     assert {tuple(r[name] for name in [*theory_pages.PANEL, "varied"]): (r["within"], r["medians"]) for _, r in panels.iterrows()} == counted
-    text = claims.published(medians, panels)
+    text = theory_claims.published(medians, panels)
     assert f"**{sum(agree for agree, _ in counted.values())} of {len(rows)} medians agree**" in text
     # what the page is about: Swin with AdamW is predicted but for one setting, and no BCE panel with SGD is
     swin = panels[(panels["model"] == "Swin") & (panels["optimizer"] == "adamw") & (panels["loss"] == "bce")]
@@ -97,7 +97,7 @@ def test_the_implied_times_contain_the_time_that_made_the_medians(medians):
     spoilt = theory_pages.implied_times(made)
     assert (spoilt["low"] > spoilt["high"])[spoilt["model"] != "ResNet18"].all()
     assert theory_pages.effective_time(1) == pytest.approx(39_100 * 0.1)
-    assert "5 of 5 panels" in claims.ce_drift(theory_pages.implied_times(medians), theory_pages.effective_time(), theory_pages.effective_time(1))
+    assert "5 of 5 panels" in theory_claims.ce_drift(theory_pages.implied_times(medians), theory_pages.effective_time(), theory_pages.effective_time(1))
 
 
 def test_chapters_without_runs_have_no_configs_and_say_where_their_numbers_come_from(tmp_path):
