@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bcebook.config import RunConfig
 from bcebook.store import open_store
 
-PACKED = 4  # runs at once on a GPU: one small network alone leaves most of it idle
+PACKED = 4  # runs at once on a GPU: one small network alone leaves most of it idle. A guess: `ci/bench_engine.py cuda` measures it
 
 
 def cores() -> int:

@@ -300,7 +300,7 @@ class Training:
         state = checkpoint.latest(folder)
         if state is None:
             return
-        if (state["engine"], state["autocast"]) != (engine_version(), self.autocast):
+        if not isinstance(state, dict) or (state.get("engine"), state.get("autocast")) != (engine_version(), self.autocast):
             warnings.warn(f"{folder} was written by another version of the engine; the run starts anew.", stacklevel=2)
             return
         for name in ("epoch", "batch", "seconds"):
