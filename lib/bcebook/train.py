@@ -56,7 +56,7 @@ def train_together(configs: list[RunConfig], store: RunStore, device: str = "cud
         while (waiting or active) and time.monotonic() < deadline:
             while waiting and len(active) < at_once:
                 config = waiting.popleft()
-                active.append((config, _steps(config, store, device, progress and at_once == 1, data_root, CHECKPOINT_SECONDS)))
+                active.append((config, _steps(config, store, device, progress and at_once == 1, data_root, CHECKPOINT_SECONDS, at_once)))
             for config, steps in list(active):
                 try:
                     next(steps)
@@ -74,9 +74,9 @@ def train_together(configs: list[RunConfig], store: RunStore, device: str = "cud
     return problems
 
 
-def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data_root, every: float) -> Generator[None, None, Run]:
+def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data_root, every: float, turns: int = 1) -> Generator[None, None, Run]:
     """The way from a configuration to its stored run, which it returns, with a pause after each mini-batch. Closed at such a
-    pause, it leaves a checkpoint."""
+    pause, it leaves a checkpoint. turns: how many runs share the process; a run's seconds are its share of the time."""
     if run := store.find(config):
         return run
     with store.lock(config):
@@ -87,18 +87,18 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         failure = store.failure(config)
         if failure and failure["environment"]["code"] == surroundings["code"]:
             raise RunFailed(f"{config.describe()} failed before, with this same code: {failure['cause']}")
-        began = saved = time.monotonic()
+        saved = time.monotonic()
         cost = 0.0
         bar = tqdm(total=config.epochs, desc=config.describe(), unit="epoch", disable=not progress, leave=False)
         try:
             training = Training(config, data.load(config.dataset, data_root), place)
             training.resume(folder)
-            began -= training.seconds
+            began, before = saved, training.seconds
             while True:
                 training.step()
                 bar.update(training.epoch - bar.n)
                 now = time.monotonic()
-                training.seconds = now - began
+                training.seconds = before + (now - began) / turns
                 if training.done:
                     break
                 if now - saved >= (max(every, 50 * cost) if every else 0):
