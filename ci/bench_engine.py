@@ -75,6 +75,24 @@ def mnist() -> None:
         in_turns(f"{model} / MNIST with the paper's transforms, {size:,} images an epoch", settings(model, "mnist", train_size=size), 3)
 
 
+    part = data.load("mnist").subset(12_800)
+    config = settings("resnet8", "mnist")
+    slow, images = Reference(config, part), Training(config, part, CPU).images
+    theirs, ours = [], []
+    for _ in range(4):  # the first one starts the workers
+        began = time.perf_counter()
+        for _ in slow.train:
+            pass
+        theirs.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        images.shuffle(config.batch_size)
+        for index in range(images.batch_count(config.batch_size)):
+            images.batch(*images.chosen(index, config.batch_size))
+        ours.append(time.perf_counter() - began)
+    print(f"MNIST's images and transforms alone: ratio {spread([a / b for a, b in zip(theirs[1:], ours[1:], strict=True)])}; "
+          f"ms a batch: reference {10 * statistics.median(theirs[1:]):.2f}, ours {10 * statistics.median(ours[1:]):.2f}", flush=True)
+
+
 def sweep() -> None:
     """The 36 small runs of the initial-bias chapter: the reference one after the other, ours as `bcebook build` trains them."""
     configs = catalog.configs("initial_bias", "quick")

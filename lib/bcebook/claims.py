@@ -53,14 +53,22 @@ def initial_bias(runs: list[Run]) -> str:
         lines.append(f"- **CE's biases stay where they start: {'supported' if max(moved) < 0.1 else 'contradicted'}.** Over {len(moved)} "
                      f"runs, the mean of the biases moves by at most {max(moved):.3f} during training.")
     lines += _between(table)
+    networks = frames.networks(runs)
+    closed = {(frames.network(run), run.config.loss): frames.closed_form(run) for run in runs}
+    kinds = ("positive", "bias", "negative")
+    lines += ["- **Where scores and biases end**: the smallest and the largest median over the initial means, and the closed form.",
+              "", "| | " + " | ".join(f"{kind} | closed form" for kind in kinds) + " |", "|---" * 7 + "|"]
+    for (network, loss, optimizer), rows in table.groupby(["network", "loss", "optimizer"], sort=False):
+        ends = rows.groupby("quantity")["median"].agg(["min", "max"])
+        cells = [f"{_number(ends['min'][kind])} to {_number(ends['max'][kind])} | {_number(closed[network, loss].get(kind, math.nan))}" for kind in kinds]
+        lines.append(f"| {_of(network, networks)}{plots.NAME[loss]}, {plots.NAME[optimizer]} | " + " | ".join(cells) + " |")
     lines += [
-        "- **How much of its start a bias keeps.** The slope of the final median bias against the initial mean is 1 if training "
+        "", "- **How much of its start a bias keeps.** The slope of the final median bias against the initial mean is 1 if training "
         "never moves it and 0 if it forgets where it began:",
         "", "| | ours | " + " | ".join(f"paper, {m}" for m in plots.MARKER) + " |", "|---" * (2 + len(plots.MARKER)) + "|",
     ]
     published = frames.published_medians(runs, "bias_init_mean")
     published = published[published["quantity"] == "bias"]
-    networks = frames.networks(runs)
     for network in networks:
         for loss in LOSSES:
             for optimizer in OPTIMIZERS:
