@@ -139,7 +139,7 @@ def pulls_table(pairs=((5, 4), (1, 0), (0, -1), (-4, -5), (5, -5), (0, -10), (10
     logits = np.array([[p] + [n] * (num_classes - 1) for p, n in pairs], float)
     both = [np.column_stack([value, gradient[:, :2]]) for value, gradient in (loss_and_gradient(loss, logits) for loss in LOSSES)]
     rows = [[*(_text(x, 0) for x in pair), *(_text(x, 4) for x in of_pair)] for pair, of_pair in zip(pairs, np.hstack(both), strict=True)]
-    return _table(["positive", "negative", *(x for name in ("CE", "BCE") for x in (name, "on positive", "on each negative"))], rows)
+    return _table(["positive", "negative", *(x for name in ("CE", "BCE") for x in (name, "on positive", "on negative"))], rows)
 
 
 def shifts(num_classes: int = 10, samples: int = 2000, spreads=(0, 1, 2, 4, 8)) -> pd.DataFrame:
@@ -204,10 +204,10 @@ def agreement_table(points: pd.DataFrame) -> str:
             "apart"]
     most, beyond, none = points[parts].max(), points["lambda_b"] > points["critical"], points["c"] >= 1 / points["K"]
     return "\n\n".join([
-        _table(head, rows), f"**Over these {len(points)} minima the largest disagreement is {most['scores']:.0e} in a score, "
-        f"{most['biases']:.0e} in a bias and {most['objectives']:.0e} in the objective.** {beyond.sum()} of them lie beyond the critical "
-        f"$\\lambda_b$ and {none.sum()} where no ETF is left. The largest entry of the gradient of $f$ at any assembled minimum is "
-        f"{points['gradient'].max():.0e}."])
+        _table(head, rows), f"**Over these {len(points)} minima the largest disagreement is {_power(most['scores'])} in a score, "
+        f"{_power(most['biases'])} in a bias and {_power(most['objectives'])} in the objective.** {beyond.sum()} of them lie beyond the "
+        f"critical $\\lambda_b$ and {none.sum()} where no ETF is left. The largest entry of the gradient of $f$ at any assembled "
+        f"minimum is {_power(points['gradient'].max())}."])
 
 
 def against_c(num_classes: int = 10, lambda_b: float = 0.05) -> Figure:
@@ -268,8 +268,8 @@ def collapse_table(table: pd.DataFrame) -> str:
     always = ["nc1", "nc2_means", "nc3"]
     free, kept = table[table["offset"] == 0][["nc2", *always]].max().max(), table[always].max().max()
     return "\n\n".join([
-        _table(["loss", r"$\lambda_b$", "offset", "NC1", "NC2", "NC2, formula", "NC2, means", "NC3", "cosine of $h$, $w_y$"], rows),
-        f"Without an offset all four measures are at most {free:.0e}. With one, all but NC2 still are at most {kept:.0e}."])
+        _table(["loss", r"$\lambda_b$", "offset", "NC1", "NC2", "NC2, formula", "NC2, means", "NC3", "cosine"], rows),
+        f"Without an offset all four measures are at most {_power(free)}. With one, all but NC2 are at most {_power(kept)}."])
 
 
 def one_feature_a_sample(num_classes: int = 4, per_class: int = 5, decay: float = 1e-2, lambda_b: float = 0.02) -> pd.DataFrame:
@@ -294,10 +294,10 @@ def one_feature_a_sample(num_classes: int = 4, per_class: int = 5, decay: float 
 
 def free_features(found: pd.DataFrame) -> str:
     """Markdown of `one_feature_a_sample`."""
-    told = " and ".join(f"{r.nc1:.0e} for {plots.NAME[r.loss]}" + " (which has an offset here)" * (r.offset < 0)
+    told = " and ".join(f"{_power(r.nc1)} for {plots.NAME[r.loss]}" + " (which has an offset here)" * (r.offset < 0)
                         for r in found.itertuples())
     return (f"NC1 of what was found is {told}. The largest distance from the closed form, in any score of any sample and any bias, is "
-            f"{found['apart'].max():.0e}.")
+            f"{_power(found['apart'].max())}.")
 
 
 def separation(classes=(3, 10, 100), draws: int = 2000) -> str:
@@ -310,7 +310,8 @@ def separation(classes=(3, 10, 100), draws: int = 2000) -> str:
         true = np.r_[true, (m.negative < m.bias) & (m.bias < m.positive)]
         said = np.r_[said, theory.separates(k, m.positive, lambda_b)]
     return (f"In {int((true == said).sum()):,} of {true.size:,} random settings up to the critical $\\lambda_b$, with "
-            f"{_and(classes)} classes, the paper's condition says rightly whether the bias of the minimum separates. It does in {int(true.sum()):,} of them.")
+            f"{_and(classes)} classes, the paper's condition says rightly whether the bias of the minimum separates the scores. It does in "
+            f"{int(true.sum()):,} of them.")
 
 
 # ---- drawing and writing ------------------------------------------------------------------------------------------------
@@ -333,6 +334,12 @@ def _line(label: str, marker: str | None = None, **style) -> Line2D:
 def _text(x: float, digits: int) -> str:
     """A number with a true minus sign, and none in front of a zero."""
     return f"{round(float(x), digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def _power(x: float) -> str:
+    """A small number as LaTeX, which does not break across lines."""
+    digit, exponent = f"{x:.0e}".split("e")
+    return f"${digit} \\cdot 10^{{{int(exponent)}}}$" if x else "0"
 
 
 def _table(head: list[str], rows: list[list]) -> str:
