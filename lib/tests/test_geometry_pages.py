@@ -84,13 +84,14 @@ def test_the_widest_angle_that_each_loss_permits(k):
         at = geometry_pages.geometry(loss, k, c)
         h = rng.normal(size=(20_000, k)) + rng.uniform(0, 3, size=(20_000, 1)) * rows[0]
         tilt = np.radians(at["own"]) + np.array([-1e-3, 1e-3])  # towards a direction orthogonal to all rows: the last axis
-        h = np.vstack([h / np.linalg.norm(h, axis=1, keepdims=True), np.cos(tilt)[:, None] * rows[0] + np.sin(tilt)[:, None] * np.eye(k)[-1]])
+        tilted = np.outer(np.cos(tilt), rows[0]) + np.outer(np.sin(tilt), np.eye(k)[-1])
+        h = np.vstack([h / np.linalg.norm(h, axis=1, keepdims=True), tilted])
         right = geometry_pages.margin(loss, at["s"] * h @ rows.T - at["bias"]) > 0
         angle = np.degrees(np.arccos(h @ rows[0]))
         assert right.sum() > 500 and angle[right].max() <= at["own"] + 1e-9 and right[-2] and not right[-1]
         if loss == "bce":  # the same as a distance
             assert (np.linalg.norm(at["length"] * (h - rows[0]), axis=1)[right] < at["radius"]).all()
-        assert at["apart"] == pytest.approx(at["length"] * np.linalg.norm(rows[0] - rows[1])) and at["length"] ** 2 == pytest.approx(at["s"])
+        assert at["apart"] == pytest.approx(at["length"] * np.linalg.norm(rows[0] - rows[1]))
 
 
 def test_shifts_cost_ce_nothing_and_uniform_accuracy_much():
@@ -108,9 +109,9 @@ def test_closed_form_and_minimisation_agree_in_every_row_on_both_sides_of_the_tr
     bce = points[points["loss"] == "bce"]
     beyond = bce["lambda_b"] > bce["critical"]
     assert beyond.sum() >= 5 and (~beyond).sum() >= 5 and (bce["offset"] < 0).equals(beyond)
-    assert {"low", "equal", "more"} == {"low" if d < k else "equal" if d == k else "more" for d, k in zip(points["d"], points["K"], strict=True)}
+    assert set(np.sign(points["d"] - points["K"])) == {-1, 0, 1}  # d = K - 1, K and more
     zero = points["c"] >= 1 / points["K"]
-    assert zero.sum() == 4 and np.allclose(points[zero]["positive"], points[zero]["negative"]) and (points[~zero]["positive"] > points[~zero]["negative"]).all()
+    assert zero.sum() == 4 and (points["positive"] - points["negative"] > 1e-9).equals(~zero)
     text = geometry_pages.agreement_table(points)
     assert "nan" not in text and text.count("\n|") == len(points) + 1
     digit, exponent = re.search(r"largest disagreement is \$(\d) \\cdot 10\^{(-\d+)}\$ in a score", text).groups()
@@ -153,7 +154,8 @@ def test_nc2_of_the_classifier_sees_the_offset_and_nothing_else_does():
 
 
 def test_the_papers_condition_on_separation_is_said_as_it_is():
-    agree, of, separate = (int(x.replace(",", "")) for x in re.findall(r"In ([\d,]+) of ([\d,]+) .* in ([\d,]+) of them", geometry_pages.separation())[0])
+    told = re.search(r"In ([\d,]+) of ([\d,]+) .* in ([\d,]+) of them", geometry_pages.separation())
+    agree, of, separate = (int(x.replace(",", "")) for x in told.groups())
     assert agree == of == 6000 and 1000 < separate < 5000
 
 
@@ -162,13 +164,26 @@ def test_the_papers_condition_on_separation_is_said_as_it_is():
 def test_the_figures_draw_the_computed_edges():
     figures = [geometry_pages.distance_plane(), geometry_pages.feature_plane(), geometry_pages.pulls(), geometry_pages.against_c()]
     at = geometry_pages.geometry("bce", 10, geometry_pages.paper_c(10))
-    edge = lambda ax, loss: next(c for c in ax.collections if [matplotlib.colors.to_hex(x).upper() for x in c.get_edgecolor()] == [plots.COLOUR[loss]])  # noqa: E731
-    coloured = {loss: edge(ax, loss) for loss, ax in zip(LOSSES, figures[0].axes, strict=True)}
+    coloured, grey = {}, {}  # the edge of each loss's region, and its level sets
+    for loss, ax in zip(LOSSES, figures[0].axes, strict=True):
+        lines = {matplotlib.colors.to_hex(c.get_edgecolor()[0]).upper(): c for c in ax.collections if len(c.get_edgecolor())}
+        coloured[loss], grey[loss] = lines[plots.COLOUR[loss]], lines[plots.GREY]
     ce, bce = (np.vstack([path.vertices for path in coloured[loss].get_paths()]) for loss in LOSSES)
     assert np.ptp(ce, axis=0).min() > 6.9 and np.abs(ce[:, 0] - ce[:, 1]).max() < 0.05  # the diagonal, from corner to corner
     assert bce[:, 0].max() == pytest.approx(at["radius"], abs=0.03) and bce[:, 1].min() == pytest.approx(at["radius"], abs=0.03)
     same = [line.get_ydata() for line in figures[2].axes[0].lines if line.get_color() == plots.COLOUR["bce"]]
     assert len(same) == 3 and np.array_equal(same[0], same[1]) and np.array_equal(same[1], same[2])
+    for loss, lines in grey.items():  # on a level set the loss has its level
+        for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+            own, other = path.vertices[len(path.vertices) // 2]
+            radius = at["radius"] if loss == "bce" else 0
+            logits = (radius**2 - np.array([[own] + [other] * 9]) ** 2) / 2
+            assert geometry_pages.loss_and_gradient(loss, logits)[0][0] == pytest.approx(level, rel=0.03)
+    for panel, held_at in ((0, "negative"), (1, "positive")):  # CE's three curves, from the softmax written out
+        blue = [line.get_data() for line in figures[2].axes[panel].lines if line.get_color() == plots.COLOUR["ce"]]
+        for (x, y), held in zip(blue, (-4, 0, 4), strict=True):
+            wrong = 1 / (9 + np.exp(x - held)) if held_at == "negative" else 1 / (9 + np.exp(held - x))
+            np.testing.assert_allclose(y, 9 * wrong if held_at == "negative" else wrong, atol=1e-12)
     for ax in figures[3].axes:  # every circle on its line
         for line, circles in zip([x for x in ax.lines if len(x.get_xdata()) > 2], ax.collections, strict=True):
             x, y = circles.get_offsets().data.T
