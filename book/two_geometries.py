@@ -22,9 +22,9 @@
 # drawing.
 #
 # **What to expect.** We compute the regions from the losses themselves. Both losses only see scores, so distances enter by one
-# identity, and with it an assumption: features of one length. Where that holds, BCE's region is a ball around the own class vector and
-# CE's has no bound. Then the gradients: what pulls on a score under CE depends on the others, under BCE on that score alone. A shift of
-# all scores of one sample therefore costs nothing under CE.
+# identity, and with it an assumption: features of one length. Where that holds, BCE puts a feature into a ball around its own class
+# vector, and CE sets no such bound. Then the gradients: what pulls on a score under CE depends on the others, under BCE on that score
+# alone. A shift of all scores of one sample therefore costs nothing under CE.
 #
 # **What was known.** The contrast is the paper's. That a single threshold for all samples suits BCE, and the uniform accuracy that
 # measures it, are from earlier work of the same group {cite:p}`li2024rediscovering`. We have the paper's figure as a description only;
@@ -195,10 +195,11 @@ Markdown(geometry_pages.shifts_table(geometry_pages.shifts()))
 # ## What we see: what was shown, proved, or left open
 #
 # - **Relative against absolute scores: supported.** Immediate from the losses; the gradients and the shift show it in numbers.
-# - **Unbounded for CE, closed for BCE: proved for features of one length** (the proposition), for every level of the loss and not only
-#   for the decision. **It fails without that assumption**: among features of any length both regions are unbounded.
-# - **If features are normalised**, everything lies on a sphere and nothing is unbounded. The difference is then one of angle: a right
-#   angle for CE, $\arccos(b/s)$ for BCE, in the table above for the minimum.
+# - **Unbounded for CE, closed for BCE: proved in the space of distances, with $R$ fixed** (the proposition), for every level of the
+#   loss and not only for the decision. $R$ is the same for all samples if their features have one length. **Among features of any
+#   length it fails**: both regions are unbounded.
+# - **Among features of one length**, normalised ones for example, neither is: no distance exceeds $2 \sqrt s$. The difference is then
+#   one of angle, a right angle for CE and $\arccos(b/s)$ for BCE, in the table above for the minimum.
 # - **Left open.** A region is what a loss asks for, not what training reaches. That BCE's features are more compact *because* its
 #   regions are closed is not shown here: at their minima both losses have collapsed completely, as the next chapter proves. On real
 #   networks see [the accuracy chapter](accuracy) and [the histograms](score_histograms).

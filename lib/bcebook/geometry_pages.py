@@ -309,9 +309,9 @@ def separation(classes=(3, 10, 100), draws: int = 2000) -> str:
         m = theory.minimum("bce", k, c, lambda_b)
         true = np.r_[true, (m.negative < m.bias) & (m.bias < m.positive)]
         said = np.r_[said, theory.separates(k, m.positive, lambda_b)]
-    return (f"In {int((true == said).sum()):,} of {true.size:,} random settings up to the critical $\\lambda_b$, with "
-            f"{_and(classes)} classes, the paper's condition says rightly whether the bias of the minimum separates the scores. It does in "
-            f"{int(true.sum()):,} of them.")
+    named = ", ".join(map(str, classes))
+    return (f"In {int((true == said).sum()):,} of {true.size:,} random settings up to the critical $\\lambda_b$ ($K$ = {named}), the paper's "
+            f"condition says rightly whether the bias of the minimum separates the scores. It does in {int(true.sum()):,} of them.")
 
 
 # ---- drawing and writing ------------------------------------------------------------------------------------------------
@@ -344,7 +344,3 @@ def _power(x: float) -> str:
 
 def _table(head: list[str], rows: list[list]) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, ["---"] * len(head), *rows])
-
-
-def _and(numbers) -> str:
-    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
