@@ -310,8 +310,8 @@ def separation(classes=(3, 10, 100), draws: int = 2000) -> str:
         true = np.r_[true, (m.negative < m.bias) & (m.bias < m.positive)]
         said = np.r_[said, theory.separates(k, m.positive, lambda_b)]
     named = ", ".join(map(str, classes))
-    return (f"In {int((true == said).sum()):,} of {true.size:,} random settings up to the critical $\\lambda_b$ ($K$ = {named}), the paper's "
-            f"condition says rightly whether the bias of the minimum separates the scores. It does in {int(true.sum()):,} of them.")
+    return (f"In {int((true == said).sum()):,} of {true.size:,} random settings up to the critical $\\lambda_b$ ($K$ = {named}), the "
+            f"paper's condition says rightly whether the bias of the minimum separates the scores. It does in {int(true.sum()):,} of them.")
 
 
 # ---- drawing and writing ------------------------------------------------------------------------------------------------
