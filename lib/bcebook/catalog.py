@@ -13,10 +13,12 @@ CHAPTERS = {  # in reading order; each is book/<name>.py and .ipynb
     "neural_collapse": "Neural collapse over the epochs",
     "score_histograms": "Histograms of positive and negative scores",
     "accuracy": "Accuracy and uniform accuracy",
+    "two_geometries": "Two losses, two geometries",
+    "minima": "Minima",
     "bias_saturates": "The bias saturates",
     "published_predicted": "The closed form predicts the published figures",
 }
-WITHOUT_RUNS = ("bias_saturates", "published_predicted")  # chapters of theory: nothing is trained for them
+WITHOUT_RUNS = ("two_geometries", "minima", "bias_saturates", "published_predicted")  # chapters of theory: nothing is trained for them
 LOSSES, OPTIMIZERS, AUGMENTATIONS = ("ce", "bce"), ("sgd", "adamw"), ("da1", "da1+da2")
 BIAS_MEANS = {"quick": (0, 1, 2, 3, 4, 5, 6, 8, 10), "laptop": (0, 2, 5, 10), "paper": (0, 1, 2, 3, 4, 5, 6, 8, 10)}
 LAMBDA_B = (0.5, 0.05, 5e-3, 5e-4, 5e-5, 5e-6)  # swept at the initial bias mean 10, as in the published figures

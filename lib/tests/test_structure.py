@@ -14,7 +14,7 @@ ALLOWED = [  # each level may import the levels above it
     {"data", "catalog", "models", "environment"},
     {"augment", "store", "checkpoint"},
     {"measure"},
-    {"train", "archive", "frames", "theory_pages"},
+    {"train", "archive", "frames", "theory_pages", "geometry_pages"},
     {"pool", "claims", "theory_claims", "figures"},
     {"chapter", "build"},
     {"cli"},
