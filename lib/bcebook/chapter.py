@@ -59,8 +59,12 @@ class Chapter:
             display(self.provenance(runs, profile, len(configs)))
 
     def _stored(self, configs) -> list[Run]:
+        """Those in the store, in the order of tables: network, augmentation, optimizer, CE before BCE."""
         store = open_store(self.data)
-        return [run for config in configs if (run := store.find(config))]
+        runs = [run for config in configs if (run := store.find(config))]
+        networks = list(dict.fromkeys((config.model, config.dataset) for config in configs))
+        return sorted(runs, key=lambda run: (networks.index((run.config.model, run.config.dataset)), run.config.augmentation,
+                                             catalog.OPTIMIZERS.index(run.config.optimizer), catalog.LOSSES.index(run.config.loss)))
 
     def provenance(self, runs: list[Run] = (), profile: str | None = None, of: int | None = None) -> Markdown:
         """Where the numbers came from: profile, networks, seeds, device, code, library versions, minutes, dates.

@@ -58,10 +58,14 @@ def initial_bias(runs: list[Run]) -> str:
     kinds = ("positive", "bias", "negative")
     lines += ["- **Where scores and biases end**: the smallest and the largest median over the initial means, and the closed form.",
               "", "| | " + " | ".join(f"{kind} | closed form" for kind in kinds) + " |", "|---" * 7 + "|"]
-    for (network, loss, optimizer), rows in table.groupby(["network", "loss", "optimizer"], sort=False):
-        ends = rows.groupby("quantity")["median"].agg(["min", "max"])
-        cells = [f"{_number(ends['min'][kind])} to {_number(ends['max'][kind])} | {_number(closed[network, loss].get(kind, math.nan))}" for kind in kinds]
-        lines.append(f"| {_of(network, networks)}{plots.NAME[loss]}, {plots.NAME[optimizer]} | " + " | ".join(cells) + " |")
+    medians = table.groupby(["network", "loss", "optimizer", "quantity"])["median"].agg(["min", "max"])
+    for network in networks:
+        for loss in LOSSES:
+            for optimizer in OPTIMIZERS:
+                if (network, loss, optimizer, "bias") in medians.index:
+                    ends = medians.loc[network, loss, optimizer]
+                    cells = [f"{_number(ends['min'][kind])} to {_number(ends['max'][kind])} | {_number(closed[network, loss].get(kind, math.nan))}" for kind in kinds]
+                    lines.append(f"| {_of(network, networks)}{plots.NAME[loss]}, {plots.NAME[optimizer]} | " + " | ".join(cells) + " |")
     lines += [
         "", "- **How much of its start a bias keeps.** The slope of the final median bias against the initial mean is 1 if training "
         "never moves it and 0 if it forgets where it began:",

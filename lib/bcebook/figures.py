@@ -75,7 +75,8 @@ def score_histograms(runs: list[Run]) -> Figure:
             plots.score_histogram(ax, train, test, loss, run.final["train_uniform_threshold"])
             ax.set_title((f"{frames.name(*network)}, " if len(networks) > 1 else "") + f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: test accuracy "
                          f"{run.final['test_accuracy']:.1%}, uniform {run.final['test_uniform_accuracy']:.1%}", fontsize="small")
-            ax.label_outer()
+            ax.label_outer(remove_inner_ticks=False)
+            ax.tick_params(labelbottom=True)  # the scores of each network have their own range
         row[0].set_ylim(bottom=0)  # both panels of a row share their limits, so only once both are drawn
     plots.histogram_legend(figure)
     return figure

@@ -5,6 +5,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 COLOUR = {"ce": "#0072B2", "bce": "#D55E00"}  # nothing else takes these two
 NAME = {"ce": "CE", "bce": "BCE", "sgd": "SGD", "adamw": "AdamW"}
@@ -117,6 +118,7 @@ def collapse_curves(ax: Axes, runs: list, name: str) -> Axes:
         ax.plot(epochs[known], values[known], color=COLOUR[run.config.loss], linestyle={"sgd": "-", "adamw": "--"}[run.config.optimizer],
                 linewidth=1.3, marker=".", markersize=3)
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set(xlabel="epoch")
     return ax
 
