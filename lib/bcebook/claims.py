@@ -56,15 +56,15 @@ def initial_bias(runs: list[Run]) -> str:
     networks = frames.networks(runs)
     closed = {(frames.network(run), run.config.loss): frames.closed_form(run) for run in runs}
     kinds = ("positive", "bias", "negative")
-    lines += ["- **Where scores and biases end**: the smallest and the largest median over the initial means, and the closed form.",
-              "", "| | " + " | ".join(f"{kind} | closed form" for kind in kinds) + " |", "|---" * 7 + "|"]
+    lines += ["- **Where scores and biases end**: the smallest and the largest median over the initial means; in brackets the closed form.",
+              "", "| | positive scores | biases | negative scores |", "|---|---|---|---|"]
     medians = table.groupby(["network", "loss", "optimizer", "quantity"])["median"].agg(["min", "max"])
     for network in networks:
         for loss in LOSSES:
             for optimizer in OPTIMIZERS:
                 if (network, loss, optimizer, "bias") in medians.index:
                     ends = medians.loc[network, loss, optimizer]
-                    cells = [f"{_number(ends['min'][kind])} to {_number(ends['max'][kind])} | {_number(closed[network, loss].get(kind, math.nan))}" for kind in kinds]
+                    cells = [f"{_number(ends['min'][kind])} to {_number(ends['max'][kind])} ({_number(closed[network, loss].get(kind, math.nan))})" for kind in kinds]
                     lines.append(f"| {_of(network, networks)}{plots.NAME[loss]}, {plots.NAME[optimizer]} | " + " | ".join(cells) + " |")
     lines += [
         "", "- **How much of its start a bias keeps.** The slope of the final median bias against the initial mean is 1 if training "
