@@ -21,11 +21,11 @@
 #
 # **What to expect.** Collapse within the classes carries over to any $d$; the simplex ETF cannot, because it needs $K - 1$ dimensions. What takes its
 # place is a question of packing. We show two things. As the decay goes to zero, CE makes the *margin* as large as can be, and BCE the
-# *uniform gap*, which is the margin that one threshold for the whole data set can count on. And the decay of the bias decides which of the two losses
-# arranges its classes evenly: with free biases it is BCE, with decayed ones it is CE.
+# *uniform gap*, which is the margin that one threshold for the whole data set can count on. And where the losses differ, the decay of the
+# bias decides which one arranges its classes evenly: with free biases it is BCE, with decayed ones it is CE.
 #
 # **What was known.** Jiang et al. {cite:p}`jiang2024` study CE with normalised features and classifier, without biases, and find the *softmax codes* that
-# maximise its margin as the temperature goes to zero. For the sigmoid loss on pairs, with one common bias, minimisers are spherical codes
+# maximise its margin as the temperature goes to zero; the case $d + 2 \le K \le 2d$ is treated in arXiv 2603.20587. For the sigmoid loss on pairs, with one common bias, minimisers are spherical codes
 # (arXiv 2509.18552). That a vanishing decay maximises a margin was shown for linear classifiers by Rosset, Zhu and Hastie (2003). The form of it
 # below for BCE, with its consequence for uniform accuracy, the lemma, and what the decay of the bias does, are ours, as far as we know.
 
@@ -43,8 +43,8 @@ seeds = None  # None: the profile's own; or a list
 #
 # :::{admonition} Theorem 1
 # Let $c = \sqrt{n \lambda_W \lambda_H} < 1/K$ and $d$ be any dimension. At every local minimum of $f$, under CE or BCE, all samples of a class share one feature
-# (NC1), and $\lambda_W W^\top W = \lambda_H H H^\top$. If $d < K - 1$, the classifier is no simplex ETF, and the minimum of $f$ is strictly larger than in
-# higher dimensions.
+# (NC1), and $\lambda_W W^\top W = \lambda_H H H^\top$. If $d < K - 1$, the classifier is no simplex ETF, and the minimum of $f$ is strictly larger than for
+# $d \ge K$.
 # :::
 #
 # *Proof.* At fixed $W$ and $b$, $f$ is strictly convex in each feature $h_i$, and the same function for all samples of a class: they share its one minimum. The
@@ -77,7 +77,7 @@ seeds = None  # None: the profile's own; or a list
 # $c \to 0$ have $\delta \le \delta^* - \varepsilon$. Whatever the biases are, some signed logit is at most $\delta \rho / 2K$, so the loss is at least
 # $\tfrac1K \log(1 + e^{-\delta \rho / 2K})$. Since $\min f \to 0$, $\delta \rho \to \infty$, and so
 # $f \ge \tfrac{1}{2K} e^{-\delta \rho / 2K} + c \rho$. The smallest value of this over $\rho$ is
-# $\tfrac{2K}{\delta} c \log \tfrac1c \,(1 + o(1))$ (for $\delta \to 0$ even larger), above the first bound by a factor of at least $\delta^* / (\delta^* - \varepsilon)$: a contradiction.
+# $\tfrac{2K}{\delta}\, c\, \bigl(\log \tfrac{\delta}{4 K^2 c} + 1\bigr)$, which falls as $\delta$ grows (and $\tfrac{1}{2K}$ once $\delta \le 4 K^2 c$). So it is above the first bound by a factor that tends to $\delta^* / (\delta^* - \varepsilon)$ or more: a contradiction.
 #
 # *Proof for CE.* The same, with the margin $m$ in the place of $g/2$: the loss lies between $\tfrac1K \log(1 + e^{-m})$ and $\log(1 + (K-1) e^{-m})$. $\square$
 #
@@ -128,7 +128,7 @@ beyond_pages.polyhedra();
 #
 # ## What we see
 #
-# Sixteen pairs of $K$ and $d$, free biases.
+# Pairs of $K$ and $d$ with free biases. Margin and uniform gap are divided by the size of $W$ and $H$, as in Theorem 2.
 
 # %%
 Markdown(beyond_pages.survey_table(beyond_pages.survey()))

@@ -156,7 +156,7 @@ def against_bias_decay(settings=((8, 2), (12, 3)), restarts: int = 8) -> tuple[F
     return figure, table
 
 
-def small_decay(setting=(8, 3), decays=(5e-4, 5e-6, 5e-8, 5e-10)) -> str:
+def small_decay(setting=(8, 3), decays=(5e-4, 5e-5, 5e-6, 5e-7, 5e-8)) -> str:
     """Markdown: uniform gap and margin of both losses as lambda_W = lambda_H = decay goes to zero, for one (K, d)."""
     (k, d), rows = setting, []
     for decay in decays:
@@ -165,20 +165,20 @@ def small_decay(setting=(8, 3), decays=(5e-4, 5e-6, 5e-8, 5e-10)) -> str:
     lines = [f"| $\\lambda_W = \\lambda_H$, K = {k}, d = {d} | gap, CE | gap, BCE | margin, CE | margin, BCE | BCE's smallest angle |", "|---" * 6 + "|"]
     lines += [f"| {row[0]:g} | " + " | ".join(f"{value:.3f}" for value in row[1:5]) + f" | {row[5]:.2f}° |" for row in rows]
     code = code_angle(k, d)
-    return "\n".join([*lines, "", f"The best spherical code has an angle of {code:.2f}°, and as classifier and features with one bias a uniform gap and a margin "
-                      f"of {1 - np.cos(np.radians(code)):.3f}. CE ends with the larger margin by {rows[-1][3] - rows[-1][4]:.3f}, BCE with the larger gap by {rows[-1][2] - rows[-1][1]:.3f}."])
+    return "\n".join([*lines, "", f"The best spherical code has an angle of {code:.2f}°; as classifier and features, with one bias, it has a uniform gap and a margin "
+                      f"of {1 - np.cos(np.radians(code)):.3f}. In the last row CE's margin minus BCE's is {rows[-1][3] - rows[-1][4]:+.3f}, BCE's gap minus CE's {rows[-1][2] - rows[-1][1]:+.3f}."])
 
 
 def survey_table(table: pd.DataFrame) -> str:
     """Markdown: the rows of `survey`, and what they add up to."""
     both = lambda r, name, form: " / ".join(format(getattr(r, f"{loss}_{name}"), form) for loss in LOSSES).replace("-", "−")  # noqa: E731
     same = {loss: alike(table, loss) for loss in LOSSES}
-    lines = ["| K, d | best code | smallest angle | classes alike | margin | uniform gap | $A_\\text{Uni}$, % | restarts there |", "|---" * 8 + "|"]
+    lines = ["| K, d | code | angle | alike | margin | gap | $A_\\text{Uni}$, % | starts |", "|---" * 8 + "|"]
     for i, r in enumerate(table.itertuples()):
         told = " / ".join("yes" if same[loss].iloc[i] else "no" for loss in LOSSES)
         uniform = " / ".join(f"{100 * getattr(r, f'{loss}_uniform'):.0f}" for loss in LOSSES)
-        lines.append(f"| {r.K}, {r.d} | {'–' if np.isnan(r.code) else f'{r.code:.2f}°'} | {both(r, 'angle', '.2f')} | {told} | {both(r, 'margin', '.3f')} | "
-                     f"{both(r, 'gap', '.3f')} | {uniform} | {both(r, 'hits', 'd')} of {r.restarts} |")
+        lines.append(f"| {r.K}, {r.d} | {'–' if np.isnan(r.code) else f'{r.code:.2f}'} | {both(r, 'angle', '.2f')} | {told} | {both(r, 'margin', '.3f')} | "
+                     f"{both(r, 'gap', '.3f')} | {uniform} | {both(r, 'hits', 'd')} |")
     known = table["code"].notna()
     reached = {loss: int(((table[f"{loss}_angle"] - table["code"]).abs() < 0.01)[known & same[loss]].sum()) for loss in LOSSES}
     unlike = {loss: ", ".join(f"({r.K}, {r.d})" for r in table[~same[loss]].itertuples()) for loss in LOSSES}
@@ -191,9 +191,10 @@ def survey_table(table: pd.DataFrame) -> str:
         f"{reached['ce']} of {(known & same['ce']).sum()}.",
         f"- **Uniform gap**: BCE's is larger in {(gap > 1e-6).sum()} settings, equal in {(gap.abs() <= 1e-6).sum()}, smaller in {(gap < -1e-6).sum()}. **Margin**: CE's is larger in "
         f"{(margin > 1e-6).sum()}, equal in {(margin.abs() <= 1e-6).sum()}, smaller in {(margin < -1e-6).sum()}.",
-        f"- **Accuracy** is {100 * table[['ce_accuracy', 'bce_accuracy']].min().min():.0f} % or more everywhere. **Uniform accuracy** is 100 % under BCE in "
+        f"- **Accuracy**: the lowest is {100 * table[['ce_accuracy', 'bce_accuracy']].min().min():.0f} %. **Uniform accuracy** is 100 % under BCE in "
         f"{(table['bce_uniform'] == 1).sum()} of {len(table)} settings; under CE it is lower in {len(below)}, down to {100 * table['ce_uniform'].min():.0f} %.", "",
-        *lines, "", "Pairs are CE / BCE. The best code stands where it is proved. Angles are between classifier rows, a row of no length left out."])
+        *lines, "", f"Pairs are CE / BCE. *Code*: smallest angle of the best spherical code, where that is proved; *angle*: smallest between two classifier rows, a row of no "
+        f"length left out (both in degrees); *alike*: whether all classes are; *gap*: uniform gap; *starts*: how many of {table['restarts'].iloc[0]} random starts reached the best minimum."])
 
 
 def decay_sentence(table: pd.DataFrame) -> str:
@@ -312,13 +313,13 @@ def predicted_tail(loss: str, sizes: np.ndarray, lambda_w, lambda_h, batch_size:
 
 
 def trained_tails(runs: list[Run]) -> pd.DataFrame:
-    """A row a run: loss, lambda_w, size (up to which equal classes merge), distance and cosine of its tail rows as trained and as
+    """A row a run: loss, lambda_w, epochs, size (up to which equal classes merge), distance and cosine of its tail rows as trained and as
     predicted_*, accuracy and uniform (test, fractions)."""
     rows = []
     for run in runs:
         c = run.config
         tail, size = predicted_tail(c.loss, class_sizes(run), c.lambda_w, c.lambda_h, c.batch_size)
-        rows.append({"loss": c.loss, "lambda_w": c.lambda_w, "size": size, "predicted_distance": tail.distance, "predicted_cosine": tail.cosine}
+        rows.append({"loss": c.loss, "lambda_w": c.lambda_w, "epochs": c.epochs, "size": size, "predicted_distance": tail.distance, "predicted_cosine": tail.cosine}
                     | {name: run.final.get(f"tail_{name}", np.nan) for name in ("distance", "cosine")}
                     | {"accuracy": run.final["test_accuracy"], "uniform": run.final["test_uniform_accuracy"]})
     return pd.DataFrame(rows)
@@ -332,7 +333,8 @@ def trained(runs: list[Run]) -> Figure:
     for loss, style in zip(LOSSES, ("-", "--"), strict=True):
         lines = [predicted_tail(loss, sizes, value, config.lambda_h, config.batch_size) for value in grid]
         ax.plot([size for _, size in lines], [tail.distance for tail, _ in lines], color="black", linewidth=0.8, linestyle=style)
-        rows = table[table["loss"] == loss]
+        longer, rows = table[(table["loss"] == loss) & (table["epochs"] > table["epochs"].min())], table[(table["loss"] == loss) & (table["epochs"] == table["epochs"].min())]
+        ax.scatter(longer["size"], longer["distance"], color=plots.COLOUR[loss], s=44, zorder=3, marker="^")
         ax.scatter(rows["size"], rows["distance"], color=plots.COLOUR[loss], s=36, zorder=3)
         right.plot(rows["size"], 100 * rows["accuracy"], color=plots.COLOUR[loss], marker="o", linewidth=1)
         right.plot(rows["size"], 100 * rows["uniform"], color=plots.COLOUR[loss], marker="o", linewidth=1, markerfacecolor="none", linestyle=":")
@@ -346,9 +348,10 @@ def trained(runs: list[Run]) -> Figure:
     right.set(ylabel="test accuracy, percent", title="What it costs")
     handles = [Line2D([], [], marker="o", linestyle="", color=plots.COLOUR[loss], label=f"{plots.NAME[loss]}, trained") for loss in LOSSES]
     handles += [Line2D([], [], color="black", linewidth=0.8, linestyle=style, label=f"{plots.NAME[loss]}, predicted") for loss, style in zip(LOSSES, ("-", "--"), strict=True)]
-    handles += [Line2D([], [], color=plots.GREY, marker="o", linewidth=1, label="accuracy"),
+    handles += [Line2D([], [], color=plots.GREY, marker="^", linestyle="", label="trained longer"),
+                Line2D([], [], color=plots.GREY, marker="o", linewidth=1, label="accuracy"),
                 Line2D([], [], color=plots.GREY, marker="o", markerfacecolor="none", linewidth=1, linestyle=":", label="uniform accuracy")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -371,7 +374,7 @@ def cifar100_long_tailed() -> pd.DataFrame:
 
 def threshold_table(table: pd.DataFrame) -> str:
     """Markdown: the rows of `thresholds`, and how far they are from the theorem."""
-    lines = ["| classes and their samples | $\\lambda_b$ | CE: threshold / theorem's | BCE: threshold / theorem's | tail rows apart, BCE / CE |", "|---" * 5 + "|"]
+    lines = ["| classes, of samples | $\\lambda_b$ | found / theorem, CE | found / theorem, BCE | distance, BCE / CE |", "|---" * 5 + "|"]
     lines += [f"| {r.case} | {r.lambda_b:g} | {r.ce:.4f} | {r.bce:.4f} | {r.apart:.2f} |" for r in table.itertuples()]
     far = (table[["ce", "bce"]] - 1).abs().max().max()
     return "\n".join([*lines, "", f"**All {2 * len(table)} thresholds agree with the theorem to {100 * far:.2f} % or better.** What differs is how the tail opens: with 5 % more "
@@ -393,27 +396,29 @@ def opened(ratio: float = 1000, lambda_b=(0.0, 0.01)) -> str:
 def trained_table(runs: list[Run]) -> str:
     """Markdown: tail rows of trained networks beside the minimum's, and how far apart they are on both sides of the tail's sizes."""
     table, sizes = trained_tails(runs), np.sort(class_sizes(runs[0]))
-    lines = ["| $\\lambda_W$ | collapse size | loss | distance, trained | minimum | cosine, trained | minimum | test $A$, % | $A_\\text{Uni}$, % |", "|---" * 9 + "|"]
-    lines += [f"| {r.lambda_w:g} | {r.size:.1f} | {plots.NAME[r.loss]} | {r.distance:.3f} | {r.predicted_distance:.3f} | {r.cosine:.2f} | {r.predicted_cosine:.2f} | "
+    lines = ["| $\\lambda_W$ | epochs | size | loss | distance | model | cosine | model | $A$, % | $A_\\text{Uni}$, % |", "|---" * 10 + "|"]
+    lines += [f"| {r.lambda_w:g} | {r.epochs} | {r.size:.1f} | {plots.NAME[r.loss]} | {r.distance:.3f} | {r.predicted_distance:.3f} | {r.cosine:.2f} | {r.predicted_cosine:.2f} | "
               f"{100 * r.accuracy:.1f} | {100 * r.uniform:.1f} |".replace("-", "−") for r in table.itertuples()]
-    told = []
-    for name, rows in (("smaller than a tenth of", table[table["size"] < sizes[0] / 10]), ("between a tenth and all of", table[table["size"].between(sizes[0] / 10, sizes[0])]),
-                       ("among", table[table["size"].between(sizes[0], sizes[2])]), ("above", table[table["size"] > sizes[2]])):
+    told, low, high = [], sizes[0], sizes[2]
+    longer = table[table["epochs"] > table["epochs"].min()]
+    off = (longer["distance"] - longer["predicted_distance"]).abs().max() if len(longer) else np.nan
+    table = table[table["epochs"] == table["epochs"].min()]
+    for name, rows in ((f"below {low / 10:g}", table[table["size"] < low / 10]), (f"from {low / 10:g} to {low}", table[table["size"].between(low / 10, low)]),
+                       (f"from {low} to {high}", table[table["size"].between(low, high)]), (f"above {high}", table[table["size"] > high])):
         if len(rows):
-            told.append(f"{name} the tail's sizes: {rows['distance'].min():.3f} to {rows['distance'].max():.3f} (minimum {rows['predicted_distance'].min():.3f} to "
-                        f"{rows['predicted_distance'].max():.3f})")
-    return "\n".join([*lines, "", f"The three smallest classes have {sizes[0]}, {sizes[1]} and {sizes[2]} images. **Distance of the tail rows over that of the head rows**, both losses, by "
-                      f"where the collapse size lies: {'; '.join(told)}."])
+            told.append(f"{name}: {rows['distance'].min():.3f} to {rows['distance'].max():.3f} (model {rows['predicted_distance'].min():.3f} to {rows['predicted_distance'].max():.3f})")
+    return "\n".join([*lines, "", f"*Size*: collapse size; *distance*, *cosine*: of the tail rows, as trained; *model*: at its minimum; $A$, $A_\\text{{Uni}}$: on the test set. The three smallest classes "
+                      f"have {sizes[0]}, {sizes[1]} and {sizes[2]} images. **Distance by collapse size**, both losses, {table['epochs'].iloc[0]} epochs: {'; '.join(told)}" + (f". After {longer['epochs'].iloc[0]} epochs it is off by {off:.3f} at most" if len(longer) else "") + "."])
 
 
 def long_tailed_table() -> str:
     """Markdown: the paper's CIFAR100-LT settings beside the theorem's threshold, and the minimum's tail at the largest imbalance."""
     table = cifar100_long_tailed()
-    lines = ["| imbalance | images | smallest class | collapse size | smallest / collapse size | CE, % | BCE, % | BCE − CE |", "|---" * 8 + "|"]
+    lines = ["| imbalance | images | smallest class | collapse size | ratio | CE, % | BCE, % | BCE − CE |", "|---" * 8 + "|"]
     lines += [f"| {r.factor} | {r.total:,} | {r.smallest} | {r.size:.2f} | {r.smallest / r.size:.0f} | {r.ce:.2f} | {r.bce:.2f} | {r.bce - r.ce:+.2f} |" for r in table.itertuples()]
     last = table.iloc[-1]
     needed = DECAY * np.sqrt(last["smallest"] / last["size"])
     tails = [predicted_tail(loss, long_tailed_sizes(last["factor"]), DECAY, DECAY, BATCH)[0].distance for loss in LOSSES]
     return "\n".join([*lines, "", f"In every row the smallest class is at least {(table['smallest'] / table['size']).min():.0f} times the collapse size, which is itself below one image. At imbalance "
-                      f"{last['factor']:.0f} both decays would have to be {needed:.1e} for its {last['smallest']:.0f}-image classes to merge. At the minimum there, the rows of the three smallest "
+                      f"{last['factor']:.0f} both decays would have to be {needed:.4f} for its {last['smallest']:.0f}-image classes to merge. At the minimum there, the rows of the three smallest "
                       f"classes are {tails[0]:.2f} (CE) and {tails[1]:.2f} (BCE) times as far apart as those of the three largest."])
