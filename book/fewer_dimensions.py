@@ -153,12 +153,12 @@ Markdown(beyond_pages.decay_sentence(sweep))
 #
 # - **Proved:** within-class collapse and the balance of $W$ and $H$ hold in every dimension; the simplex ETF is lost below $K - 1$. As the decay vanishes with free
 #   biases, BCE maximises the uniform gap and CE the margin. In the plane, four classes or more cannot be separated uniformly without a bias.
-# - **Shown by minimisation:** with free biases BCE's uniform gap was never smaller than CE's, and its uniform accuracy was full where CE's was not. With decayed biases it is the other way round:
-#   CE reaches the regular arrangements, and BCE fails.
+# - **Shown by minimisation:** with free biases BCE's uniform gap was never smaller than CE's in the table, and its uniform accuracy was full where CE's was not. With strongly decayed biases it is the other way round in
+#   both settings followed: CE reaches the regular arrangement, and BCE fails.
 # - **Refuted:** that BCE keeps all classes alike in general, and that CE does not. Both have exceptions in the table, and where the best code is itself uneven ($K = 7$, $K = 9$ in space)
 #   neither keeps them alike.
-# - **Open:** these problems are not convex, and a minimum found from eight starts is not proved to be global, least of all where only one start reached it. $\delta^*$ itself is unknown except where we have a code that attains it
-#   by symmetry; whether it is always attained with one common bias we do not know. Whether trained networks with $d < K - 1$ follow is not tested here.
+# - **Open:** these problems are not convex, and a minimum found from eight starts is not proved to be global, least of all where only one start reached it. For $d < K - 1$ we know neither
+#   $\gamma^*$ nor $\delta^*$ exactly, nor whether $\delta^*$ can always be had with one common bias. Whether trained networks with $d < K - 1$ follow is not tested here.
 #
 # **Where we differ from the paper.** It has no result for $d < K - 1$. Nothing is trained here, and the features are free.
 #
