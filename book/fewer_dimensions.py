@@ -128,7 +128,8 @@ beyond_pages.polyhedra();
 #
 # ## What we see
 #
-# Pairs of $K$ and $d$ with free biases. Margin and uniform gap are divided by the size of $W$ and $H$, as in Theorem 2.
+# Pairs of $K$ and $d$ with free biases. *Code* is the smallest angle of the best spherical code, where that is proved, *angle* the smallest between two classifier rows (a row of no
+# length left out), both in degrees; *alike*: whether all classes have one bias and one positive score; *margin* and *gap* (uniform gap) are divided by the size of $W$ and $H$, as in Theorem 2.
 
 # %%
 Markdown(beyond_pages.survey_table(beyond_pages.survey()))

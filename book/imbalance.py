@@ -149,11 +149,14 @@ runs = chapter.runs()
 # %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: mean distance between the classifier rows of the three smallest classes over that of the three largest; dots: trained networks; triangles: four times as long; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Left: predicted curves of CE and BCE fall together from 0.53 to 0.02, steeply where the collapse size passes the sizes of the smallest classes. The outer dots lie on the curves, the middle ones below them. Right: test accuracy falls from over 90 percent to 49 percent as the tail collapses, for both losses."}}
 beyond_pages.trained(runs);
 
+# %% [markdown]
+# The same in numbers, with the cosine of the tail rows (around the mean row). *Size* is the collapse size, *model* the minimum of the model for the column before; accuracies are on the test set.
+
 # %%
 Markdown(beyond_pages.trained_table(runs))
 
 # %% [markdown]
-# We show the distance because it is blind to a common shift of all rows, which CE does not see, and stays meaningful when rows become short. The cosine (around the mean row) does not: once BCE's tail rows have nearly vanished, their
+# The distance is the better figure because it is blind to a common shift of all rows, which CE does not see, and stays meaningful when rows become short. The cosine does not: once BCE's tail rows have nearly vanished, their
 # direction is left to small differences between the class sizes.
 #
 # Far from the threshold on either side the networks are where the model puts them, under both losses, and the collapse costs just what it must: the digits of the merged classes are no longer told apart. In between their

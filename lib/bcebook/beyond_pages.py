@@ -14,9 +14,16 @@ from bcebook.paths import published
 from bcebook.store import Run
 from bcebook.theory_pages import BATCH, DECAY
 
+def _table(header: str, rows) -> list[str]:
+    """The lines of a Markdown table: columns separated by bars; rows of texts."""
+    rule = "|---" * (header.count(" | ") + 1) + "|"
+    return [f"| {header} |", rule, *(f"| {' | '.join(row)} |".replace("| -", "| −") for row in rows), ""]
+
+
 # ---- fewer dimensions than classes ------------------------------------------------------------------------------------
 
-SETTINGS = ((5, 2), (8, 2), (12, 2), (6, 3), (7, 3), (8, 3), (9, 3), (12, 3), (10, 4), (10, 5), (16, 5), (16, 8), (27, 6), (32, 4), (32, 8), (32, 16))
+SETTINGS = ((5, 2), (8, 2), (12, 2), (6, 3), (7, 3), (8, 3), (9, 3), (12, 3), (10, 4), (10, 5), (16, 5), (16, 8), (27, 6), (32, 4),
+            (32, 8), (32, 16))
 # Cosine of the smallest angle of the best spherical code, (K, d) -> cosine, where a proof is known beyond the general cases:
 # Schuette and van der Waerden 1951 (7, 8, 9 and 12 points in space), Bachoc and Vallentin 2009 (10 in R^4), Levenshtein (16, 27).
 CODES = {(7, 3): 1 / np.tan(np.radians(40)) / np.tan(np.radians(80)), (8, 3): (2 * 2**0.5 - 1) / 7, (9, 3): 1 / 3, (12, 3): 5**-0.5,
@@ -104,7 +111,7 @@ def _plane(ax: Axes, loss: str, found: theory.Solution) -> None:
         for k in range(len(b)):
             ax.contour(x, y, Z[k], [0], colors="#999999", linewidths=0.8)
     for w in W / np.abs(W).max() * np.abs(H).max() * 0.8:
-        ax.annotate("", w, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "alpha": 0.4, "linewidth": 2, "shrinkA": 0, "shrinkB": 0})
+        ax.annotate("", w, (0, 0), arrowprops=dict(arrowstyle="-|>", color=colour, alpha=0.4, linewidth=2, shrinkA=0, shrinkB=0))
     ax.scatter(*H, color=colour, s=46, zorder=3, edgecolor="white", linewidth=0.6)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
@@ -145,7 +152,7 @@ def against_bias_decay(settings=((8, 2), (12, 3)), restarts: int = 8) -> tuple[F
         for ax, name, label in zip(column, ("angle", "gap"), ("smallest angle, degrees", "uniform gap"), strict=True):
             for loss in LOSSES:
                 ax.plot(at, rows[f"{loss}_{name}"], marker="o", markersize=4, color=plots.COLOUR[loss], label=plots.NAME[loss])
-            ax.axhline(rows["code"].iloc[0] if name == "angle" else 0, color="black", linewidth=0.7, linestyle="-" if name == "angle" else ":")
+            ax.axhline(rows["code"].iloc[0] if name == "angle" else 0, color="black", linewidth=0.7)
             ax.set(xscale="log", ylabel=label)
             ax.label_outer()
         column[0].set_title(f"K = {k}, d = {d}")
@@ -161,40 +168,40 @@ def small_decay(setting=(8, 3), decays=(5e-4, 5e-5, 5e-6, 5e-7, 5e-8)) -> str:
     (k, d), rows = setting, []
     for decay in decays:
         of = {loss: properties(theory.solve(loss, k, d, BATCH / k, decay, decay)) for loss in LOSSES}
-        rows.append([decay, *(of[loss][name] for name in ("gap", "margin") for loss in LOSSES), of["bce"]["angle"]])
-    lines = [f"| $\\lambda_W = \\lambda_H$, K = {k}, d = {d} | gap, CE | gap, BCE | margin, CE | margin, BCE | BCE's smallest angle |", "|---" * 6 + "|"]
-    lines += [f"| {row[0]:g} | " + " | ".join(f"{value:.3f}" for value in row[1:5]) + f" | {row[5]:.2f}° |" for row in rows]
-    code = code_angle(k, d)
-    return "\n".join([*lines, "", f"The best spherical code has an angle of {code:.2f}°; as classifier and features, with one bias, it has a uniform gap and a margin "
-                      f"of {1 - np.cos(np.radians(code)):.3f}. In the last row CE's margin minus BCE's is {rows[-1][3] - rows[-1][4]:+.3f}, BCE's gap minus CE's {rows[-1][2] - rows[-1][1]:+.3f}."])
+        rows.append([*(of[loss][name] for name in ("gap", "margin") for loss in LOSSES), of["bce"]["angle"]])
+    cells = ([f"{decay:g}", *(f"{x:.3f}" for x in row[:4]), f"{row[4]:.2f}°"] for decay, row in zip(decays, rows, strict=True))
+    lines = _table("decay | gap, CE | gap, BCE | margin, CE | margin, BCE | smallest angle, BCE", cells)
+    code, (ce_gap, bce_gap, ce_margin, bce_margin, _) = code_angle(k, d), rows[-1]
+    return "\n".join([
+        *lines, f"Here K = {k}, d = {d}. The best spherical code has an angle of {code:.2f}°; as classifier and features, with one "
+        f"bias, its uniform gap and its margin are {1 - np.cos(np.radians(code)):.3f}. In the last row CE's margin minus BCE's is "
+        f"{ce_margin - bce_margin:+.3f}, and BCE's gap minus CE's {bce_gap - ce_gap:+.3f}."])
 
 
 def survey_table(table: pd.DataFrame) -> str:
     """Markdown: the rows of `survey`, and what they add up to."""
-    both = lambda r, name, form: " / ".join(format(getattr(r, f"{loss}_{name}"), form) for loss in LOSSES).replace("-", "−")  # noqa: E731
     same = {loss: alike(table, loss) for loss in LOSSES}
-    lines = ["| K, d | code | angle | alike | margin | gap | $A_\\text{Uni}$, % | starts |", "|---" * 8 + "|"]
-    for i, r in enumerate(table.itertuples()):
-        told = " / ".join("yes" if same[loss].iloc[i] else "no" for loss in LOSSES)
-        uniform = " / ".join(f"{100 * getattr(r, f'{loss}_uniform'):.0f}" for loss in LOSSES)
-        lines.append(f"| {r.K}, {r.d} | {'–' if np.isnan(r.code) else f'{r.code:.2f}'} | {both(r, 'angle', '.2f')} | {told} | {both(r, 'margin', '.3f')} | "
-                     f"{both(r, 'gap', '.3f')} | {uniform} | {both(r, 'hits', 'd')} |")
+    pair = lambda r, name, form: " / ".join(format(getattr(r, f"{loss}_{name}"), form) for loss in LOSSES).replace("-", "−")  # noqa: E731
+    lines = _table("K, d | code | angle | alike | margin | gap | $A_\\text{Uni}$ | starts", (
+        [f"{r.K}, {r.d}", "–" if np.isnan(r.code) else f"{r.code:.2f}", pair(r, "angle", ".2f"),
+         " / ".join("yes" if same[loss][r.Index] else "no" for loss in LOSSES), pair(r, "margin", ".3f"), pair(r, "gap", ".3f"),
+         pair(r, "uniform", ".2f"), pair(r, "hits", "d")] for r in table.itertuples()))
     known = table["code"].notna()
-    reached = {loss: int(((table[f"{loss}_angle"] - table["code"]).abs() < 0.01)[known & same[loss]].sum()) for loss in LOSSES}
+    exact = {loss: known & same[loss] & ((table[f"{loss}_angle"] - table["code"]).abs() < 0.01) for loss in LOSSES}
     unlike = {loss: ", ".join(f"({r.K}, {r.d})" for r in table[~same[loss]].itertuples()) for loss in LOSSES}
-    below = table[table["ce_uniform"] < 1]
-    gap, margin = table["bce_gap"] - table["ce_gap"], table["ce_margin"] - table["bce_margin"]
+    signs = [(f"larger in {(x > 1e-6).sum()} settings, equal in {(x.abs() <= 1e-6).sum()}, smaller in {(x < -1e-6).sum()}")
+             for x in (table["bce_gap"] - table["ce_gap"], table["ce_margin"] - table["bce_margin"])]
+    full = {loss: (table[f"{loss}_uniform"] == 1).sum() for loss in LOSSES}
     return "\n".join([
-        f"- **Classes alike** (one bias, one positive score): BCE in {same['bce'].sum()} of {len(table)} settings, CE in {same['ce'].sum()}. Not alike, (K, d): "
-        f"BCE {unlike['bce']}; CE {unlike['ce']}.",
-        f"- **Spherical codes.** Where the best code is known and the classes are alike, BCE reaches it in {reached['bce']} of {(known & same['bce']).sum()} settings, CE in "
-        f"{reached['ce']} of {(known & same['ce']).sum()}.",
-        f"- **Uniform gap**: BCE's is larger in {(gap > 1e-6).sum()} settings, equal in {(gap.abs() <= 1e-6).sum()}, smaller in {(gap < -1e-6).sum()}. **Margin**: CE's is larger in "
-        f"{(margin > 1e-6).sum()}, equal in {(margin.abs() <= 1e-6).sum()}, smaller in {(margin < -1e-6).sum()}.",
-        f"- **Accuracy**: the lowest is {100 * table[['ce_accuracy', 'bce_accuracy']].min().min():.0f} %. **Uniform accuracy** is 100 % under BCE in "
-        f"{(table['bce_uniform'] == 1).sum()} of {len(table)} settings; under CE it is lower in {len(below)}, down to {100 * table['ce_uniform'].min():.0f} %.", "",
-        *lines, "", f"Pairs are CE / BCE. *Code*: smallest angle of the best spherical code, where that is proved; *angle*: smallest between two classifier rows, a row of no "
-        f"length left out (both in degrees); *alike*: whether all classes are; *gap*: uniform gap; *starts*: how many of {table['restarts'].iloc[0]} random starts reached the best minimum."])
+        f"- **Classes alike** (one bias, one positive score): BCE in {same['bce'].sum()} of {len(table)} settings, CE in "
+        f"{same['ce'].sum()}. Not alike, (K, d): BCE {unlike['bce']}; CE {unlike['ce']}.",
+        f"- **Spherical codes.** Where the best code is known and the classes are alike, BCE reaches it in {exact['bce'].sum()} of "
+        f"{(known & same['bce']).sum()} settings, CE in {exact['ce'].sum()} of {(known & same['ce']).sum()}.",
+        f"- **Uniform gap**: BCE's is {signs[0]}. **Margin**: CE's is {signs[1]}.",
+        f"- **Uniform accuracy** is 1 under BCE in {full['bce']} settings and under CE in {full['ce']}, where it goes down to "
+        f"{table['ce_uniform'].min():.2f}. Plain accuracy is never below "
+        f"{table[['ce_accuracy', 'bce_accuracy']].min().min():g}.", "", *lines,
+        f"Each pair is CE / BCE; *starts*: how many of {table['restarts'].iloc[0]} random starts reached the best minimum."])
 
 
 def decay_sentence(table: pd.DataFrame) -> str:
@@ -203,8 +210,9 @@ def decay_sentence(table: pd.DataFrame) -> str:
     for value in (0.0, table["lambda_b"].max()):
         rows = table[table["lambda_b"] == value]
         count = {loss: f"{alike(rows, loss).sum()} of {len(rows)}" for loss in LOSSES}
-        told.append(f"At $\\lambda_b$ = {value:g} CE treats the classes alike in {count['ce']} settings and BCE in {count['bce']}; the smallest uniform gaps are "
-                    f"{rows['ce_gap'].min():.2f} and {rows['bce_gap'].min():.2f}, the smallest accuracies {100 * rows['ce_accuracy'].min():.0f} % and {100 * rows['bce_accuracy'].min():.0f} %.")
+        gaps, accuracies = ([f"{rows[f'{loss}_{name}'].min():.2f}" for loss in LOSSES] for name in ("gap", "accuracy"))
+        told.append(f"At $\\lambda_b$ = {value:g} CE treats the classes alike in {count['ce']} settings and BCE in {count['bce']}; the "
+                    f"smallest uniform gaps are {gaps[0]} and {gaps[1]}, the smallest accuracies {accuracies[0]} and {accuracies[1]}.")
     return " ".join(told).replace("-0.00", "0.00").replace(" -", " −")
 
 
@@ -221,7 +229,8 @@ def at_share(loss: str, shares, product: float, lambda_b: float = 0.0, restarts:
     are decayed by lambda_H B times the class's share. Both decays are taken equal: only their product enters the logits.
     """
     shares = np.asarray(shares, float) / np.sum(shares)
-    return theory.solve(loss, len(shares), len(shares), None, np.sqrt(product), np.sqrt(product), lambda_b, counts=shares, restarts=restarts)
+    k, decay = len(shares), np.sqrt(product)
+    return theory.solve(loss, k, k, None, decay, decay, lambda_b, counts=shares, restarts=restarts)
 
 
 def tail_width(found: theory.Solution, shares) -> float:
@@ -265,7 +274,8 @@ def head_and_tail(loss: str, ratio: float, product: float) -> dict[str, float]:
     for group, rows in (("head", slice(0, 5)), ("tail", slice(5, 10))):
         merged = np.abs(W[rows] - W[rows].mean(axis=0)).max() < 1e-3 * lengths.max()
         cosine = 1.0 if merged else (W[rows] @ W[rows].T / np.outer(lengths[rows], lengths[rows]))[np.triu_indices(5, 1)].mean()
-        row |= {f"{group}_angle": np.degrees(np.arccos(np.clip(cosine, -1, 1))), f"{group}_norm": lengths[rows].mean(), f"{group}_bias": found.b[rows].mean()}
+        row |= {f"{group}_angle": np.degrees(np.arccos(np.clip(cosine, -1, 1))), f"{group}_norm": lengths[rows].mean(),
+                f"{group}_bias": found.b[rows].mean()}
     return row
 
 
@@ -292,7 +302,8 @@ def above_threshold() -> Figure:
     axes[0, 1].set_title("20 to 1")
     handles = [Line2D([], [], color=plots.COLOUR[loss], linestyle=style, label=f"{plots.NAME[loss]}, {group}")
                for loss in LOSSES for group, style in (("large classes", "-"), ("small classes", "--"))]
-    figure.legend(handles=[*handles, Line2D([], [], color="black", linewidth=0.8, linestyle=":", label="threshold")], loc="outside lower center", ncols=3)
+    handles.append(Line2D([], [], color="black", linewidth=0.8, linestyle=":", label="threshold"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -319,7 +330,8 @@ def trained_tails(runs: list[Run]) -> pd.DataFrame:
     for run in runs:
         c = run.config
         tail, size = predicted_tail(c.loss, class_sizes(run), c.lambda_w, c.lambda_h, c.batch_size)
-        rows.append({"loss": c.loss, "lambda_w": c.lambda_w, "epochs": c.epochs, "size": size, "predicted_distance": tail.distance, "predicted_cosine": tail.cosine}
+        rows.append({"loss": c.loss, "lambda_w": c.lambda_w, "epochs": c.epochs, "size": size}
+                    | {f"predicted_{name}": value for name, value in vars(tail).items()}
                     | {name: run.final.get(f"tail_{name}", np.nan) for name in ("distance", "cosine")}
                     | {"accuracy": run.final["test_accuracy"], "uniform": run.final["test_uniform_accuracy"]})
     return pd.DataFrame(rows)
@@ -333,11 +345,13 @@ def trained(runs: list[Run]) -> Figure:
     for loss, style in zip(LOSSES, ("-", "--"), strict=True):
         lines = [predicted_tail(loss, sizes, value, config.lambda_h, config.batch_size) for value in grid]
         ax.plot([size for _, size in lines], [tail.distance for tail, _ in lines], color="black", linewidth=0.8, linestyle=style)
-        longer, rows = table[(table["loss"] == loss) & (table["epochs"] > table["epochs"].min())], table[(table["loss"] == loss) & (table["epochs"] == table["epochs"].min())]
-        ax.scatter(longer["size"], longer["distance"], color=plots.COLOUR[loss], s=44, zorder=3, marker="^")
-        ax.scatter(rows["size"], rows["distance"], color=plots.COLOUR[loss], s=36, zorder=3)
-        right.plot(rows["size"], 100 * rows["accuracy"], color=plots.COLOUR[loss], marker="o", linewidth=1)
-        right.plot(rows["size"], 100 * rows["uniform"], color=plots.COLOUR[loss], marker="o", linewidth=1, markerfacecolor="none", linestyle=":")
+        of = table[table["loss"] == loss]
+        longer, rows = of[of["epochs"] > table["epochs"].min()], of[of["epochs"] == table["epochs"].min()]
+        look = {"color": plots.COLOUR[loss], "marker": "o", "linewidth": 1}
+        ax.scatter(longer["size"], longer["distance"], color=look["color"], s=44, zorder=3, marker="^")
+        ax.scatter(rows["size"], rows["distance"], color=look["color"], s=36, zorder=3)
+        right.plot(rows["size"], 100 * rows["accuracy"], **look)
+        right.plot(rows["size"], 100 * rows["uniform"], **look, markerfacecolor="none", linestyle=":")
     for each in (ax, right):
         for size in np.sort(sizes)[:3]:
             each.axvline(size, color=plots.GREY, linewidth=0.7, linestyle=":")
@@ -347,7 +361,8 @@ def trained(runs: list[Run]) -> Figure:
     ax.set(ylabel="distance of tail rows / of head rows", ylim=(0, None), title="The tail of the classifier")
     right.set(ylabel="test accuracy, percent", title="What it costs")
     handles = [Line2D([], [], marker="o", linestyle="", color=plots.COLOUR[loss], label=f"{plots.NAME[loss]}, trained") for loss in LOSSES]
-    handles += [Line2D([], [], color="black", linewidth=0.8, linestyle=style, label=f"{plots.NAME[loss]}, predicted") for loss, style in zip(LOSSES, ("-", "--"), strict=True)]
+    handles += [Line2D([], [], color="black", linewidth=0.8, linestyle=style, label=f"{plots.NAME[loss]}, predicted")
+                for loss, style in zip(LOSSES, ("-", "--"), strict=True)]
     handles += [Line2D([], [], color=plots.GREY, marker="^", linestyle="", label="trained longer"),
                 Line2D([], [], color=plots.GREY, marker="o", linewidth=1, label="accuracy"),
                 Line2D([], [], color=plots.GREY, marker="o", markerfacecolor="none", linewidth=1, linestyle=":", label="uniform accuracy")]
@@ -368,57 +383,67 @@ def cifar100_long_tailed() -> pd.DataFrame:
     for factor, group in table.groupby("imbalance_factor"):
         sizes = long_tailed_sizes(factor)
         rows.append({"factor": factor, "total": int(sizes.sum()), "smallest": int(sizes.min()),
-                     "size": theory.minority_collapse_size(sizes.sum(), DECAY, DECAY, BATCH)} | group.set_index(group["loss"].str.lower())["accuracy"].to_dict())
+                     "size": theory.minority_collapse_size(sizes.sum(), DECAY, DECAY, BATCH)}
+                    | dict(zip(group["loss"].str.lower(), group["accuracy"], strict=True)))
     return pd.DataFrame(rows)
 
 
 def threshold_table(table: pd.DataFrame) -> str:
     """Markdown: the rows of `thresholds`, and how far they are from the theorem."""
-    lines = ["| classes, of samples | $\\lambda_b$ | found / theorem, CE | found / theorem, BCE | distance, BCE / CE |", "|---" * 5 + "|"]
-    lines += [f"| {r.case} | {r.lambda_b:g} | {r.ce:.4f} | {r.bce:.4f} | {r.apart:.2f} |" for r in table.itertuples()]
+    lines = _table("classes, of samples | $\\lambda_b$ | found / theorem, CE | found / theorem, BCE | distance, BCE / CE",
+                   ([r.case, f"{r.lambda_b:g}", f"{r.ce:.4f}", f"{r.bce:.4f}", f"{r.apart:.2f}"] for r in table.itertuples()))
     far = (table[["ce", "bce"]] - 1).abs().max().max()
-    return "\n".join([*lines, "", f"**All {2 * len(table)} thresholds agree with the theorem to {100 * far:.2f} % or better.** What differs is how the tail opens: with 5 % more "
-                      f"than the threshold, BCE's tail rows are between {table['apart'].min():.2f} and {table['apart'].max():.2f} times as far apart as CE's."])
+    return "\n".join([
+        *lines, f"**All {2 * len(table)} thresholds agree with the theorem to {100 * far:.2f} % or better.** What differs is how the "
+        f"tail opens: with 5 % more samples than that, BCE's tail rows are between {table['apart'].min():.2f} and "
+        f"{table['apart'].max():.2f} times as far apart as CE's."])
 
 
 def opened(ratio: float = 1000, lambda_b=(0.0, 0.01)) -> str:
     """Markdown: the tail far from the threshold (five classes `ratio` times as large as the five others, the paper's decay)."""
-    lines = ["| $\\lambda_b$ | loss | angle of small rows | around the mean row | distance, small / large |", "|---" * 5 + "|"]
+    rows = []
     for value in lambda_b:
         for loss in LOSSES:
             W = at_share(loss, [ratio] * 5 + [1] * 5, BATCH * DECAY**2, value).W
             angles = [np.degrees(np.arccos(V[5] @ V[6] / np.linalg.norm(V[5]) / np.linalg.norm(V[6]))) for V in (W, W - W.mean(axis=0))]
             distance = np.linalg.norm(W[5] - W[6]) / np.linalg.norm(W[0] - W[1])
-            lines.append(f"| {value:g} | {plots.NAME[loss]} | {angles[0]:.1f}° | {angles[1]:.1f}° | {distance:.3f} |")
-    return "\n".join(lines)
+            rows.append([f"{value:g}", plots.NAME[loss], *(f"{angle:.1f}°" for angle in angles), f"{distance:.3f}"])
+    return "\n".join(_table("$\\lambda_b$ | loss | angle of small rows | around the mean row | distance, small / large", rows))
 
 
 def trained_table(runs: list[Run]) -> str:
     """Markdown: tail rows of trained networks beside the minimum's, and how far apart they are on both sides of the tail's sizes."""
     table, sizes = trained_tails(runs), np.sort(class_sizes(runs[0]))
-    lines = ["| $\\lambda_W$ | epochs | size | loss | distance | model | cosine | model | $A$, % | $A_\\text{Uni}$, % |", "|---" * 10 + "|"]
-    lines += [f"| {r.lambda_w:g} | {r.epochs} | {r.size:.1f} | {plots.NAME[r.loss]} | {r.distance:.3f} | {r.predicted_distance:.3f} | {r.cosine:.2f} | {r.predicted_cosine:.2f} | "
-              f"{100 * r.accuracy:.1f} | {100 * r.uniform:.1f} |".replace("-", "−") for r in table.itertuples()]
-    told, low, high = [], sizes[0], sizes[2]
-    longer = table[table["epochs"] > table["epochs"].min()]
-    off = (longer["distance"] - longer["predicted_distance"]).abs().max() if len(longer) else np.nan
-    table = table[table["epochs"] == table["epochs"].min()]
-    for name, rows in ((f"below {low / 10:g}", table[table["size"] < low / 10]), (f"from {low / 10:g} to {low}", table[table["size"].between(low / 10, low)]),
-                       (f"from {low} to {high}", table[table["size"].between(low, high)]), (f"above {high}", table[table["size"] > high])):
+    number = lambda value, digits: "–" if np.isnan(value) else f"{value:.{digits}f}"  # noqa: E731
+    lines = _table("$\\lambda_W$ | epochs | size | loss | distance | model | cosine | model | $A$, % | $A_\\text{Uni}$, %", (
+        [f"{r.lambda_w:g}", f"{r.epochs}", f"{r.size:.1f}", plots.NAME[r.loss], number(r.distance, 3), f"{r.predicted_distance:.3f}",
+         number(r.cosine, 2), f"{r.predicted_cosine:.2f}", f"{100 * r.accuracy:.1f}", f"{100 * r.uniform:.1f}"]
+        for r in table.itertuples()))
+    short, low, high, told = table["epochs"] == table["epochs"].min(), sizes[0], sizes[2], []
+    for name, least, most in ((f"below {low / 10:g}", 0, low / 10), (f"from {low / 10:g} to {low}", low / 10, low),
+                              (f"from {low} to {high}", low, high), (f"above {high}", high, np.inf)):
+        rows = table[short & table["size"].between(least, most, inclusive="left") & table["distance"].notna()]
         if len(rows):
-            told.append(f"{name}: {rows['distance'].min():.3f} to {rows['distance'].max():.3f} (model {rows['predicted_distance'].min():.3f} to {rows['predicted_distance'].max():.3f})")
-    return "\n".join([*lines, "", f"*Size*: collapse size; *distance*, *cosine*: of the tail rows, as trained; *model*: at its minimum; $A$, $A_\\text{{Uni}}$: on the test set. The three smallest classes "
-                      f"have {sizes[0]}, {sizes[1]} and {sizes[2]} images. **Distance by collapse size**, both losses, {table['epochs'].iloc[0]} epochs: {'; '.join(told)}" + (f". After {longer['epochs'].iloc[0]} epochs it is off by {off:.3f} at most" if len(longer) else "") + "."])
+            ends = [f"{rows[x].min():.3f} to {rows[x].max():.3f}" for x in ("distance", "predicted_distance")]
+            told.append(f"{name}: {ends[0]} (model {ends[1]})")
+    off = (table["distance"] - table["predicted_distance"])[~short].abs().max()
+    return "\n".join([
+        *lines, f"The three smallest classes have {sizes[0]}, {sizes[1]} and {sizes[2]} images. **Distance by collapse size**, both "
+        f"losses, after {table['epochs'].min()} epochs: {'; '.join(told) or 'not measured'}."
+        + (f" After {table['epochs'].max()} epochs it is off by {off:.3f} at most." if not np.isnan(off) else "")])
 
 
 def long_tailed_table() -> str:
     """Markdown: the paper's CIFAR100-LT settings beside the theorem's threshold, and the minimum's tail at the largest imbalance."""
     table = cifar100_long_tailed()
-    lines = ["| imbalance | images | smallest class | collapse size | ratio | CE, % | BCE, % | BCE − CE |", "|---" * 8 + "|"]
-    lines += [f"| {r.factor} | {r.total:,} | {r.smallest} | {r.size:.2f} | {r.smallest / r.size:.0f} | {r.ce:.2f} | {r.bce:.2f} | {r.bce - r.ce:+.2f} |" for r in table.itertuples()]
+    lines = _table("imbalance | images | smallest class | collapse size | ratio | CE, % | BCE, % | BCE − CE", (
+        [f"{r.factor}", f"{r.total:,}", f"{r.smallest}", f"{r.size:.2f}", f"{r.smallest / r.size:.0f}", f"{r.ce:.2f}", f"{r.bce:.2f}",
+         f"{r.bce - r.ce:+.2f}"] for r in table.itertuples()))
     last = table.iloc[-1]
     needed = DECAY * np.sqrt(last["smallest"] / last["size"])
     tails = [predicted_tail(loss, long_tailed_sizes(last["factor"]), DECAY, DECAY, BATCH)[0].distance for loss in LOSSES]
-    return "\n".join([*lines, "", f"In every row the smallest class is at least {(table['smallest'] / table['size']).min():.0f} times the collapse size, which is itself below one image. At imbalance "
-                      f"{last['factor']:.0f} both decays would have to be {needed:.4f} for its {last['smallest']:.0f}-image classes to merge. At the minimum there, the rows of the three smallest "
-                      f"classes are {tails[0]:.2f} (CE) and {tails[1]:.2f} (BCE) times as far apart as those of the three largest."])
+    return "\n".join([
+        *lines, f"The smallest class is at least {(table['smallest'] / table['size']).min():.0f} times the collapse size, which is at "
+        f"most {table['size'].max():.2f} images. At imbalance {last['factor']:.0f} both decays would have to be {needed:.4f} for its "
+        f"{last['smallest']:.0f}-image classes to merge. At the minimum there, the rows of the three smallest classes are "
+        f"{tails[0]:.2f} (CE) and {tails[1]:.2f} (BCE) times as far apart as those of the three largest."])

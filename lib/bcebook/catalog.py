@@ -125,5 +125,6 @@ def _accuracy(profile: str, seed: int) -> list[RunConfig]:
 def _imbalance(profile: str, seed: int) -> list[RunConfig]:
     """Long-tailed digits in every profile: the question is whether a network follows the theory, at settings of our own."""
     return [RunConfig(model="convnet", dataset="digits", loss=loss, optimizer="sgd", learning_rate=RATES["quick"]["sgd"], schedule="cosine",
-                      epochs=epochs, batch_size=128, seed=seed, imbalance_factor=IMBALANCE, **DECOUPLED | {"lambda_w": lambda_w}, lambda_b=0)
+                      epochs=epochs, batch_size=128, seed=seed, imbalance_factor=IMBALANCE, decay="decoupled", lambda_w=lambda_w,
+                      lambda_h=DECOUPLED["lambda_h"], lambda_b=0)
             for lambda_w, epochs in [*((value, TAIL_EPOCHS) for value in TAIL_LAMBDA_W), LONGER] for loss in LOSSES]

@@ -1,5 +1,7 @@
 """The chapters beyond the paper: fewer dimensions than classes, and minority collapse."""
 
+import dataclasses
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -164,16 +166,22 @@ def test_trained_networks_lie_on_their_side_of_the_threshold(runs):
     assert (above["predicted_distance"] < 0.02).all() and (below["predicted_distance"] > 0.5).all()
     assert below["accuracy"].min() > above["accuracy"].max() + 0.2
     # old runs were measured without the tail: the table shows that it does not know
-    old = Run(runs[0].config, runs[0].history, {k: v for k, v in runs[0].final.items() if "tail" not in k}, runs[0].best, runs[0].scores, {})
-    assert np.isnan(beyond_pages.trained_tails([old])["distance"]).all()
+    final = {name: value for name, value in runs[0].final.items() if "tail" not in name}
+    old = dataclasses.replace(runs[0], final=final)
+    assert np.isnan(beyond_pages.trained_tails([old])["distance"]).all() and "nan" not in beyond_pages.trained_table([old])
 
 
 def test_the_figure_draws_the_trained_tails(runs):
     figure, table = beyond_pages.trained(runs), beyond_pages.trained_tails(runs)
     drawn = np.concatenate([c.get_offsets().data for c in figure.axes[0].collections if len(c.get_offsets())])
     assert sorted(drawn[:, 1]) == pytest.approx(sorted(table["distance"]))
-    assert "nan" not in beyond_pages.trained_table(runs)
     matplotlib.pyplot.close(figure)
+    longer = dataclasses.replace(runs[0], config=dataclasses.replace(runs[0].config, epochs=500))
+    for part in (runs, runs[:1], runs[::2], [*runs, longer]):  # runs come in pieces
+        text = beyond_pages.trained_table(part)
+        assert "nan" not in text and text.count("| 120 |") + text.count("| 500 |") == len(part)
+        assert ("After 500 epochs" in text) == (longer in part)
+        matplotlib.pyplot.close(beyond_pages.trained(part))
 
 
 def test_the_chapter_has_the_same_runs_in_every_profile():
