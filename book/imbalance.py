@@ -107,6 +107,7 @@ seeds = None  # None: the profile's own; or a list
 # ## What we see: the theorem
 #
 # The table finds the threshold without the theorem: for each setting and loss a bisection on plain minimisations over $W$, $H$ and $b$, which asks whether the tail rows are apart.
+# One random start is enough: for $d \ge K$ every local minimum is global ([proof](bias_saturates), with $\tilde Z$ in the place of $Z$).
 
 # %%
 from IPython.display import Markdown
@@ -159,7 +160,7 @@ Markdown(beyond_pages.trained_table(runs))
 # The distance is the better figure because it is blind to a common shift of all rows, which CE does not see, and stays meaningful when rows become short. The cosine does not: once BCE's tail rows have nearly vanished, their
 # direction is left to small differences between the class sizes.
 #
-# Far from the threshold on either side the networks are where the model puts them, under both losses, and the collapse costs just what it must: the digits of the merged classes are no longer told apart. In between their
+# Far from the threshold on either side the networks are where the model puts them, under both losses, and as the tail closes the test accuracy falls. In between their
 # tails are more closed than the minimum's. It is a matter of time, where we tested it: near the threshold the pull that opens a tail is small, and networks trained four times as long (triangles) have come
 # to the minimum under both losses. Still nearer to the threshold we did not train longer.
 #

@@ -49,7 +49,7 @@ def properties(found: theory.Solution) -> dict[str, float]:
     angle: smallest angle between two rows of W, degrees; gap: smallest positive minus largest negative logit; margin: the smallest
     lead of an own logit over its sample's others; both over |W| |H| / K (Frobenius), so that a larger classifier gains nothing.
     accuracy, uniform: fractions; biases, scores: largest minus smallest of the biases, of the positive scores; norms: largest over
-    smallest |w_k|; aligned: smallest cosine between w_k and h_k.
+    smallest |w_k|; aligned: smallest cosine between w_k and h_k, rows of no length left out; hits: restarts that agree.
     """
     W, H, k = found.W, found.H, len(found.b)
     scores, lengths = W @ H, np.linalg.norm(W, axis=1)
@@ -61,7 +61,7 @@ def properties(found: theory.Solution) -> dict[str, float]:
             "margin": (own - best).min() / scale, "accuracy": metrics.accuracy(Z.T.copy(), np.arange(k)),
             "uniform": metrics.uniform_accuracy(Z.T.copy(), np.arange(k))[0], "biases": np.ptp(found.b),
             "scores": np.ptp(np.diagonal(scores)), "norms": lengths.max() / max(lengths.min(), 1e-12),
-            "aligned": ((U * H.T).sum(1) / np.maximum(np.linalg.norm(H, axis=0), 1e-12)).min(), "hits": found.agreement}
+            "aligned": ((U * H.T).sum(1) / np.maximum(np.linalg.norm(H, axis=0), 1e-12))[lengths > 1e-6].min(), "hits": found.agreement}
 
 
 def survey(settings=SETTINGS, lambda_b: float = 0.0, restarts: int = 8) -> pd.DataFrame:
@@ -192,9 +192,13 @@ def survey_table(table: pd.DataFrame) -> str:
     signs = [(f"larger in {(x > 1e-6).sum()} settings, equal in {(x.abs() <= 1e-6).sum()}, smaller in {(x < -1e-6).sum()}")
              for x in (table["bce_gap"] - table["ce_gap"], table["ce_margin"] - table["bce_margin"])]
     full = {loss: (table[f"{loss}_uniform"] == 1).sum() for loss in LOSSES}
+    most = {name: [f"{table[f'{loss}_{name}'].max():.1f}" for loss in LOSSES] for name in ("biases", "scores")}
+    least = [f"{table[f'{loss}_aligned'].min():.3f}" for loss in LOSSES]
     return "\n".join([
         f"- **Classes alike** (one bias, one positive score): BCE in {same['bce'].sum()} of {len(table)} settings, CE in "
-        f"{same['ce'].sum()}. Not alike, (K, d): BCE {unlike['bce']}; CE {unlike['ce']}.",
+        f"{same['ce'].sum()}. Not alike, (K, d): BCE {unlike['bce']}; CE {unlike['ce']}. There the biases of one setting differ by up to "
+        f"{most['biases'][1]} (BCE) and {most['biases'][0]} (CE), the positive scores by up to {most['scores'][1]} and {most['scores'][0]}.",
+        f"- **Aligned.** The smallest cosine between a classifier row and its feature is {least[1]} (BCE) and {least[0]} (CE).",
         f"- **Spherical codes.** Where the best code is known and the classes are alike, BCE reaches it in {exact['bce'].sum()} of "
         f"{(known & same['bce']).sum()} settings, CE in {exact['ce'].sum()} of {(known & same['ce']).sum()}.",
         f"- **Uniform gap**: BCE's is {signs[0]}. **Margin**: CE's is {signs[1]}.",

@@ -67,6 +67,7 @@ def test_the_survey_counts_what_its_rows_say():
     assert list(beyond_pages.alike(table, "bce")) == [True, False, True] and list(beyond_pages.alike(table, "ce")) == [False, False, True]
     assert "BCE in 2 of 3 settings, CE in 1" in text and "CE (5, 2), (7, 3)" in text and "nan" not in text
     assert "BCE's is larger in 2 settings, equal in 1, smaller in 0" in text
+    assert f"{table['bce_biases'].max():.1f} (BCE) and {table['ce_biases'].max():.1f} (CE)" in text
     sentence = beyond_pages.decay_sentence(pd.concat([table.assign(lambda_b=0.0), table.assign(lambda_b=0.1)]))
     assert "CE treats the classes alike in 1 of 3 settings and BCE in 2 of 3" in sentence
 
