@@ -197,7 +197,7 @@ def survey_table(table: pd.DataFrame) -> str:
     return "\n".join([
         f"- **Classes alike** (one bias, one positive score): BCE in {same['bce'].sum()} of {len(table)} settings, CE in "
         f"{same['ce'].sum()}. Not alike, (K, d): BCE {unlike['bce']}; CE {unlike['ce']}. There biases differ within a setting by up to "
-        f"{most['biases'][1]} (BCE) and {most['biases'][0]} (CE), the positive scores by up to {most['scores'][1]} and {most['scores'][0]}.",
+        f"{most['biases'][1]} (BCE) and {most['biases'][0]} (CE), positive scores by up to {most['scores'][1]} and {most['scores'][0]}.",
         f"- **Aligned.** The smallest cosine between a classifier row and its feature is {least[1]} (BCE) and {least[0]} (CE).",
         f"- **Spherical codes.** Where the best code is known and the classes are alike, BCE reaches it in {exact['bce'].sum()} of "
         f"{(known & same['bce']).sum()} settings, CE in {exact['ce'].sum()} of {(known & same['ce']).sum()}.",
