@@ -68,7 +68,8 @@ def row(classifier: nn.Module, train: Outputs, test: Outputs) -> dict[str, float
 def final(classifier: nn.Module, train: Outputs, test: Outputs) -> tuple[dict[str, float], dict[str, dict[str, dict]]]:
     """The figures of the finished network, and its decision scores on both splits as summaries."""
     weight, bias = classifier.weight.detach(), classifier.bias.detach()
-    figures, scores = {}, {}
+    tail = metrics.tail_geometry(weight, torch.bincount(train.labels, minlength=len(weight)))
+    figures, scores = {f"tail_{name}": value for name, value in vars(tail).items()}, {}
     for split, out in (("train", train), ("test", test)):
         figures |= _accuracies(split, out)
         nc = metrics.neural_collapse(out.features, out.labels, weight)

@@ -77,6 +77,33 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor) -> NeuralC
     return NeuralCollapse(nc1, nc2, _simplex_error(centred @ centred.T), _simplex_error(weight @ centred.T))
 
 
+@dataclass(frozen=True)
+class TailGeometry:
+    """How far the classifier rows of the smallest classes have merged; the formulas are those of `tail_geometry`."""
+    distance: float
+    cosine: float
+
+
+def tail_geometry(weight: Tensor, counts: Tensor, size: int = 3) -> TailGeometry:
+    """The rows of the `size` smallest classes among themselves: weight W (K, d), counts (K,) training samples a class.
+
+    distance: the mean distance between two of these rows over that between two rows of the `size` largest classes; 0 once they
+    have merged, and blind to a common shift of all rows, which CE does not see. cosine: the mean cosine between two of them, all
+    rows taken around their mean; 1 when they point one way, but without meaning once they are of no length. nan for both unless the
+    largest class has at least twice the samples of the smallest, and where a length is 0. Source: ours, for minority collapse.
+    """
+    weight, counts = _array(weight, "weight", 2, "float").double(), _array(counts, "counts", 1, "int")
+    size = min(size, len(counts) // 2)
+    if size < 2 or counts.max() < 2 * counts.min():
+        return TailGeometry(math.nan, math.nan)
+    order = torch.argsort(counts, stable=True).to(weight.device)              # smallest class first
+    tail, head = weight[order[:size]], weight[order[-size:]]                  # (size, d) each
+    unit = torch.nn.functional.normalize(tail - weight.mean(dim=0), eps=1e-300)
+    cosine = (unit.sum(dim=0).square().sum() - unit.square().sum()).item() / (size * (size - 1))
+    within = [torch.nn.functional.pdist(rows).mean().item() for rows in (tail, head)]
+    return TailGeometry(within[0] / within[1] if within[1] else math.nan, cosine)
+
+
 def compactness(features: Tensor, labels: Tensor) -> float:
     """Mean cosine similarity within classes, of features taken around the global mean.
 
