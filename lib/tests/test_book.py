@@ -114,7 +114,7 @@ def test_every_view_stands_a_part_of_its_runs(built, name):
              "bias_decay": [claims.bias_decay, figures.bias_decay], "neural_collapse": [claims.neural_collapse, figures.neural_collapse],
              "accuracy": [claims.accuracy_table, claims.accuracy, figures.accuracy_differences]}[name]
     # As in the profile laptop: two networks side by side, the second with a part of the runs.
-    other = [dataclasses.replace(r, config=dataclasses.replace(r.config, model="resnet8", dataset="mnist")) for r in runs[::2]]
+    other = [dataclasses.replace(r, config=dataclasses.replace(r.config, model="resnet8", dataset="mnist")) for r in runs[: len(runs) // 2]]
     parts = [runs + other, runs[:1], runs[1:2], runs[:2], [r for r in runs if r.config.loss == "ce"], [r for r in runs if r.config.loss == "bce"], runs[::3]]
     for part in parts:
         for view in views:

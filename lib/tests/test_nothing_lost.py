@@ -68,7 +68,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
             return repr((run.history, run.final, run.best, run.scores))
 
         kills, resumed, seed = 0, 0, 0
-        while kills < 24:
+        while kills < 20:
             config = RunConfig(**settings, seed=seed)
             seed += 1
             began = time.monotonic()
@@ -196,8 +196,8 @@ def test_a_full_disk_costs_the_checkpoint_or_the_last_minutes_and_nothing_else(t
 
 
 def test_of_two_builds_at_once_one_may_be_killed(tmp_path):
-    """Both train the same four runs; one dies with its workers, the other one takes over what it held and finishes."""
-    command = [sys.executable, "-c", "from bcebook.cli import main; main()", "train", "--profile", "quick", "--chapter", "score_histograms",
+    """Both train the same two runs; one dies with its workers, the other one takes over what it held and finishes."""
+    command = [sys.executable, "-c", "from bcebook.cli import main; main()", "train", "--profile", "quick", "--chapter", "score_histograms", "--match", "BCE",
                "--data", str(tmp_path), "--device", "cpu", "--jobs", "2"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     one, two = (subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) for _ in range(2))
@@ -206,8 +206,9 @@ def test_of_two_builds_at_once_one_may_be_killed(tmp_path):
         time.sleep(0.05)
     time.sleep(1)  # both are in the middle of it
     one.kill()
-    assert two.wait(300) == 0 and "4 of 4 runs are in the store." in two.stdout.read()
+    assert two.wait(300) == 0 and "2 of 2 runs are in the store." in two.stdout.read()
     one.wait()
     store = open_store(tmp_path)
-    assert [store.state(config) for config in catalog.configs("score_histograms", "quick")] == ["trained"] * 4
+    configs = [config for config in catalog.configs("score_histograms", "quick") if config.loss == "bce"]
+    assert [store.state(config) for config in configs] == ["trained"] * 2
     assert not list((tmp_path / "runs").glob(".tmp*")) and not list((tmp_path / "runs" / ".checkpoints").glob("*"))
