@@ -74,6 +74,8 @@ Markdown(claims.neural_collapse(runs))
 # **Where we differ from the paper.** The quick profile has other images and another network, and trains for 1,200 steps in place of 39,100.
 #
 # ## Other profiles
+#
+# The profile laptop shows MNIST and CIFAR10, with a small residual network and no augmentation, far into the terminal phase of training.
 
 # %%
 chapter.show_others(figures.neural_collapse, claims.neural_collapse)
