@@ -92,13 +92,13 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import beyond_pages
+from bcebook import dimension_pages
 from bcebook.chapter import Chapter
 
 chapter = Chapter("fewer_dimensions", profile, device, data_dir, seeds)
 
 # %% mystnb={"figure": {"caption": "Eight classes in two dimensions at the minimum, CE (blue) and BCE (vermilion), with free biases and with decayed ones. Grey lines: under CE, where two classes have the largest logit; under BCE, where a class's own logit is zero. Rows of W are scaled to fit.", "name": "fig-planes"}, "image": {"alt": "Four drawings. CE with free biases: seven features on a ring, the eighth in the centre, inside a heptagon of boundaries. CE with decayed biases: eight features on a ring, eight equal sectors. BCE with free biases: eight features on a ring, each cut off by a line of its own. BCE with decayed biases: an uneven scatter, features and rows no longer aligned."}}
-beyond_pages.planes();
+dimension_pages.planes();
 
 # %% [markdown]
 # Top left: CE puts one class *in the middle*. Its row has no length; a larger bias on the seven others gives it the centre. Within each sample this makes a larger
@@ -120,7 +120,7 @@ beyond_pages.planes();
 # ## Three dimensions: twelve classes
 
 # %% mystnb={"figure": {"caption": "The features of twelve classes in three dimensions at the minimum, with the edges of their convex hull; the cross is the origin. Left: free biases; right: decayed ones. The angle is the smallest between two classifier rows.", "name": "fig-polyhedra"}, "image": {"alt": "Four polyhedra of features. BCE with free biases and CE with decayed biases are regular icosahedra with a smallest angle of 63.4 degrees. CE with free biases is irregular, with one class near the origin. BCE with decayed biases is a thin fan of points on one side of the origin."}}
-beyond_pages.polyhedra();
+dimension_pages.polyhedra();
 
 # %% [markdown]
 # The icosahedron is the best arrangement of twelve points on a sphere. BCE finds it when its bias is free, CE when it is not. With decayed biases BCE sets its features on one side of the origin and gives
@@ -132,22 +132,22 @@ beyond_pages.polyhedra();
 # length left out), both in degrees; *alike*: whether all classes have one bias and one positive score; *margin* and *gap* (uniform gap) are divided by the size of $W$ and $H$, as in Theorem 2.
 
 # %%
-Markdown(beyond_pages.survey_table(beyond_pages.survey()))
+Markdown(dimension_pages.survey_table(dimension_pages.survey()))
 
 # %% [markdown]
 # At this decay, Theorem 2 holds in its limit only: in a few settings BCE's margin is still the larger one. The next table follows one setting as the decay shrinks.
 
 # %%
-Markdown(beyond_pages.small_decay())
+Markdown(dimension_pages.small_decay())
 
 # %% [markdown]
 # And here both losses are followed from free to decayed biases.
 
 # %% mystnb={"figure": {"caption": "Smallest angle between classifier rows (top; black line: best spherical code) and uniform gap (bottom, divided by the size of W and H) against the decay of the bias. Circles: best of eight minimisations.", "name": "fig-few-dimensions-decay"}, "image": {"alt": "Four panels against lambda_b for K = 8, d = 2 and K = 12, d = 3. Under BCE angle and gap stay at the best code for small lambda_b and fall to about zero from 0.001 on. Under CE the gap is below zero for small lambda_b, and both jump to the best code between 0.0003 and 0.01."}}
-figure, sweep = beyond_pages.against_bias_decay()
+figure, sweep = dimension_pages.against_bias_decay()
 
 # %%
-Markdown(beyond_pages.decay_sentence(sweep))
+Markdown(dimension_pages.decay_sentence(sweep))
 
 # %% [markdown]
 # ## What was shown, proved, or left open

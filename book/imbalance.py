@@ -112,11 +112,11 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import beyond_pages
+from bcebook import imbalance_pages
 from bcebook.chapter import Chapter
 
 chapter = Chapter("imbalance", profile, device, data_dir, seeds)
-Markdown(beyond_pages.threshold_table(beyond_pages.thresholds()))
+Markdown(imbalance_pages.threshold_table(imbalance_pages.thresholds()))
 
 # %% [markdown]
 # ## A tail that is still open
@@ -124,7 +124,7 @@ Markdown(beyond_pages.threshold_table(beyond_pages.thresholds()))
 # Five large classes and five small ones, biases free. The threshold is the same; the way there is not quite.
 
 # %% mystnb={"figure": {"caption": "Five large classes and five small ones at the minimum, CE (blue) and BCE (vermilion), free biases: angle within each group (rows taken around their mean), length of the rows, and biases. Left: against the imbalance at the paper's decay and batch size. Right: against c at an imbalance of 20. Dotted: the theorem's threshold.", "name": "fig-head-tail"}, "image": {"alt": "Six panels. The angle between small classes falls to zero at the dotted threshold for both losses; before it CE's has come down to about 55 degrees, BCE's is still near 90. The rows of small classes shorten steadily and vanish just beyond the threshold. Biases of small classes lie above those of large ones and move away from them with the imbalance."}}
-beyond_pages.above_threshold();
+imbalance_pages.above_threshold();
 
 # %% [markdown]
 # Long before the threshold the small classes have short rows and high biases: they are found only where the evidence is strong. Past the threshold the merged tail shrinks further, until its rows vanish
@@ -132,7 +132,7 @@ beyond_pages.above_threshold();
 # 1000, far from the threshold).
 
 # %%
-Markdown(beyond_pages.opened())
+Markdown(imbalance_pages.opened())
 
 # %% [markdown]
 # As vectors from the origin BCE's small rows are no wider apart than CE's, and with a decayed bias both narrow, BCE's more. In distance, relative to the large classes, the losses differ little. Nothing here makes one loss the better one
@@ -148,13 +148,13 @@ Markdown(beyond_pages.opened())
 runs = chapter.runs()
 
 # %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: mean distance between the classifier rows of the three smallest classes over that of the three largest; dots: trained networks; triangles: four times as long; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Left: predicted curves of CE and BCE fall together from 0.53 to 0.02, steeply where the collapse size passes the sizes of the smallest classes. The outer dots lie on the curves, the middle ones below them. Right: test accuracy falls from over 90 percent to 49 percent as the tail collapses, for both losses."}}
-beyond_pages.trained(runs);
+imbalance_pages.trained(runs);
 
 # %% [markdown]
 # The same in numbers, with the cosine of the tail rows (around the mean row). *Size* is the collapse size, *model* the minimum of the model for the column before; accuracies are on the test set.
 
 # %%
-Markdown(beyond_pages.trained_table(runs))
+Markdown(imbalance_pages.trained_table(runs))
 
 # %% [markdown]
 # The distance is the better figure because it is blind to a common shift of all rows, which CE does not see, and stays meaningful when rows become short. The cosine does not: once BCE's tail rows have nearly vanished, their
@@ -169,7 +169,7 @@ Markdown(beyond_pages.trained_table(runs))
 # CIFAR100-LT has class sizes $500\, r^{-k/99}$, $k = 0, \dots, 99$, for an imbalance of $r$. The table sets the paper's accuracies beside the collapse size at the default decays of the authors' code and batches of 128.
 
 # %%
-Markdown(beyond_pages.long_tailed_table())
+Markdown(imbalance_pages.long_tailed_table())
 
 # %% [markdown]
 # So at the minimum for these decays no class of CIFAR100-LT is near collapse under either loss, and BCE's gain in the table would not be an escape from a collapse that CE suffers. One caveat: the paper's accuracy experiments decay all weights in

@@ -1,4 +1,4 @@
-"""The two chapters of theory: what they compute and draw; no training run enters."""
+"""The saturating bias and the prediction of the published figures: what these chapters compute and draw."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +14,12 @@ SWEPT = (0.5, 0.05, 5e-3, 5e-4, 5e-5, 5e-6)  # the paper's lambda_b
 PANEL = ["model", "dataset", "loss", "optimizer"]
 START, MOMENTUM, STEPS = 10.0, 0.9, 391  # initial bias mean of the lambda_b sweep; SGD's; steps an epoch: 50,000 / 128
 DATASETS = {"cifar10": 10, "cifar100": 100, "unstated": 10}  # ResNet18: the page computes why 10
+
+
+def markdown_table(header: str, rows) -> list[str]:
+    """The lines of a Markdown table: header with its columns separated by bars; rows of texts."""
+    rule = "|---" * (header.count(" | ") + 1) + "|"
+    return [f"| {header} |", rule, *(f"| {' | '.join(row)} |".replace("| -", "| −") for row in rows), ""]
 
 
 def paper_c(num_classes: int) -> float:

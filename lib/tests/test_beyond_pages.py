@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bcebook import beyond_pages, catalog, data, measure, metrics, theory
+from bcebook import catalog, data, dimension_pages, imbalance_pages, measure, metrics, theory
 from bcebook.measure import Outputs
 from bcebook.store import Run
 from bcebook.train import Training
@@ -19,29 +19,29 @@ from bcebook.train import Training
 @pytest.mark.parametrize("k, d, angle", [(8, 2, 45), (12, 3, 63.4349), (6, 3, 90), (16, 5, 78.4630), (27, 6, 75.5225), (10, 4, 80.4059)])
 def test_bce_with_free_biases_finds_the_best_spherical_code(k, d, angle):
     """Angles from the literature, not from the module; one bias, equal scores, and the uniform gap 1 - cos of a code."""
-    found = beyond_pages.properties(beyond_pages.minimiser("bce", k, d, restarts=4))
-    assert found["angle"] == pytest.approx(angle, abs=1e-3) == beyond_pages.code_angle(k, d)
+    found = dimension_pages.properties(dimension_pages.minimiser("bce", k, d, restarts=4))
+    assert found["angle"] == pytest.approx(angle, abs=1e-3) == dimension_pages.code_angle(k, d)
     assert found["biases"] < 1e-6 and found["scores"] < 1e-6 and found["uniform"] == 1 and found["aligned"] > 1 - 1e-9
     assert [found["gap"], found["margin"]] == pytest.approx([1 - np.cos(np.radians(angle))] * 2, abs=1e-5)
 
 
 def test_the_decay_of_the_bias_exchanges_the_roles_of_the_losses():
-    ce, bce = (beyond_pages.properties(beyond_pages.minimiser(loss, 12, 3)) for loss in theory.LOSSES)
+    ce, bce = (dimension_pages.properties(dimension_pages.minimiser(loss, 12, 3)) for loss in theory.LOSSES)
     assert ce["biases"] > 4 and ce["gap"] < 0 < bce["gap"] and ce["uniform"] == pytest.approx(11 / 12) and ce["accuracy"] == 1
-    ce, bce = (beyond_pages.properties(beyond_pages.minimiser(loss, 12, 3, 0.05)) for loss in theory.LOSSES)
+    ce, bce = (dimension_pages.properties(dimension_pages.minimiser(loss, 12, 3, 0.05)) for loss in theory.LOSSES)
     assert ce["angle"] == pytest.approx(63.4349, abs=1e-3) and ce["biases"] < 1e-6 and ce["uniform"] == 1
     assert bce["angle"] < 30 and bce["gap"] < ce["gap"] / 5 and bce["scores"] > 1
 
 
 def test_ce_puts_a_class_in_the_middle():
-    found = beyond_pages.minimiser("ce", 8, 2)
+    found = dimension_pages.minimiser("ce", 8, 2)
     middle = np.argmin(np.linalg.norm(found.W, axis=1))
     assert np.linalg.norm(found.W[middle]) < 1e-6 and np.linalg.norm(found.H[:, middle]) < 1e-6
     assert found.b[middle] < np.delete(found.b, middle).min() - 5  # its threshold is the lowest by far
 
 
 def test_within_the_limit_each_loss_has_its_own_margin():
-    at = {loss: beyond_pages.properties(theory.solve(loss, 8, 3, 16, 5e-8, 5e-8)) for loss in theory.LOSSES}
+    at = {loss: dimension_pages.properties(theory.solve(loss, 8, 3, 16, 5e-8, 5e-8)) for loss in theory.LOSSES}
     assert at["ce"]["margin"] > at["bce"]["margin"] + 0.003 and at["bce"]["gap"] > at["ce"]["gap"] + 0.2
     # a random search over unit vectors does not beat the uniform gap that BCE found by more than the limit still lacks
     rng, best = np.random.default_rng(0), -np.inf
@@ -49,7 +49,7 @@ def test_within_the_limit_each_loss_has_its_own_margin():
         U = rng.normal(size=(8, 3))
         U /= np.linalg.norm(U, axis=1)[:, None]
         best = max(best, 1 - (U @ U.T)[~np.eye(8, dtype=bool)].max())
-    assert best < at["bce"]["gap"] < 1 - beyond_pages.CODES[8, 3] + 1e-9
+    assert best < at["bce"]["gap"] < 1 - dimension_pages.CODES[8, 3] + 1e-9
 
 
 def test_the_plane_needs_a_bias():
@@ -62,20 +62,20 @@ def test_the_plane_needs_a_bias():
 
 
 def test_the_survey_counts_what_its_rows_say():
-    table = beyond_pages.survey(((5, 2), (7, 3), (10, 5)), restarts=4)
-    text = beyond_pages.survey_table(table)
-    assert list(beyond_pages.alike(table, "bce")) == [True, False, True] and list(beyond_pages.alike(table, "ce")) == [False, False, True]
+    table = dimension_pages.survey(((5, 2), (7, 3), (10, 5)), restarts=4)
+    text = dimension_pages.survey_table(table)
+    assert list(dimension_pages.alike(table, "bce")) == [True, False, True] and list(dimension_pages.alike(table, "ce")) == [False, False, True]
     assert "BCE in 2 of 3 settings, CE in 1" in text and "CE (5, 2), (7, 3)" in text and "nan" not in text
     assert "BCE's is larger in 2 settings, equal in 1, smaller in 0" in text
     assert f"{table['bce_biases'].max():.1f} (BCE) and {table['ce_biases'].max():.1f} (CE)" in text
-    sentence = beyond_pages.decay_sentence(pd.concat([table.assign(lambda_b=0.0), table.assign(lambda_b=0.1)]))
+    sentence = dimension_pages.decay_sentence(pd.concat([table.assign(lambda_b=0.0), table.assign(lambda_b=0.1)]))
     assert "CE treats the classes alike in 1 of 3 settings and BCE in 2 of 3" in sentence
 
 
 # ---- imbalance --------------------------------------------------------------------------------------------------------
 
 def test_bisection_finds_the_threshold_of_the_theorem_for_both_losses():
-    table = beyond_pages.thresholds(steps=9)
+    table = imbalance_pages.thresholds(steps=9)
     assert len(table) == 8 and set(table["lambda_b"]) == {0, 0.01}
     np.testing.assert_allclose(table[["ce", "bce"]], 1, atol=0.01)
     assert table["apart"].min() < 0.95 and table["apart"].max() > 1.8  # neither loss opens the tail more in general
@@ -103,7 +103,7 @@ def test_only_shares_and_one_product_count():
     sizes = np.array([140, 30, 12, 7, 7])
     total, batch, decays = sizes.sum(), 64, (0.3, 7e-4)
     full = theory.solve("bce", 5, 5, None, decays[0], decays[1] * batch / total, 0.0, counts=sizes)
-    short = beyond_pages.at_share("bce", sizes, batch * decays[0] * decays[1])
+    short = imbalance_pages.at_share("bce", sizes, batch * decays[0] * decays[1])
     np.testing.assert_allclose(full.W @ full.H, short.W @ short.H, atol=1e-6)
     assert short.objective == pytest.approx(full.objective, abs=1e-12)
 
@@ -135,12 +135,12 @@ def test_a_finished_run_says_how_its_tail_lies():
 
 
 def test_the_papers_long_tails_are_far_from_collapse():
-    table = beyond_pages.cifar100_long_tailed().set_index("factor")
+    table = imbalance_pages.cifar100_long_tailed().set_index("factor")
     assert dict(table["total"]) == {10: 19573, 50: 12608, 100: 10847} and dict(table["smallest"]) == {10: 50, 50: 10, 100: 5}
     assert table.loc[100, "size"] == pytest.approx(10847 * 128 * 25e-8) and table.loc[100, "bce"] == 52.88
     merge = 5e-4 * np.sqrt(5 / table.loc[100, "size"])
     assert theory.minority_collapse_size(10847, merge, merge, 128) == pytest.approx(5)
-    assert f"{merge:.4f}" in beyond_pages.long_tailed_table()
+    assert f"{merge:.4f}" in imbalance_pages.long_tailed_table()
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +158,8 @@ def runs():
 
 
 def test_trained_networks_lie_on_their_side_of_the_threshold(runs):
-    table = beyond_pages.trained_tails(runs)
-    sizes = beyond_pages.class_sizes(runs[0])
+    table = imbalance_pages.trained_tails(runs)
+    sizes = imbalance_pages.class_sizes(runs[0])
     assert sizes.tolist() == [140, 100, 71, 51, 36, 26, 19, 13, 9, 7]
     below, above = table[table["lambda_w"] == 0.02], table[table["lambda_w"] == 0.8]
     assert (below["size"] < sizes[-1] / 10).all() and (above["size"] > sizes[-3]).all()
@@ -169,20 +169,20 @@ def test_trained_networks_lie_on_their_side_of_the_threshold(runs):
     # old runs were measured without the tail: the table shows that it does not know
     final = {name: value for name, value in runs[0].final.items() if "tail" not in name}
     old = dataclasses.replace(runs[0], final=final)
-    assert np.isnan(beyond_pages.trained_tails([old])["distance"]).all() and "nan" not in beyond_pages.trained_table([old])
+    assert np.isnan(imbalance_pages.trained_tails([old])["distance"]).all() and "nan" not in imbalance_pages.trained_table([old])
 
 
 def test_the_figure_draws_the_trained_tails(runs):
-    figure, table = beyond_pages.trained(runs), beyond_pages.trained_tails(runs)
+    figure, table = imbalance_pages.trained(runs), imbalance_pages.trained_tails(runs)
     drawn = np.concatenate([c.get_offsets().data for c in figure.axes[0].collections if len(c.get_offsets())])
     assert sorted(drawn[:, 1]) == pytest.approx(sorted(table["distance"]))
     matplotlib.pyplot.close(figure)
     longer = dataclasses.replace(runs[0], config=dataclasses.replace(runs[0].config, epochs=500))
     for part in (runs, runs[:1], runs[::2], [*runs, longer]):  # runs come in pieces
-        text = beyond_pages.trained_table(part)
+        text = imbalance_pages.trained_table(part)
         assert "nan" not in text and text.count("| 120 |") + text.count("| 500 |") == len(part)
         assert ("After 500 epochs" in text) == (longer in part)
-        matplotlib.pyplot.close(beyond_pages.trained(part))
+        matplotlib.pyplot.close(imbalance_pages.trained(part))
 
 
 def test_the_chapter_has_the_same_runs_in_every_profile():

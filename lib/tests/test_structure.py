@@ -15,7 +15,7 @@ ALLOWED = [  # each level may import the levels above it
     {"augment", "store", "checkpoint"},
     {"measure"},
     {"train", "archive", "frames", "theory_pages", "geometry_pages"},
-    {"pool", "claims", "theory_claims", "figures", "beyond_pages"},
+    {"pool", "claims", "theory_claims", "figures", "dimension_pages", "imbalance_pages"},
     {"chapter", "build"},
     {"cli"},
 ]
