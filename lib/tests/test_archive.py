@@ -107,7 +107,7 @@ def _altered(what: str, members: dict, key: str) -> dict:
     ("flipped", "history.csv fails its checksum"), ("config", "not the key of its config.json"), ("accuracy", "final figures"),
     ("epochs", "epochs 0 to 2"), ("rate", "learning rates"), ("loss", "failed run"), ("scores", "scores"), ("empty", "do not hold a run"),
     ("failed", "a failed run"), ("missing", "does not have each of"), ("large", "larger than any file"),
-    ("../outside.json", "not a file of a run"), ("/tmp/outside.json", "not a file of a run"),
+    ("../outside.json", "not a file of a run"), ("/outside.json", "not a file of a run"),
     ("0123456789abcdef/../../outside.json", "not a file of a run"), ("0123456789abcdef/hook.py", "not a file of a run"),
     ("0123456789abcdef\\outside.json", "not a file of a run"),
 ])
@@ -147,8 +147,6 @@ def test_a_deadline_leaves_checkpoints_from_which_the_next_call_goes_on(small, t
     while missing := [config for config in configs if store.find(config) is None]:
         assert train_missing(missing, tmp_path, "cpu", jobs=2, deadline=time.monotonic() + 0.5) == []
         calls += 1
-        left = list((tmp_path / "runs" / ".checkpoints").glob("*/*.ckpt"))
-        assert left or all(store.find(config) for config in configs)
         assert calls < 100
     assert calls > 1 and not list((tmp_path / "runs" / ".checkpoints").glob("*/*"))
     assert max(store.find(config).environment["resumed"] for config in configs) > 0
