@@ -3,6 +3,7 @@
 import datetime
 from collections import Counter
 
+import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
 from bcebook import catalog, plots, pool
@@ -56,6 +57,8 @@ class Chapter:
             for view in views:
                 shown = view(runs)
                 display(Markdown(shown) if isinstance(shown, str) else shown)
+                if not isinstance(shown, str):
+                    plt.close(shown)  # or the cell would show it once more at its end
             display(self.provenance(runs, profile, len(configs)))
 
     def _stored(self, configs) -> list[Run]:

@@ -137,7 +137,7 @@ def neural_collapse(runs: list[Run]) -> str:
     """Markdown: the collapse at the last epoch, CE beside BCE."""
     networks, names = frames.networks(runs), ("nc1", "nc2", "nc2_means", "nc3")
     table = frames.finals(runs)
-    lines = ["| | loss | training accuracy, % | NC1 | NC2 | NC2 of the means | NC3 |", "|" + "---|" * 7]
+    lines = ["| | loss | train $A$, % | NC1 | NC2 | NC2, means | NC3 |", "|" + "---|" * 7]
     lower = Counter()
     pairs = 0
     for (model, dataset, optimizer, _), rows in table.groupby(["model", "dataset", "optimizer", "seed"], sort=False):
@@ -155,18 +155,20 @@ def neural_collapse(runs: list[Run]) -> str:
 
 def score_histograms(runs: list[Run]) -> str:
     """Markdown: how many test samples each network gets right, and how many with one threshold for all."""
-    lines = ["| | $A$, % | $A_\\text{Uni}$, % | lost, points | mean bias | threshold + mean bias |",
+    lines = ["| | $A$, % | $A_\\text{Uni}$, % | lost, points | mean bias | threshold |",
              "|---|---|---|---|---|---|"]
-    lost, networks = {}, frames.networks(runs)
+    lost, networks, seeds = {}, frames.networks(runs), len({run.config.seed for run in runs})
     for run in runs:
         final, bias, network = run.final, frames.summary(run, "train", "bias").mean, frames.network(run)
         lost[network, run.config.optimizer, run.config.seed, run.config.loss] = final["test_accuracy"] - final["test_uniform_accuracy"]
-        lines.append(f"| {_of(network, networks)}{plots.NAME[run.config.loss]}, {plots.NAME[run.config.optimizer]}, seed {run.config.seed} | "
+        lines.append(f"| {_of(network, networks)}{plots.NAME[run.config.loss]}, {plots.NAME[run.config.optimizer]}"
+                     f"{f', seed {run.config.seed}' if seeds > 1 else ''} | "
                      f"{percent(final['test_accuracy'])} | {percent(final['test_uniform_accuracy'])} | "
                      f"{percent(final['test_accuracy'] - final['test_uniform_accuracy'])} | {_number(bias)} | {_number(final['train_uniform_threshold'] + bias)} |")
     pairs = [(value, lost[*key, "ce"]) for (*key, loss), value in lost.items() if loss == "bce" and (*key, "ce") in lost]
     fewer = sum(bce < ce for bce, ce in pairs)
-    lines += ["", "*Lost*: accuracy minus uniform accuracy, on the test set. The threshold is the best one of the training set.", "",
+    lines += ["", "*Lost*: accuracy minus uniform accuracy, on the test set. *Threshold*: the best one of the training set, plus the mean "
+              "bias, as drawn.", "",
               f"BCE loses fewer test samples than CE to the single threshold in {fewer} of {len(pairs)} pairs of networks. The accuracy "
               "chapter puts intervals around these figures."]
     return "\n".join(lines)

@@ -73,7 +73,7 @@ def score_histograms(runs: list[Run]) -> Figure:
                 continue
             train, test = ({kind: frames.summary(run, split, kind) for kind in ("positive", "negative", "bias")} for split in ("train", "test"))
             plots.score_histogram(ax, train, test, loss, run.final["train_uniform_threshold"])
-            ax.set_title((f"{frames.name(*network)}, " if len(networks) > 1 else "") + f"{plots.NAME[loss]}, {plots.NAME[optimizer]}: test accuracy "
+            ax.set_title((f"{frames.name(*network)}: " if len(networks) > 1 else "") + f"{plots.NAME[loss]}, {plots.NAME[optimizer]}\ntest accuracy "
                          f"{run.final['test_accuracy']:.1%}, uniform {run.final['test_uniform_accuracy']:.1%}", fontsize="small")
             ax.label_outer(remove_inner_ticks=False)
             ax.tick_params(labelbottom=True)  # the scores of each network have their own range
