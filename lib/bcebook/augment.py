@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bcebook.config import batch_count
 from bcebook.data import Dataset
 
 # Mean and standard deviation per channel, in units of the full scale, as in the authors' code. (Over all training pixels
@@ -61,10 +62,8 @@ class Images:
             self.mixtures = torch.from_numpy(rows).to(self.x_train.device)
 
     def batch_count(self, batch_size: int) -> int:
-        """Batches in an epoch. The last, smaller one is kept, as the authors' loader does, unless it has one image (batch
-        statistics need two)."""
-        whole, rest = divmod(len(self.x_train), batch_size)
-        return whole + (rest > 1)
+        """Batches in an epoch of these images."""
+        return batch_count(len(self.x_train), batch_size)
 
     def chosen(self, index: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """What `batch` needs for this epoch's batch number `index`, from 0: its images' numbers (B,) and its mixture (1 or 0, 5)."""

@@ -20,6 +20,12 @@ CHOICES = {
 DECOUPLED = ("lambda_w", "lambda_h", "lambda_b")
 
 
+def batch_count(images: int, batch_size: int) -> int:
+    """Batches in an epoch. The last, smaller one is kept, as the authors' loader does, unless it has one image (batch statistics
+    need two)."""
+    return images // batch_size + (images % batch_size > 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One training run, final values only (a learning rate that follows from the batch size stands here already scaled).

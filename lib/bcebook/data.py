@@ -62,13 +62,18 @@ class Dataset:
             keep = np.sort(np.lexsort((self.y_train, rank))[:train_size])  # every class's first image, then every second, ...
         else:
             smallest = np.bincount(self.y_train, minlength=num_classes).min()
-            # The tiny term keeps a product such as 500 * 0.01, an inexact 4.999..., at its whole number.
-            wanted = np.floor(smallest * imbalance_factor ** (-np.arange(num_classes) / (num_classes - 1)) + 1e-9)
+            wanted = long_tailed_sizes(smallest, num_classes, imbalance_factor)
             if wanted.min() < 1:
                 raise ValueError(f"imbalance_factor {imbalance_factor:g} leaves the last class of {self.name} without an image; "
                                  f"it can be at most {smallest}.")
             keep = np.flatnonzero(rank < wanted[self.y_train])
         return Dataset(self.name, self.x_train[keep], self.y_train[keep], self.x_test, self.y_test, self.classes)
+
+
+def long_tailed_sizes(largest: int, num_classes: int, factor: float) -> np.ndarray:
+    """Images a class, (K,): largest factor^(-k/(K-1)), rounded down, the exponential profile of long-tailed CIFAR."""
+    # The tiny term keeps a product such as 500 * 0.01, an inexact 4.999..., at its whole number.
+    return np.floor(largest * float(factor) ** (-np.arange(num_classes) / (num_classes - 1)) + 1e-9).astype(int)
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> Dataset:

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from bcebook import paper, plots, stats, theory
+from bcebook.config import batch_count
 from bcebook.metrics import ScoreSummary
 from bcebook.store import Run
 
@@ -46,8 +47,8 @@ def closed_form(run: Run) -> dict[str, float]:
 
 def rates_sum(run: Run) -> float:
     """The learning rates of all steps of a run, added up."""
-    config, images = run.config, run.scores["train"]["positive"]["count"]
-    steps = images // config.batch_size + (images % config.batch_size > 1)
+    config = run.config
+    steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
     return steps * sum(config.rate(epoch) for epoch in range(1, config.epochs + 1))
 
 

@@ -11,19 +11,14 @@ from torch.func import grad_and_value, vmap
 
 from bcebook import metrics, plots, theory
 from bcebook.losses import LOSSES
+from bcebook.theory_pages import BATCH, DECAY, paper_c
 
-DECAY, BATCH = 5e-4, 128  # the paper's lambda_W = lambda_H, and its batch size
 SETTINGS = (  # K, d, n, lambda_W, lambda_H, lambda_b: d = K-1, K and more, weak and strong decay; in the last two c > 1/K
     (2, 1, 50, 5e-4, 5e-4, 0.05), (2, 4, 10, 1e-3, 1e-2, 0), (3, 2, 20, 2e-3, 1e-3, 0), (3, 3, 20, 2e-3, 1e-3, 0.1),
     (5, 4, 20, 2e-3, 2e-3, 1e-3), (5, 5, 20, 2e-3, 2e-3, 0.05), (10, 9, 100, 5e-4, 5e-4, 1e-4), (10, 10, 13, 5e-4, 5e-4, 5e-3),
     (10, 16, 13, 5e-4, 5e-4, 0), (10, 32, 500, 1e-4, 2e-3, 0.5), (20, 19, 5, 1e-3, 1e-3, 0), (20, 24, 5, 1e-3, 1e-3, 0.01),
     (4, 4, 100, 0.05, 0.02, 0.1), (10, 10, 40, 0.05, 0.02, 1.0))
 DASHED = (0, (4, 2))
-
-
-def paper_c(num_classes: int) -> float:
-    """c = sqrt(n lambda_W lambda_H) in the paper's experiments on biases and neural collapse."""
-    return theory.effective_c(DECAY, DECAY, BATCH, num_classes)
 
 
 # ---- two losses, two geometries -----------------------------------------------------------------------------------------

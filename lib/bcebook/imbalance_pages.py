@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from bcebook import data, metrics, plots, theory
 from bcebook.catalog import LOSSES
+from bcebook.config import batch_count
 from bcebook.paths import published
 from bcebook.store import Run
 from bcebook.theory_pages import BATCH, DECAY, markdown_table
@@ -112,7 +113,7 @@ def predicted_tail(loss: str, sizes: np.ndarray, lambda_w, lambda_h, batch_size:
     The last batch of an epoch is smaller and counts as much as the others: B is the mean batch, N over the batches of an epoch.
     """
     total = int(sizes.sum())
-    batch = total / (total // batch_size + (total % batch_size > 1))
+    batch = total / batch_count(total, batch_size)
     found = at_share(loss, sizes, batch * lambda_w * lambda_h)
     return metrics.tail_geometry(found.W, sizes), theory.minority_collapse_size(total, lambda_w, lambda_h, batch)
 
@@ -166,7 +167,7 @@ def trained(runs: list[Run]) -> Figure:
 
 def long_tailed_sizes(factor: float) -> np.ndarray:
     """Images a class of CIFAR100-LT, (100,): 500 factor^(-k/99), rounded down as in `data.Dataset.subset`."""
-    return np.floor(500 * float(factor) ** (-np.arange(100) / 99) + 1e-9).astype(int)
+    return data.long_tailed_sizes(500, 100, factor)
 
 
 def cifar100_long_tailed() -> pd.DataFrame:

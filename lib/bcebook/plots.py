@@ -61,8 +61,8 @@ def bias_sweep(ax: Axes, runs: list, varied: str, values: list, summaries, publi
     """Positive scores, negative scores and biases of one loss and optimizer against `varied`: "bias_init_mean" on a linear axis
     with the diagonal on which a bias stays at its start, or "lambda_b", its values side by side, the largest at the left.
 
-    runs: the runs of the panel; values: those of `varied` in all panels of the figure, in their order; summaries(run, kind) gives their `metrics.ScoreSummary`; published: rows of `paper.medians`
-    (columns model, value, median, reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
+    runs: the runs of the panel; values: those of `varied` in all panels of the figure, in their order; summaries(run, kind) gives
+    their `metrics.ScoreSummary`; published: rows of `paper.medians` (columns model, value, median, reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
     """
     loss = runs[0].config.loss
     place = {value: value if varied == "bias_init_mean" else index for index, value in enumerate(values)}

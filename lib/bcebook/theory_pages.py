@@ -8,9 +8,10 @@ from matplotlib.lines import Line2D
 from scipy.optimize import minimize
 
 from bcebook import paper, plots, theory
+from bcebook.catalog import LAMBDA_B
 
 DECAY, BATCH = 5e-4, 128  # the paper's lambda_W = lambda_H, and its batch size
-SWEPT = (0.5, 0.05, 5e-3, 5e-4, 5e-5, 5e-6)  # the paper's lambda_b
+SWEPT = LAMBDA_B
 PANEL = ["model", "dataset", "loss", "optimizer"]
 START, MOMENTUM, STEPS = 10.0, 0.9, 391  # initial bias mean of the lambda_b sweep; SGD's; steps an epoch: 50,000 / 128
 DATASETS = {"cifar10": 10, "cifar100": 100, "unstated": 10}  # ResNet18: the page computes why 10

@@ -14,8 +14,8 @@ ALLOWED = [  # each level may import the levels above it
     {"data", "catalog", "models", "environment"},
     {"augment", "store", "checkpoint"},
     {"measure"},
-    {"train", "archive", "frames", "theory_pages", "geometry_pages"},
-    {"pool", "claims", "theory_claims", "figures", "dimension_pages", "imbalance_pages"},
+    {"train", "archive", "frames", "theory_pages"},
+    {"pool", "geometry_pages", "claims", "theory_claims", "figures", "dimension_pages", "imbalance_pages"},
     {"chapter", "build"},
     {"cli"},
 ]
