@@ -31,7 +31,8 @@ NETWORKS = {  # (model, data set), those of most value first
     "paper": tuple((m, d) for m in ("resnet18", "resnet50", "densenet121") for d in ("cifar10", "mnist", "cifar100")),
 }
 SEEDS = {"quick": (0,), "laptop": (0,), "paper": (0, 1, 2)}
-MORE_SEEDS = {("accuracy", "quick"): (0, 1, 2, 3, 4), ("initial_bias", "paper"): (0,), ("bias_decay", "paper"): (0,),
+MORE_SEEDS = {("accuracy", "quick"): (0, 1, 2, 3, 4), ("neural_collapse", "quick"): (0, 1, 2, 3, 4),
+              ("neural_collapse", "laptop"): (0, 1, 2), ("accuracy", "laptop"): (0, 1, 2), ("initial_bias", "paper"): (0,), ("bias_decay", "paper"): (0,),
               ("imbalance", "paper"): (0,)}
 # Departs from the paper in the profiles quick and laptop: higher learning rates (the paper's are SGD 0.01, AdamW 0.001),
 # because their runs have 1,200 and 4,700 to 9,400 steps where the paper's have 39,100.

@@ -41,6 +41,82 @@ def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return served.max().item() / len(own), (0.5 * low[widest] + 0.5 * high[widest]).item()
 
 
+def uniform_accuracy_scales(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> dict[str, float]:
+    """Uniform accuracy, a fraction in [0, 1], of one network on other scales than its raw logits w_k . h - b_k.
+
+    features (N, d), labels (N,), weight (K, d), bias (K,), which the logit SUBTRACTS. Keys: "no_bias", the scores w_k . h;
+    "unit", the scores of features of length 1 (a feature of length 0 stays 0); "centred", the logits less their mean over the
+    sample's classes; "log_softmax", the logits less their log-sum-exp. A shift of a sample's scores or a positive factor on
+    them moves no sample's argmax: what these numbers differ in is what one threshold for all samples can see. Source: ours.
+    """
+    features, labels = _labelled(features, labels, "features", len(weight))
+    weight, bias = _array(weight, "weight", 2, "float").double(), _array(bias, "bias", 1, "float").double()
+    if weight.shape[1] != features.shape[1] or bias.shape != weight.shape[:1]:
+        raise ValueError(f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not go "
+                         "together. Pass the weight (K, d) and the bias (K,) of the layer that the features (N, d) enter.")
+    scores, lengths = features.double() @ weight.T, features.double().norm(dim=1, keepdim=True)  # (N, K), (N, 1)
+    logits = scores - bias
+    scales = {"no_bias": scores, "unit": scores / lengths.clamp(min=1e-300), "centred": logits - logits.mean(dim=1, keepdim=True),
+              "log_softmax": logits.log_softmax(dim=1)}
+    return {name: uniform_accuracy(values, labels)[0] for name, values in scales.items()}
+
+
+def served_share(logits: Tensor, labels: Tensor, threshold: float) -> float:
+    """Share, in [0, 1], of samples that one given threshold serves: own logit above it, every other below. logits (N, K),
+    labels (N,). With the best threshold of the training set it says how far that threshold carries to a test set. nan for a
+    threshold that is nan. Source: ours, from the definition of `uniform_accuracy`."""
+    if math.isnan(threshold):
+        return math.nan
+    own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
+    return ((own > threshold) & (other < threshold)).double().mean().item()
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each sample's own logit less the largest of its others (N,): above 0 where the sample is classified rightly. Source: the field's."""
+    own, other = _own_and_best_other(logits, labels)
+    return own - other
+
+
+@dataclass(frozen=True)
+class MeanCosines:
+    """Cosines between two class means, over all pairs: their mean, standard deviation (over the pairs) and largest."""
+    mean: float
+    std: float
+    largest: float
+
+
+def mean_cosines(features: Tensor, labels: Tensor, centred: bool) -> MeanCosines:
+    """Cosines of the class means of features (N, d), labels (N,): around the global mean if centred, else around zero.
+
+    A simplex ETF has -1/(K-1) throughout when centred; means that are orthogonal around zero (ReLU features at their minimum)
+    have 0 raw, and the same -1/(K-1) centred. A mean of no length counts as cosine 0. Source: ours (the project's lead 5).
+    """
+    features, labels = _labelled(features, labels, "features")
+    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
+    means = means - global_mean if centred else means
+    unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
+    above = torch.triu_indices(len(unit), len(unit), 1)
+    cosines = (unit @ unit.T)[above[0], above[1]]                             # (K (K-1) / 2,)
+    return MeanCosines(cosines.mean().item(), cosines.std(correction=0).item(), cosines.max().item())
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Feature lengths: their mean; spread, the standard deviation over the mean; within, the mean over the classes of the standard
+    deviation within a class, over the mean of all."""
+    mean: float
+    spread: float
+    within: float
+
+
+def feature_lengths(features: Tensor, labels: Tensor) -> Lengths:
+    """How long features (N, d) are and how much that varies, labels (N,); nan spreads if all are of length 0. Source: ours (lead 6)."""
+    features, labels = _labelled(features, labels, "features")
+    x = torch.cat([h.norm(dim=1) for h, _ in _chunks(features, labels)])      # (N,)
+    within = [x[labels == k].std(correction=0).item() for k in labels.unique().tolist()]
+    mean = x.mean().item()
+    return Lengths(mean, x.std(correction=0).item() / mean if mean else math.nan, float(np.mean(within)) / mean if mean else math.nan)
+
 @dataclass(frozen=True)
 class NeuralCollapse:
     """Distances from neural collapse, no unit, 0 when it is complete; the formulas are those of `neural_collapse`."""

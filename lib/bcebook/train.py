@@ -275,17 +275,23 @@ class Training:
         """A row of the history, and after the last epoch the final figures, from the same outputs."""
         classifier = self.model.classifier
         row = {"epoch": float(self.epoch), "learning_rate": rate, "train_loss": loss} | measure.biases(classifier.bias)
+        test = self._outputs("test")
+        row |= measure.every_row(test)
         if self.epoch in self.full:
-            train, test = (measure.outputs(self.model, self.images, split, self.autocast) for split in ("train", "test"))
-            if not (train.finite() and test.finite()):
-                self._fail("the logits were no longer finite")
-            row |= measure.row(classifier, train, test)
+            train = self._outputs("train")
+            row |= measure.row(classifier, train)
             if self.epoch == self.config.epochs:
                 self.final, self.scores = measure.final(classifier, train, test)
         else:
             row |= dict.fromkeys(measure.MEASURED, math.nan)
         for name, value in row.items():
             self.history[name].append(value)
+
+    def _outputs(self, split: str) -> measure.Outputs:
+        found = measure.outputs(self.model, self.images, split, self.autocast)
+        if not found.finite():
+            self._fail("the logits were no longer finite")
+        return found
 
     def state(self) -> dict:
         """Everything that decides the steps to come, as tensors and plain data."""

@@ -1,0 +1,110 @@
+"""What a run measures beyond the paper's own numbers, against slow, literal versions and planted causes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from bcebook import measure, metrics
+from bcebook.store import RunStore
+from bcebook.train import train
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Features (N, d) around class means of different lengths, labels, weight, bias: nothing symmetric."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 300)
+    means = rng.normal(size=(4, 6)) * 3
+    features = means[labels] * rng.uniform(0.3, 2, size=(300, 1)) + rng.normal(size=(300, 6)) * 1.5
+    return features, labels, means + 0.2 * rng.normal(size=(4, 6)), rng.normal(size=4)
+
+
+def test_the_scales_are_their_definitions(sample):
+    h, y, w, b = sample
+    z = h @ w.T - b
+    by_hand = {"no_bias": h @ w.T, "unit": (h / np.linalg.norm(h, axis=1)[:, None]) @ w.T, "centred": z - z.mean(1)[:, None],
+               "log_softmax": log_softmax(z, axis=1)}
+    found = metrics.uniform_accuracy_scales(h, y, w, b)
+    assert found == {name: metrics.uniform_accuracy(values, y)[0] for name, values in by_hand.items()}
+    assert len(set(found.values())) == 4  # the sample tells them apart
+
+
+def test_planted_causes_show_on_their_own_scale(sample):
+    """Lengths alone are mended by unit length, a shift of each sample by centring; log-softmax mends both here."""
+    rng, y, w = np.random.default_rng(1), np.arange(400) % 5, np.eye(5) - 0.2
+    still = w[y] * 4
+    stretched = np.eye(5)[y] * np.geomspace(0.05, 20, 400)[:, None]
+    found = metrics.uniform_accuracy_scales(stretched, y, np.eye(5) + 1, np.full(5, 0.5))  # others' scores: half the own
+    assert found["unit"] == 1 and metrics.uniform_accuracy(stretched @ (np.eye(5) + 1) - 0.5, y)[0] < 0.9
+    shifted = np.hstack([still, rng.normal(size=(400, 1)) * 20])  # a sixth direction on which every row has a part
+    rows = np.hstack([w, np.ones((5, 1))])
+    found = metrics.uniform_accuracy_scales(shifted, y, rows, np.zeros(5))
+    assert found["centred"] == found["log_softmax"] == 1 and found["no_bias"] < 0.3
+    biased = metrics.uniform_accuracy_scales(still, y, w, np.array([-3.0, -1, 0, 1, 3]))  # classes with thresholds of their own
+    assert biased["no_bias"] == biased["unit"] == 1 > biased["centred"]
+
+
+def test_log_softmax_serves_at_least_what_is_surer_than_one_half(sample):
+    h, y, w, b = sample
+    p = np.exp(log_softmax(h @ w.T - b, axis=1))[np.arange(300), y]
+    assert metrics.uniform_accuracy_scales(h, y, w, b)["log_softmax"] >= (p > 0.5).mean() > 0.3
+
+
+def test_a_shift_by_the_middle_of_the_two_largest_makes_uniform_accuracy_plain_accuracy(sample):
+    h, y, w, b = sample
+    z = h @ w.T - b
+    middle = np.sort(z, axis=1)[:, -2:].mean(1)
+    assert metrics.uniform_accuracy(z - middle[:, None], y)[0] == metrics.accuracy(z, y) < 1
+
+
+def test_a_threshold_serves_what_it_serves(sample):
+    h, y, w, b = sample
+    z = h @ w.T - b
+    share, best = metrics.uniform_accuracy(z, y)
+    assert metrics.served_share(z, y, best) == share
+    for t in (-1.0, 0.0, 2.0):
+        assert metrics.served_share(z, y, t) == np.mean([z[i, k] > t and np.delete(z[i], k).max() < t for i, k in enumerate(y)]) <= share
+    assert math.isnan(metrics.served_share(z, y, math.nan))
+    np.testing.assert_allclose(metrics.margins(torch.from_numpy(z), torch.from_numpy(y)),
+                               [z[i, k] - np.delete(z[i], k).max() for i, k in enumerate(y)])
+
+
+def test_cosines_of_known_frames():
+    y, turn = np.repeat(np.arange(6), 3), np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))[0]
+    orthogonal = (np.eye(6, 8) @ turn)[y]
+    raw, centred = (metrics.mean_cosines(orthogonal, y, c) for c in (False, True))
+    assert raw.mean == pytest.approx(0, abs=1e-12) and centred.mean == pytest.approx(-1 / 5)
+    assert max(raw.std, centred.std) < 1e-12 and centred.largest == pytest.approx(-1 / 5)
+    simplex = orthogonal - orthogonal.mean(0)
+    assert metrics.mean_cosines(simplex, y, False).mean == pytest.approx(-1 / 5)
+    uneven = np.array([[1.0, 0], [1, 1], [0, 1]])[np.repeat(np.arange(3), 2)]
+    found = metrics.mean_cosines(uneven, np.repeat(np.arange(3), 2), False)
+    by_hand = [2**-0.5, 0, 2**-0.5]
+    assert (found.mean, found.std, found.largest) == pytest.approx((np.mean(by_hand), np.std(by_hand), 2**-0.5))
+
+
+def test_lengths():
+    h, y = np.array([[3.0, 4], [0, 5], [0, 1], [3, 0]]), np.array([0, 0, 1, 1])
+    found = metrics.feature_lengths(h, y)
+    assert found.mean == 3.5 and found.spread == pytest.approx(np.std([5, 5, 1, 3]) / 3.5) and found.within == pytest.approx(0.5 / 3.5)
+
+
+def test_a_run_keeps_all_of_it(small, tmp_path):
+    """Every figure that later chapters ask for, on both splits; best over every epoch; measured densely at first."""
+    run = train(small(epochs=24), RunStore(tmp_path), "cpu", progress=False)
+    for split in ("train", "test"):
+        for name in ("uniform_accuracy_no_bias", "uniform_accuracy_unit", "uniform_accuracy_centred", "uniform_accuracy_log_softmax",
+                     "raw_cosine_mean", "raw_cosine_std", "centred_cosine_mean", "centred_cosine_largest", "length_mean",
+                     "length_spread", "length_within", "margin_0.05", "compactness", "distinctiveness"):
+            assert math.isfinite(run.final[f"{split}_{name}"]), name
+        for scale in ("no_bias", "unit", "centred", "log_softmax"):
+            assert 0.3 < run.final[f"{split}_uniform_accuracy_{scale}"] <= run.final[f"{split}_accuracy"] or scale == "no_bias"
+    assert run.final["test_served_by_train_threshold"] <= run.final["test_uniform_accuracy"]
+    every = [math.isfinite(v) for v in run.history["test_accuracy"]]
+    assert all(every) and run.best["test_accuracy"] == max(run.history["test_accuracy"][1:])
+    assert set(range(21)) <= {e for e, v in enumerate(run.history["nc1"]) if math.isfinite(v)} == measure.measured_epochs(24)
+    assert run.history["compactness"][-1] == run.final["train_compactness"]
+    assert run.history["raw_cosine"][-1] == run.final["train_raw_cosine_mean"]
