@@ -181,8 +181,8 @@ seeds = None  # None: the profile's own; or a list
 import numpy as np
 from IPython.display import Markdown
 
-from bcebook import theory_claims, theory_pages
-from bcebook.chapter import Chapter
+from bcebook.chapters import theory_claims, theory_pages
+from bcebook.book.notebook import Chapter
 
 chapter = Chapter("bias_saturates", profile, device, data_dir, seeds)
 swept = theory_pages.solved(10, [*theory_pages.SWEPT, 0.0])

@@ -92,8 +92,8 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import dimension_pages
-from bcebook.chapter import Chapter
+from bcebook.chapters import dimension_pages
+from bcebook.book.notebook import Chapter
 
 chapter = Chapter("fewer_dimensions", profile, device, data_dir, seeds)
 

@@ -112,8 +112,8 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import imbalance_pages
-from bcebook.chapter import Chapter
+from bcebook.chapters import imbalance_pages
+from bcebook.book.notebook import Chapter
 
 chapter = Chapter("imbalance", profile, device, data_dir, seeds)
 Markdown(imbalance_pages.threshold_table(imbalance_pages.thresholds()))

@@ -43,8 +43,8 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import theory_claims, theory_pages
-from bcebook.chapter import Chapter
+from bcebook.chapters import theory_claims, theory_pages
+from bcebook.book.notebook import Chapter
 
 chapter = Chapter("published_predicted", profile, device, data_dir, seeds)
 medians = theory_pages.predictions()

@@ -41,8 +41,8 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import claims, figures
-from bcebook.chapter import Chapter
+from bcebook.chapters import claims, figures
+from bcebook.book.notebook import Chapter
 
 chapter = Chapter("score_histograms", profile, device, data_dir, seeds)
 runs = chapter.runs()

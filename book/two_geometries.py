@@ -102,8 +102,8 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook import geometry_pages
-from bcebook.chapter import Chapter
+from bcebook.chapters import geometry_pages
+from bcebook.book.notebook import Chapter
 
 chapter = Chapter("two_geometries", profile, device, data_dir, seeds)
 

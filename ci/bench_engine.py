@@ -18,13 +18,17 @@ import torch
 from reference import Reference
 from torch import nn
 
-from bcebook import catalog, data, measure, pool, theory
-from bcebook import train as engine
-from bcebook.config import RunConfig
-from bcebook.environment import processor
-from bcebook.metrics import accuracy
-from bcebook.store import RunStore, open_store
-from bcebook.train import Training, train
+from bcebook.chapters import catalog
+from bcebook.execution import pool
+from bcebook.science import theory
+from bcebook.training import datasets as data, measure
+from bcebook.training import train as engine
+from bcebook.runs.config import RunConfig
+from bcebook.runs.provenance import processor
+from bcebook.science.metrics import accuracy
+from bcebook.runs.store import RunStore, open_store
+from bcebook.training.loop import Training
+from bcebook.training.sessions import train
 
 CPU = torch.device("cpu")
 

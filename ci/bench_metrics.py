@@ -22,7 +22,7 @@ def peak_mib() -> float:
 def measure(name: str) -> None:
     import torch
 
-    from bcebook import metrics
+    from bcebook.science import metrics
 
     g = torch.Generator().manual_seed(0)
     N, K, d = 50_000, 1_000, 2_048

@@ -13,8 +13,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from bcebook import models
-from bcebook.augment import NORMALISE
+from bcebook.training import models
+from bcebook.training.images import NORMALISE
 
 
 class Pictures(torch.utils.data.Dataset):

@@ -1,8 +1,33 @@
 """The library behind the reproduction book of "BCE vs. CE in Deep Feature Learning" (ICML 2025).
 
-One module, one idea. `theory`, `losses`, `metrics`, `stats`, `paper` and `plots` know nothing of training; `config`, `data`
-and `models` describe a run; `train` and `store` make and keep it; `catalog`, `chapter`, `build` and `cli` make the book.
-Importing this package imports nothing else, so that the command line starts at once.
+From the bottom up; imports only go down:
+
+    paths, lazy, names, paper    folders; imports on first use; display names; the paper's published numbers
+    science/                     losses, metrics, statistics, verdicts, the model's minima; knows nothing of runs
+    runs/                        what a run is, how it is stored, checked, packed
+    training/                    data sets, networks, the training loop, what is measured
+    execution/                   many runs at once
+    report/                      claims and findings, tables, figures: from runs to what a page shows
+    chapters/                    one module a chapter ("room"), and the registry that finds them
+    book/                        notebooks executed, pages rendered
+    cli                          the command line
+
+Importing this package imports nothing else, so that the command line starts at once; the names below are imported on first use.
 """
 
+import importlib
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "losses": "science.losses", "metrics": "science.metrics", "theory": "science.theory", "config": "runs.config",
+    "store": "runs.store", "train": "training.sessions", "data": "training.datasets", "models": "training.models",
+    "catalog": "chapters.catalog",
+}
+
+
+def __getattr__(name: str):
+    """The modules that a person imports most, under their short names: `from bcebook import losses, train`."""
+    if name in _HOMES:
+        return importlib.import_module(f"bcebook.{_HOMES[name]}")
+    raise AttributeError(f"module 'bcebook' has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bcebook import catalog
+from bcebook.chapters import catalog
 from bcebook.paths import data_dir
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False)] = None):
     """Make the book: train what is missing, execute the chapters, render the HTML."""
     catalog.check_profile(profile)
-    from bcebook.build import build as make
+    from bcebook.book.build import build as make
 
     with _interruptible():
         raise typer.Exit(make(profile, device, data_dir(data), jobs, out and out.resolve()))
@@ -44,7 +44,7 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           match: Match = ""):
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
-    from bcebook.pool import train_missing
+    from bcebook.execution.pool import train_missing
 
     with _interruptible():
         problems = train_missing(chosen, data_dir(data), device, jobs)
@@ -69,9 +69,9 @@ def record(
     began = time.monotonic()
     seconds = _seconds(budget)
     chosen = _chosen(profile, chapter, match)
-    from bcebook.archive import write
-    from bcebook.pool import train_missing
-    from bcebook.store import open_store
+    from bcebook.runs.archive import write
+    from bcebook.execution.pool import train_missing
+    from bcebook.runs.store import open_store
 
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
@@ -93,7 +93,7 @@ def record(
 @app.command("import")
 def import_(archive: Annotated[Path, typer.Argument(help="The runs.zip of `bcebook record`.")], data: DataDir = None):
     """Verify every run in an archive and add the new ones to data/recorded; all or nothing."""
-    from bcebook.archive import add
+    from bcebook.runs.archive import add
 
     added, there = add(archive, data_dir(data) / "recorded")
     for run in added:
@@ -106,7 +106,7 @@ def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName 
     """List the runs of a profile with their state: trained, recorded, failed or missing."""
     from collections import Counter
 
-    from bcebook.store import open_store
+    from bcebook.runs.store import open_store
 
     store = open_store(data_dir(data))
     count = Counter()
@@ -130,7 +130,7 @@ def data(names: Annotated[list[str] | None, typer.Argument(help="mnist, cifar10,
     order of the original files (the Keras convention).
     """
     catalog.check_profile(profile)
-    from bcebook.data import load
+    from bcebook.training.datasets import load
 
     for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
         found = load(name, data_dir(data) / "datasets")
@@ -144,7 +144,7 @@ def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to
     import importlib.util
     import subprocess
 
-    from bcebook.build import BOOK
+    from bcebook.book.build import BOOK
 
     if not importlib.util.find_spec("jupyterlab"):
         raise ValueError("JupyterLab is not installed here; install requirements.txt, for example with `bash ci/build`.")
@@ -157,7 +157,7 @@ def serve(port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000)
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-    from bcebook.build import BOOK
+    from bcebook.book.build import BOOK
 
     html = BOOK / "_build" / "html"
     if not (html / "index.html").exists():
@@ -177,11 +177,11 @@ def doctor(data: DataDir = None):
     import shutil
     from importlib import metadata
 
-    from bcebook.build import BOOK
-    from bcebook.data import COUNTS, archive
-    from bcebook.environment import code_version, processor
-    from bcebook.pool import cores
-    from bcebook.store import open_store
+    from bcebook.book.build import BOOK
+    from bcebook.training.datasets import COUNTS, archive
+    from bcebook.runs.provenance import code_version, processor
+    from bcebook.execution.pool import cores
+    from bcebook.runs.store import open_store
 
     folder = data_dir(data)
     typer.echo(f"code          {code_version()}")

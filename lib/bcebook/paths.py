@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]  # the package is installed in place (`-e ./lib`)
+PACKAGE = Path(__file__).resolve().parent  # the library's source
+REPOSITORY = PACKAGE.parents[1]  # the package is installed in place (`-e ./lib`)
 
 
 def data_dir(explicit: str | os.PathLike | None = None) -> Path:

@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
-from bcebook import data
-from bcebook.config import RunConfig
+from bcebook.training import datasets as data
+from bcebook.runs.config import RunConfig
 from bcebook.paths import data_dir
 
 

@@ -10,11 +10,12 @@ import zipfile
 
 import pytest
 
-from bcebook import archive, catalog
-from bcebook.archive import ArchiveError
-from bcebook.pool import train_missing
-from bcebook.store import RunStore, open_store
-from bcebook.train import train
+from bcebook.chapters import catalog
+from bcebook.runs import archive
+from bcebook.runs.archive import ArchiveError
+from bcebook.execution.pool import train_missing
+from bcebook.runs.store import RunStore, open_store
+from bcebook.training.sessions import train
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
 
-from bcebook import data
-from bcebook.augment import Images
+from bcebook.training import datasets as data
+from bcebook.training.images import Images
 
 CPU = torch.device("cpu")
 

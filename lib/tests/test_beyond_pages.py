@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from bcebook import catalog, data, dimension_pages, imbalance_pages, measure, metrics, theory
-from bcebook.measure import Outputs
-from bcebook.store import Run
-from bcebook.train import Training
+from bcebook.chapters import catalog, dimension_pages, imbalance_pages
+from bcebook.science import metrics, theory
+from bcebook.training import datasets as data, measure
+from bcebook.training.measure import Outputs
+from bcebook.runs.store import Run
+from bcebook.training.loop import Training
 
 
 # ---- fewer dimensions -------------------------------------------------------------------------------------------------

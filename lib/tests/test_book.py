@@ -18,9 +18,11 @@ import numpy as np
 import papermill
 import pytest
 
-from bcebook import build, catalog, claims, figures, frames
-from bcebook.chapter import Chapter
-from bcebook.store import open_store
+from bcebook.book import build
+from bcebook.chapters import catalog, claims, figures
+from bcebook.report import frames
+from bcebook.book.notebook import Chapter
+from bcebook.runs.store import open_store
 
 BOOK = build.BOOK
 PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
@@ -130,11 +132,11 @@ def test_every_view_stands_a_part_of_its_runs(built, name):
 def test_another_profiles_figures_are_shown_once(built, monkeypatch):
     """A figure left open would be drawn a second time at the end of its cell."""
     shown = []
-    monkeypatch.setattr("bcebook.chapter.display", shown.append)
+    monkeypatch.setattr("bcebook.book.notebook.display", shown.append)
     plt.close("all")
     Chapter("neural_collapse", "laptop", "cpu", str(built[0])).show_others(figures.neural_collapse, claims.neural_collapse)
     assert sum(isinstance(each, plt.Figure) for each in shown) == 1 and plt.get_fignums() == []
-    assert "4 of 4 runs" in shown[0].data and "none of its 108 runs" in shown[-1].data
+    assert "20 of 20 runs" in shown[0].data and "none of its 108 runs" in shown[-1].data
 
 
 class Page(HTMLParser):

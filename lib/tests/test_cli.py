@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from bcebook import catalog, pool
-from bcebook.store import open_store
+from bcebook.chapters import catalog
+from bcebook.execution import pool
+from bcebook.runs.store import open_store
 
 PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

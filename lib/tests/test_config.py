@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from bcebook import catalog
-from bcebook.config import RunConfig
+from bcebook.chapters import catalog
+from bcebook.runs.config import RunConfig
 
 BASE = dict(dataset="cifar10", model="resnet18", loss="bce", optimizer="sgd", learning_rate=0.01, epochs=100,
             lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
@@ -14,7 +14,7 @@ BASE = dict(dataset="cifar10", model="resnet18", loss="bce", optimizer="sgd", le
 
 def test_key_is_the_same_in_another_process_and_for_another_order():
     """A recorded run is found by its key on every machine, so hash randomisation and argument order must not enter it."""
-    code = ("from bcebook.config import RunConfig; import json, sys; "
+    code = ("from bcebook.runs.config import RunConfig; import json, sys; "
             "print(RunConfig(**json.loads(sys.argv[1])).key)")
     turned = dict(reversed(BASE.items()))
     for seed in ("0", "1"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from bcebook import data
+from bcebook.training import datasets as data
 from bcebook.paths import REPOSITORY
 
 PACKED = REPOSITORY.parent / "shared" / "datasets" / "mnist"  # the original gzip files, on machines that have them

@@ -8,8 +8,10 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
-from bcebook import geometry_pages, plots, theory
-from bcebook.losses import LOSSES
+from bcebook.chapters import geometry_pages
+from bcebook.report import plots
+from bcebook.science import theory
+from bcebook.science.losses import LOSSES
 
 matplotlib.use("Agg")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from bcebook.losses import LOSSES, bce_loss, ce_loss
+from bcebook.science.losses import LOSSES, bce_loss, ce_loss
 
 
 def sample(seed: int, B: int = 5, K: int = 4, dtype: torch.dtype = torch.float64):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from bcebook import measure, metrics
-from bcebook.store import RunStore
-from bcebook.train import train
+from bcebook.science import metrics
+from bcebook.training import measure
+from bcebook.runs.store import RunStore
+from bcebook.training.sessions import train
 
 
 @pytest.fixture(scope="module")

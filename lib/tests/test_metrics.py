@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcebook.metrics import (QUANTILES, NeuralCollapse, ScoreSummary, accuracy, compactness, decision_scores_summary,
-                             distinctiveness, neural_collapse, score_summary, uniform_accuracy)
+from bcebook.science.metrics import NeuralCollapse, accuracy, compactness, distinctiveness, neural_collapse, uniform_accuracy
+from bcebook.science.summaries import QUANTILES, ScoreSummary, decision_scores_summary, score_summary
 
 often = settings(deadline=None, derandomize=True, max_examples=150)
 seldom = settings(deadline=None, derandomize=True, max_examples=50)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bcebook import models
+from bcebook.training import models
 
 IMAGES = {"convnet": (4, 1, 8, 8), "resnet18": (2, 3, 32, 32), "resnet50": (2, 3, 32, 32), "densenet121": (2, 3, 32, 32)}
 

@@ -11,10 +11,12 @@ import time
 import pytest
 import torch
 
-from bcebook import catalog, checkpoint, data
-from bcebook.config import RunConfig
-from bcebook.store import RunStore, open_store
-from bcebook.train import Training, train
+from bcebook.chapters import catalog
+from bcebook.training import checkpoint, datasets as data
+from bcebook.runs.config import RunConfig
+from bcebook.runs.store import RunStore, open_store
+from bcebook.training.loop import Training
+from bcebook.training.sessions import train
 
 SETTINGS = dict(dataset="digits", model="convnet", loss="bce", optimizer="adamw", schedule="cosine", learning_rate=0.01, epochs=8,
                 batch_size=32, train_size=400, augmentation="da1+da2", lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
@@ -45,10 +47,10 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
         from pathlib import Path
         import torch
         torch.set_num_threads(1)
-        from bcebook import data
-        from bcebook.config import RunConfig
-        from bcebook.store import RunStore
-        from bcebook.train import train
+        from bcebook.training import datasets as data
+        from bcebook.runs.config import RunConfig
+        from bcebook.runs.store import RunStore
+        from bcebook.training.sessions import train
         settings, folder, chance = json.loads(sys.argv[1]), Path(sys.argv[2]), random.Random(0)
         data.load("digits")  # imports scikit-learn
 
@@ -152,7 +154,7 @@ def test_a_hostile_checkpoint_is_not_executed(tmp_path, whole, monkeypatch):
 def test_another_engines_checkpoint_is_not_continued(tmp_path, whole, monkeypatch):
     store = RunStore(tmp_path)
     _halfway(store)
-    monkeypatch.setattr("bcebook.train.engine_version", lambda: "another")
+    monkeypatch.setattr("bcebook.training.loop.engine_version", lambda: "another")
     with pytest.warns(UserWarning, match="another version of the engine"):
         run = train(CONFIG, store, progress=False)
     assert run.environment["resumed"] == 0 and _content(run) == _content(whole)
@@ -163,20 +165,20 @@ def test_a_full_disk_costs_the_checkpoint_or_the_last_minutes_and_nothing_else(t
     code = """
         import json, resource, sys, warnings
         warnings.simplefilter("always")
-        from bcebook.config import RunConfig
-        from bcebook.store import RunStore
-        from bcebook.train import train
-        import bcebook.train, bcebook.checkpoint
+        from bcebook.runs.config import RunConfig
+        from bcebook.runs.store import RunStore
+        from bcebook.training.sessions import train
+        import bcebook.training.checkpoint
         settings, folder, limit, after = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
         written = 0
-        save = bcebook.checkpoint.save
+        save = bcebook.training.checkpoint.save
         def limited(*arguments):
             global written
             save(*arguments)
             written += 1
             if written == after:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        bcebook.checkpoint.save = limited
+        bcebook.training.checkpoint.save = limited
         if not after:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         train(RunConfig(**settings), RunStore(folder), progress=False, checkpoint_every=0)

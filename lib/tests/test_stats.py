@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bcebook.stats import RESAMPLES, Estimate, paired_difference, student_interval, summarise
+from bcebook.science.stats import RESAMPLES, Estimate, paired_difference, student_interval, summarise
 
 values = st.lists(st.integers(-8, 8), min_size=2, max_size=5)
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from bcebook.store import Run, RunStore
+from bcebook.runs.store import Run, RunStore
 
 
 def make_run(config, rows: int = 50) -> Run:
@@ -75,8 +75,8 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from test_store import make_run
-from bcebook.config import RunConfig
-from bcebook.store import RunStore
+from bcebook.runs.config import RunConfig
+from bcebook.runs.store import RunStore
 store = RunStore(sys.argv[1])
 print("ready", flush=True)
 for seed in range(10_000):
@@ -100,7 +100,7 @@ def test_a_process_killed_in_the_middle_of_a_save_leaves_no_readable_half_run(tm
         store = RunStore(tmp_path)
         for folder in tmp_path.iterdir():
             if len(folder.name) == 16:
-                from bcebook.config import RunConfig
+                from bcebook.runs.config import RunConfig
 
                 config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
                 assert len(store.find(config).history["epoch"]) == 3000  # a damaged one would warn, and so fail
@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_nothing_half_written(small, tmp_path):
 
 
 def _train_once(root, barrier, results, config):
-    from bcebook.train import train
+    from bcebook.training.sessions import train
 
     barrier.wait()
     results.put(train(config, RunStore(root), "cpu", progress=False).environment)
@@ -151,7 +151,7 @@ def test_two_processes_that_want_the_same_run_train_it_once(small, tmp_path):
 
 
 def test_a_lock_is_free_again_when_its_holder_is_killed(small, tmp_path):
-    code = ("import sys, time; from bcebook.config import RunConfig; from bcebook.store import RunStore; import json\n"
+    code = ("import sys, time; from bcebook.runs.config import RunConfig; from bcebook.runs.store import RunStore; import json\n"
             "with RunStore(sys.argv[1]).lock(RunConfig(**json.loads(sys.argv[2]))): print('held', flush=True); time.sleep(60)")
     holder = subprocess.Popen([sys.executable, "-c", code, tmp_path, json.dumps(small().to_dict())], stdout=subprocess.PIPE)
     holder.stdout.readline()

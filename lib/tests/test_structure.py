@@ -8,40 +8,92 @@ from pathlib import Path
 from bcebook.paths import REPOSITORY
 
 PACKAGE = REPOSITORY / "lib" / "bcebook"
-ALLOWED = [  # each level may import the levels above it
-    {"__init__", "paths", "theory", "losses", "metrics", "stats"},
-    {"paper", "plots", "config"},
-    {"data", "catalog", "models", "environment"},
-    {"augment", "store", "checkpoint"},
-    {"measure"},
-    {"train", "archive", "frames", "theory_pages"},
-    {"pool", "geometry_pages", "claims", "theory_claims", "figures", "dimension_pages", "imbalance_pages"},
-    {"chapter", "build"},
-    {"cli"},
-]
-PURE = {"theory", "losses", "metrics", "stats", "plots"}  # know nothing of ours at all
+# From the bottom up; a module may import its own level and those before it. In `chapters` the registry finds the rooms.
+LEVELS = ["paths", "lazy", "names", "paper", "science", "runs", "training", "execution", "report", "chapters", "book", "cli"]
+INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
+    "science": ["checks", "losses", "stats", "verdicts", "metrics", "summaries", "closed_form", "minimise", "theory"],
+    "runs": ["specs", "config", "atomic", "provenance", "store", "archive"],
+    "training": ["datasets", "images", "models", "checkpoint", "measure", "loop", "sessions"],
+}
+PURE = {"science"}  # knows nothing of ours but itself
 
 
-def _ours(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "bcebook":
-            parts = node.module.split(".")[1:]
-            found |= {parts[0]} if parts else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("bcebook.")}
+def modules() -> dict[str, Path]:
+    """Dotted name below bcebook -> file, sub-packages too."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
+def imports(path: Path) -> set[str]:
+    """The modules of ours that a file imports anywhere in it, lazily or at once."""
+    known, found = modules(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bcebook":
+            base = node.module.removeprefix("bcebook").lstrip(".")
+            names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
+            found |= {name if name in known else base for name in names} if base or names else set()
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("bcebook.") for alias in node.names if alias.name.startswith("bcebook.")}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lazy" and node.args[0].value.startswith("bcebook."):
+            found.add(node.args[0].value.removeprefix("bcebook."))
+    return found - {""}
+
+
 def test_dependencies_point_one_way():
-    level = {name: i for i, names in enumerate(ALLOWED) for name in names}
-    modules = {path.stem: path for path in PACKAGE.glob("*.py")}
-    assert set(modules) <= set(level), "a new module needs its place in the order"
-    for name, path in modules.items():
-        imports = _ours(path)
-        assert name not in PURE or not imports, f"{name} imports {imports}"
-        for other in imports:
-            assert level[other] < level[name], f"{name} imports {other}"
+    for name, path in modules().items():
+        level = name.split(".")[0]
+        if not name:
+            assert not imports(path)
+            continue
+        assert level in LEVELS, f"{name} needs its place in the order"
+        for other in imports(path):
+            theirs = other.split(".")[0]
+            assert LEVELS.index(theirs) <= LEVELS.index(level), f"{name} imports {other}"
+            assert level not in PURE or theirs == level, f"{name} imports {other}"
+            if theirs == level and level in INNER:
+                order = INNER[level]
+                assert order.index(other.split(".")[1]) < order.index(name.split(".")[1]), f"{name} imports {other}"
+
+
+def test_no_two_modules_import_each_other():
+    """Also within a level, where the order is free."""
+    graph = {name: imports(path) - {name} for name, path in modules().items()}
+    seen, path = set(), []
+
+    def visit(name: str) -> None:
+        assert name not in path, f"a circle: {' -> '.join([*path[path.index(name):], name])}"
+        if name not in seen:
+            path.append(name)
+            for other in graph.get(name, ()):
+                visit(other)
+            path.pop()
+            seen.add(name)
+
+    for name in graph:
+        visit(name)
+
+
+def test_every_package_is_installed_and_enters_the_digest_of_the_code():
+    """The digests of code and the packaging look into sub-packages, however deep."""
+    from setuptools import find_packages
+
+    from bcebook.runs import provenance
+
+    assert {path.relative_to(PACKAGE) for path in provenance.library()} == {path.relative_to(PACKAGE) for path in modules().values()}
+    assert len(provenance.library()) > 30 and all((PACKAGE / name).exists() for name in provenance.ENGINE)
+    packages = {str(path.parent.relative_to(PACKAGE.parent)).replace("/", ".") for path in modules().values()}
+    assert packages <= set(find_packages(PACKAGE.parent, include=["bcebook*"]))
+    assert all((path.parent / "__init__.py").exists() for path in modules().values())
+
+
+def test_the_names_that_others_import_are_there_and_come_lazily():
+    for name in ("losses", "metrics", "theory", "config", "store", "train", "data", "models", "catalog"):
+        code = f"import bcebook, sys; assert len([m for m in sys.modules if m.startswith('bcebook')]) == 1; from bcebook import {name}; print({name}.__name__)"
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert out.returncode == 0 and out.stdout.startswith("bcebook."), out.stderr
 
 
 def test_training_needs_neither_jupyter_nor_sphinx():
@@ -51,9 +103,9 @@ import sys
 for name in ("IPython", "ipykernel", "jupyter", "jupytext", "papermill", "nbformat", "matplotlib", "seaborn", "pandas", "typer"):
     sys.modules[name] = None  # importing it now fails
 import tempfile
-from bcebook.config import RunConfig
-from bcebook.store import RunStore
-from bcebook.train import train
+from bcebook.runs.config import RunConfig
+from bcebook.runs.store import RunStore
+from bcebook.training.sessions import train
 config = RunConfig(dataset="digits", model="convnet", loss="ce", optimizer="sgd", learning_rate=0.1, epochs=1, train_size=128,
                    lambda_w=0, lambda_h=0, lambda_b=0)
 with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
 
-from bcebook import theory
+from bcebook.science import theory
 
 MEDIANS = Path(__file__).resolve().parents[2] / "data" / "paper" / "bias_and_score_medians.csv"
 C_CIFAR10 = 5e-4 * np.sqrt(12.8)  # batch 128, lambdas 5e-4, 10 classes

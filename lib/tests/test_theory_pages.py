@@ -6,8 +6,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from bcebook import catalog, theory, theory_claims, theory_pages
-from bcebook.chapter import Chapter
+from bcebook.chapters import catalog, theory_claims, theory_pages
+from bcebook.science import theory
+from bcebook.book.notebook import Chapter
 from bcebook.paths import published
 
 matplotlib.use("Agg")

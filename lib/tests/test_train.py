@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from bcebook import catalog, data, models
-from bcebook import measure
-from bcebook import train as training
-from bcebook.store import RunStore
-from bcebook.measure import measured_epochs
-from bcebook.train import RunFailed, penalty, train
+from bcebook.chapters import catalog
+from bcebook.training import datasets as data, models
+from bcebook.training import measure
+from bcebook.training import loop as training
+from bcebook.runs.store import RunStore
+from bcebook.training.measure import measured_epochs
+from bcebook.training.loop import RunFailed, penalty
+from bcebook.training.sessions import train
 
 
 def _same(a, b) -> bool:

@@ -3,9 +3,9 @@
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from bcebook import frames, plots
-from bcebook.catalog import LOSSES, OPTIMIZERS
-from bcebook.store import Run
+from bcebook.report import frames, plots
+from bcebook.chapters.catalog import LOSSES, OPTIMIZERS
+from bcebook.runs.store import Run
 
 
 def initial_bias(runs: list[Run]) -> Figure:

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bcebook.config import batch_count
-from bcebook.data import Dataset
+from bcebook.runs.config import batch_count
+from bcebook.training.datasets import Dataset
 
 # Mean and standard deviation per channel, in units of the full scale, as in the authors' code. (Over all training pixels
 # CIFAR's standard deviation is 0.247; 0.202 is the mean over the images of each image's own.)

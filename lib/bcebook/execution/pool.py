@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bcebook.config import RunConfig
-from bcebook.store import open_store
+from bcebook.runs.config import RunConfig
+from bcebook.runs.store import open_store
 
 PACKED = 4  # runs at once on a GPU: one small network alone leaves most of it idle. A guess: `ci/bench_engine.py cuda` measures it
 
@@ -66,7 +66,8 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     if not missing:
         return []
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
-    from bcebook.train import resolve, train_together
+    from bcebook.training.loop import resolve
+    from bcebook.training.sessions import train_together
 
     kind = resolve(device).type
     jobs = min(jobs or (PACKED if kind == "cuda" else cores()), len(missing))
@@ -90,7 +91,8 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
 
 def _train(config: RunConfig, data: Path, device: str) -> str:
     """Train one run into the store; "" or the sentence that says why there is none."""
-    from bcebook.train import RunFailed, train
+    from bcebook.training.loop import RunFailed
+    from bcebook.training.sessions import train
 
     try:
         train(config, open_store(data), device, False, data / "datasets")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bcebook import catalog, pool
-from bcebook.environment import versions
+from bcebook.chapters import catalog
+from bcebook.execution import pool
+from bcebook.runs.provenance import library, versions
 from bcebook.paths import REPOSITORY, published
-from bcebook.store import open_store
+from bcebook.runs.store import open_store
 
 BOOK = REPOSITORY / "book"
 
@@ -169,8 +170,7 @@ def _warn(path: Path, title: str, problem: str) -> None:
 def _chapter_digest(name: str, profile: str, data: Path) -> str:
     store = open_store(data)
     runs = [store.fingerprint(config) for which in catalog.PROFILES for config in catalog.configs(name, which)]
-    library = sorted(Path(__file__).parent.glob("*.py"))
-    sources = [BOOK / f"{name}.py", *library, *sorted(published().glob("*.csv"))]
+    sources = [BOOK / f"{name}.py", *library(), *sorted(published().glob("*.csv"))]
     return _digest(sources, [profile, str(data), _tools(), *runs])
 
 

@@ -6,12 +6,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bcebook import data, metrics, plots, theory
-from bcebook.catalog import LOSSES
-from bcebook.config import batch_count
+from bcebook.report import plots
+from bcebook.science import metrics, theory
+from bcebook.training import datasets as data
+from bcebook.chapters.catalog import LOSSES
+from bcebook.runs.config import batch_count
 from bcebook.paths import published
-from bcebook.store import Run
-from bcebook.theory_pages import BATCH, DECAY, markdown_table
+from bcebook.runs.store import Run
+from bcebook.chapters.theory_pages import BATCH, DECAY, markdown_table
 
 CASES = {"2 of 100, 4 of 5": (100, 100, 5, 5, 5, 5), "300, 200, 100, 2 of 2": (300, 200, 100, 2, 2),
          "5 of 50, 5 of 1": (50,) * 5 + (1,) * 5, "6 equal": (7,) * 6}

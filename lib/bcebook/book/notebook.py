@@ -6,10 +6,12 @@ from collections import Counter
 import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
-from bcebook import catalog, plots, pool
-from bcebook.environment import code_version, versions
+from bcebook.chapters import catalog
+from bcebook.execution import pool
+from bcebook.report import plots
+from bcebook.runs.provenance import code_version, versions
 from bcebook.paths import data_dir as find_data
-from bcebook.store import Run, open_store
+from bcebook.runs.store import Run, open_store
 
 
 class Chapter:

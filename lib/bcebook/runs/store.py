@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcebook.config import RunConfig
+from bcebook.runs.config import RunConfig
 
 FILES = ("config.json", "history.csv", "result.json", "environment.json")
 
@@ -23,7 +23,7 @@ class Run:
 
     history: column -> one value per epoch, the epoch-0 row being the network before training; nan where an epoch was not
     measured. final, best: name -> value (accuracies are fractions). scores: split ("train", "test") -> kind ("positive",
-    "negative", "bias") -> the dictionary of a `metrics.ScoreSummary`. environment: what it ran on, how long, which code, when.
+    "negative", "bias") -> the dictionary of a `summaries.ScoreSummary`. environment: what it ran on, how long, which code, when.
     """
 
     config: RunConfig

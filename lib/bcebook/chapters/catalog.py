@@ -1,6 +1,6 @@
 """Which runs each chapter needs in each profile, as data."""
 
-from bcebook.config import RunConfig
+from bcebook.runs.config import RunConfig
 
 PROFILES = {
     "quick": "the 8x8 digits and a small convnet: minutes on a laptop's CPU",

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from bcebook.store import FILES, Run, RunStore, check_folder, read_folder
+from bcebook.runs.store import FILES, Run, RunStore, check_folder, read_folder
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
 FILE_LIMIT = 4 * 2**20  # bytes of one file inside: a run takes some 100 kB

@@ -28,7 +28,7 @@ def style() -> None:
 
 
 def violin(ax: Axes, at: float, summary, colour: str, style: str, width: float = 0.62) -> Axes:
-    """A violin from a stored histogram (`metrics.ScoreSummary`), with its median as a bar.
+    """A violin from a stored histogram (`summaries.ScoreSummary`), with its median as a bar.
 
     style: "filled" (positive scores) or "hatched" (negative scores). The widest bin is `width` wide; the violin is
     cut at the 0.1 % and 99.9 % quantiles, so that a handful of samples does not draw a needle.
@@ -62,7 +62,7 @@ def bias_sweep(ax: Axes, runs: list, varied: str, values: list, summaries, publi
     with the diagonal on which a bias stays at its start, or "lambda_b", its values side by side, the largest at the left.
 
     runs: the runs of the panel; values: those of `varied` in all panels of the figure, in their order; summaries(run, kind) gives
-    their `metrics.ScoreSummary`; published: rows of `paper.medians` (columns model, value, median, reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
+    their `summaries.ScoreSummary`; published: rows of `paper.medians` (columns model, value, median, reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
     """
     loss = runs[0].config.loss
     place = {value: value if varied == "bias_init_mean" else index for index, value in enumerate(values)}
@@ -134,7 +134,7 @@ def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: flo
     """Positive (filled) and negative (hatched) scores on train (solid) and test (dashed outline), with the biases and the best
     uniform threshold of the training set.
 
-    train, test: kind -> `metrics.ScoreSummary`. threshold: in units of the logit; drawn at threshold + mean bias, since a
+    train, test: kind -> `summaries.ScoreSummary`. threshold: in units of the logit; drawn at threshold + mean bias, since a
     logit is a score minus a bias. Each distribution has area 1; a box on the axis is the range of the
     biases, the bar in it their mean.
     """

@@ -5,7 +5,9 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from bcebook import plots, theory, theory_pages
+from bcebook.chapters import theory_pages
+from bcebook.report import plots
+from bcebook.science import theory
 
 
 def saturation(points: pd.DataFrame) -> str:

@@ -4,10 +4,12 @@ import math
 
 import pandas as pd
 
-from bcebook import paper, plots, stats, theory
-from bcebook.config import batch_count
-from bcebook.metrics import ScoreSummary
-from bcebook.store import Run
+from bcebook import paper
+from bcebook.report import plots
+from bcebook.science import stats, theory
+from bcebook.runs.config import batch_count
+from bcebook.science.summaries import ScoreSummary
+from bcebook.runs.store import Run
 
 GROUP = ["dataset", "model", "augmentation", "optimizer"]
 

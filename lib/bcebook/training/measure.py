@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bcebook import metrics
-from bcebook.augment import Images
+from bcebook.science import metrics, summaries
+from bcebook.training.images import Images
 
 DENSE_EPOCHS = 20
 MARGIN_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)  # of the margins that a finished run keeps, as quantiles
@@ -96,10 +96,10 @@ def final(classifier: nn.Module, train: Outputs, test: Outputs) -> tuple[dict[st
             figures |= {f"{split}_{name}_{part}": value for part, value in vars(cosines).items()}
         lengths = metrics.feature_lengths(out.features, out.labels)
         figures |= {f"{split}_length_{part}": value for part, value in vars(lengths).items()}
-        summaries = metrics.decision_scores_summary(out.logits + bias, out.labels, bias)
+        found = summaries.decision_scores_summary(out.logits + bias, out.labels, bias)
         levels = metrics.margins(out.logits, out.labels).double().quantile(torch.tensor(MARGIN_LEVELS, dtype=torch.float64, device=bias.device))
         figures |= {f"{split}_margin_{level:g}": value for level, value in zip(MARGIN_LEVELS, levels.tolist(), strict=True)}
-        scores[split] = {kind: summary.to_dict() for kind, summary in summaries.items()}
+        scores[split] = {kind: summary.to_dict() for kind, summary in found.items()}
     figures["test_served_by_train_threshold"] = metrics.served_share(test.logits, test.labels, figures["train_uniform_threshold"])
     return figures, scores
 

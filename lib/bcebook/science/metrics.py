@@ -1,4 +1,4 @@
-"""What a trained network's features, classifier and scores look like, each in one number or one small summary.
+"""What a trained network's features, classifier and logits look like, each in one number or a few.
 
 Inputs are torch tensors (any device, any float dtype) or NumPy arrays. Sums run in float64 on the tensors' own device, a chunk
 of rows at a time. K is the number of columns of scores, of rows of the weight, or else labels.max() + 1. The global mean is the
@@ -7,13 +7,13 @@ labels out of range, fewer than two classes, and an empty class where its mean i
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)  # the levels that a ScoreSummary keeps
+from bcebook.science.checks import array, labelled
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -49,8 +49,8 @@ def uniform_accuracy_scales(features: Tensor, labels: Tensor, weight: Tensor, bi
     sample's classes; "log_softmax", the logits less their log-sum-exp. A shift of a sample's scores or a positive factor on
     them moves no sample's argmax: what these numbers differ in is what one threshold for all samples can see. Source: ours.
     """
-    features, labels = _labelled(features, labels, "features", len(weight))
-    weight, bias = _array(weight, "weight", 2, "float").double(), _array(bias, "bias", 1, "float").double()
+    features, labels = labelled(features, labels, "features", len(weight))
+    weight, bias = array(weight, "weight", 2, "float").double(), array(bias, "bias", 1, "float").double()
     if weight.shape[1] != features.shape[1] or bias.shape != weight.shape[:1]:
         raise ValueError(f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not go "
                          "together. Pass the weight (K, d) and the bias (K,) of the layer that the features (N, d) enter.")
@@ -91,7 +91,7 @@ def mean_cosines(features: Tensor, labels: Tensor, centred: bool) -> MeanCosines
     A simplex ETF has -1/(K-1) throughout when centred; means that are orthogonal around zero (ReLU features at their minimum)
     have 0 raw, and the same -1/(K-1) centred. A mean of no length counts as cosine 0. Source: ours (the project's lead 5).
     """
-    features, labels = _labelled(features, labels, "features")
+    features, labels = labelled(features, labels, "features")
     means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
     means = means - global_mean if centred else means
     unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
@@ -111,7 +111,7 @@ class Lengths:
 
 def feature_lengths(features: Tensor, labels: Tensor) -> Lengths:
     """How long features (N, d) are and how much that varies, labels (N,); nan spreads if all are of length 0. Source: ours (lead 6)."""
-    features, labels = _labelled(features, labels, "features")
+    features, labels = labelled(features, labels, "features")
     x = torch.cat([h.norm(dim=1) for h, _ in _chunks(features, labels)])      # (N,)
     within = [x[labels == k].std(correction=0).item() for k in labels.unique().tolist()]
     mean = x.mean().item()
@@ -133,9 +133,9 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor) -> NeuralC
     nc2: |M/|M| - (I - 11'/K)/sqrt(K-1)| in Frobenius norms, M = W W'. nc2_means: with M = Hc' Hc, Hc (d, K) the centred class
     means. nc3: with M = W Hc. A needed M = 0 or S_B = 0 gives nan. Source: the paper; nc2_means as on its poster.
     """
-    weight = _array(weight, "weight", 2, "float")
+    weight = array(weight, "weight", 2, "float")
     K, d = weight.shape
-    features, labels = _labelled(features, labels, "features", K)
+    features, labels = labelled(features, labels, "features", K)
     if features.shape[1] != d:
         raise ValueError(f"features has {features.shape[1]} columns but weight has {d}. Pass what goes into that layer.")
     means, global_mean, _ = _class_means(features, labels, K)                 # (K, d), (d,)
@@ -168,7 +168,7 @@ def tail_geometry(weight: Tensor, counts: Tensor, size: int = 3) -> TailGeometry
     rows taken around their mean; 1 when they point one way, but without meaning once they are of no length. nan for both unless the
     largest class has at least twice the samples of the smallest, and where a length is 0. Source: ours, for minority collapse.
     """
-    weight, counts = _array(weight, "weight", 2, "float").double(), _array(counts, "counts", 1, "int")
+    weight, counts = array(weight, "weight", 2, "float").double(), array(counts, "counts", 1, "int")
     size = min(size, len(counts) // 2)
     if size < 2 or counts.max() < 2 * counts.min():
         return TailGeometry(math.nan, math.nan)
@@ -187,7 +187,7 @@ def compactness(features: Tensor, labels: Tensor) -> float:
     has collapsed to one direction. A class of one sample has no pair and is left out; ValueError if all are. A feature at the
     global mean has no direction: its cosines count as 0. Source: ours, after the paper's E_com, whose formula we do not have.
     """
-    features, labels = _labelled(features, labels, "features")
+    features, labels = labelled(features, labels, "features")
     means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
     sums, lengths = torch.zeros_like(means), torch.zeros_like(means[:, 0])    # (K, d), (K,) of unit vectors, of squared lengths
     for h, y in _chunks(features, labels):
@@ -209,88 +209,16 @@ def distinctiveness(features: Tensor, labels: Tensor) -> float:
     features (N, d), labels (N,). In [0, K/(K-1)], the top reached by a simplex ETF (and by any two classes). A class mean at
     the global mean counts as cosine 0. Source: ours, after the paper's E_dis, whose formula we do not have.
     """
-    features, labels = _labelled(features, labels, "features")
+    features, labels = labelled(features, labels, "features")
     means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
     means = means - global_mean
     unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
     return 1.0 - (unit.sum(dim=0).square().sum() - unit.square().sum()).item() / (len(means) * (len(means) - 1))
 
 
-@dataclass(frozen=True)
-class ScoreSummary:
-    """A 1-D sample in a few numbers, in the sample's unit: enough to redraw its distribution without storing it.
-
-    std divides by count. quantiles: at the levels QUANTILES, linear between order statistics. counts[i]: values in the bin
-    [(first_bin + i) w, (first_bin + i + 1) w), w = bin_width. from_dict undoes to_dict (plain numbers and lists, for JSON).
-    """
-    count: int
-    mean: float
-    std: float
-    quantiles: tuple[float, ...]
-    bin_width: float
-    first_bin: int
-    counts: tuple[int, ...]
-
-    @property
-    def edges(self) -> np.ndarray:  # (bins + 1,)
-        return (self.first_bin + np.arange(len(self.counts) + 1)) * self.bin_width
-
-    def quantile(self, level: float) -> float:
-        """One of the stored quantiles. Raises ValueError for a level that is not among QUANTILES."""
-        if level not in QUANTILES:
-            raise ValueError(f"expected one of the stored levels {QUANTILES}, got {level}.")
-        return self.quantiles[QUANTILES.index(level)]
-
-    @property
-    def median(self) -> float:
-        return self.quantile(0.5)
-
-    @property
-    def density(self) -> np.ndarray:  # (bins,), area 1
-        return np.array(self.counts) / (self.count * self.bin_width)
-
-    def to_dict(self) -> dict:
-        return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, d: dict) -> "ScoreSummary":
-        names = cls.__dataclass_fields__
-        if set(d) != set(names) or len(d["quantiles"]) != len(QUANTILES) or sum(d["counts"]) != d["count"]:
-            raise ValueError(f"expected {list(names)} as to_dict wrote it, got {list(d)} or incomplete lists.")
-        return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in d.items()})
-
-
-def score_summary(values: Tensor, bin_width: float = 0.05, max_bins: int = 2048) -> ScoreSummary:
-    """Exact moments and quantiles of values (N,), and a histogram on a grid that different runs share.
-
-    The width doubles from bin_width until max_bins bins span the values: coarse edges are among the finer ones. Source: ours.
-    """
-    if not 0 < bin_width < math.inf or max_bins < 2:
-        raise ValueError(f"expected bin_width > 0 and max_bins >= 2, got {bin_width} and {max_bins}. The defaults suit scores.")
-    x = np.sort(_array(values, "values", 1, "float").double().cpu().numpy())  # (N,)
-    low, high, w = float(x[0]), float(x[-1]), float(bin_width)
-    while (last := math.floor(high / w)) - (first := math.floor(low / w)) >= max_bins or max(-low, high) / w > 2**50:
-        w *= 2  # beyond 2^50 bins from zero the edges would round
-    below = np.searchsorted(x, np.arange(first + 1, last + 1) * w)            # (bins - 1,) values below the inner edges
-    quantiles, counts = np.quantile(x, QUANTILES).tolist(), np.diff(below, prepend=0, append=len(x)).tolist()
-    return ScoreSummary(len(x), float(x.mean()), float(x.std()), tuple(quantiles), w, first, tuple(counts))
-
-
-def decision_scores_summary(scores: Tensor, labels: Tensor, bias: Tensor) -> dict[str, ScoreSummary]:
-    """Summaries of the "positive" scores w_y . h, the "negative" ones w_k . h with k != y, and the "bias" entries.
-
-    scores (N, K) = features @ weight.T, labels (N,), bias (K,), which the logit SUBTRACTS. Source: the paper's bias figures.
-    """
-    scores, labels = _labelled(scores, labels, "scores")
-    if np.shape(bias) != (scores.shape[1],):
-        raise ValueError(f"bias has shape {tuple(np.shape(bias))}, expected ({scores.shape[1]},). Pass one entry per class.")
-    own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, labels[:, None], True)  # (N, K)
-    return {"positive": score_summary(scores[own]), "negative": score_summary(scores[~own]), "bias": score_summary(bias)}
-
-
 def _own_and_best_other(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Each sample's own logit (N,) and the largest of its others (N,)."""
-    logits, labels = _labelled(logits, labels, "logits")
+    logits, labels = labelled(logits, labels, "logits")
     top, index = logits.topk(2)  # (N, 2); no slower than a masked maximum in chunks, and copies nothing
     return logits.gather(1, labels[:, None])[:, 0], torch.where(index[:, 0] == labels, top[:, 1], top[:, 0])
 
@@ -318,26 +246,3 @@ def _chunks(features: Tensor, labels: Tensor) -> zip:
     """Pairs of rows in float64 (chunk, d) and their labels (chunk,), one at a time."""
     rows = max(1, 2**21 // features.shape[1])  # 16 MiB: larger chunks were no faster for (50,000, 2,048)
     return zip(map(Tensor.double, features.split(rows)), labels.split(rows))
-
-
-def _labelled(x: Tensor, labels: Tensor, name: str, num_classes: int | None = None) -> tuple[Tensor, Tensor]:
-    """x (N, columns) and labels (N,) int64 on its device, checked against each other."""
-    x, labels = _array(x, name, 2, "float"), _array(labels, "labels", 1, "int")
-    if len(labels) != len(x):
-        raise ValueError(f"{name} has {len(x)} rows but labels has {len(labels)}. Pass both from the same split, unfiltered.")
-    labels = labels.to(x.device, torch.int64)
-    K = num_classes or (int(labels.max()) + 1 if name == "features" else x.shape[1])
-    if K < 2 or labels.min() < 0 or labels.max() >= K:
-        raise ValueError(f"expected labels 0..K-1, K at least 2, got {labels.min()}..{labels.max()}, K = {K}. Relabel them.")
-    return x, labels
-
-
-def _array(x: Tensor | np.ndarray, name: str, ndim: int, kind: str) -> Tensor:
-    """x as a finite tensor of ndim dimensions and a dtype whose name holds kind: "float" or "int"."""
-    x = x.detach() if isinstance(x, Tensor) else np.require(x, requirements=["C", "W"])  # as torch needs it
-    if x.ndim != ndim or 0 in x.shape or kind not in str(x.dtype):
-        raise ValueError(f"{name} must be non-empty, {ndim}-dimensional, of some {kind} type; got {tuple(x.shape)}, {x.dtype}.")
-    x = torch.as_tensor(x)
-    if kind == "float" and not all(map(math.isfinite, torch.aminmax(x))):  # NaN comes through; isfinite(x) would copy x
-        raise ValueError(f"{name} must be finite, got NaN or infinite values. Has the run diverged? Look at its training loss.")
-    return x

@@ -8,15 +8,23 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from bcebook.paths import REPOSITORY
+from bcebook.paths import PACKAGE, REPOSITORY
+
+ENGINE = ("runs/config.py", "science/losses.py", "science/metrics.py", "science/summaries.py", "training/datasets.py", "training/images.py",
+          "training/loop.py", "training/measure.py", "training/models.py")
+
+
+def library() -> list[Path]:
+    """Every source file of the library, sub-packages too, in a fixed order."""
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 
 
 @functools.cache
 def code_version() -> str:
     """A digest of the library's source, and the commit it stands on where there is a git checkout: "3f2a9c (commit 12ab34c)"."""
     sha = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        sha.update(path.name.encode() + path.read_bytes())
+    for path in library():
+        sha.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     try:
         git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, timeout=10)
         commit = git.stdout.strip() if git.returncode == 0 else ""
@@ -28,8 +36,7 @@ def code_version() -> str:
 @functools.cache
 def engine_version() -> str:
     """A digest of the modules that decide what a training does: a checkpoint is good for these alone."""
-    engine = ("augment", "config", "data", "losses", "measure", "metrics", "models", "train")
-    return hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in engine)).hexdigest()[:16]
+    return hashlib.sha256(b"".join((PACKAGE / name).read_bytes() for name in ENGINE)).hexdigest()[:16]
 
 
 @functools.cache

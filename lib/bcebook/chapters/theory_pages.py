@@ -7,8 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.optimize import minimize
 
-from bcebook import paper, plots, theory
-from bcebook.catalog import LAMBDA_B
+from bcebook import paper
+from bcebook.report import plots
+from bcebook.science import theory
+from bcebook.chapters.catalog import LAMBDA_B
 
 DECAY, BATCH = 5e-4, 128  # the paper's lambda_W = lambda_H, and its batch size
 SWEPT = LAMBDA_B

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from bcebook import frames, plots
-from bcebook.catalog import LOSSES, OPTIMIZERS
-from bcebook.stats import Estimate
-from bcebook.store import Run
+from bcebook.report import frames, plots
+from bcebook.chapters.catalog import LOSSES, OPTIMIZERS
+from bcebook.science.stats import Estimate
+from bcebook.runs.store import Run
 
 SYMBOL = {"accuracy": "$A$", "uniform_accuracy": r"$A_\text{Uni}$"}
 

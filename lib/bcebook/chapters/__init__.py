@@ -1,0 +1,1 @@
+"""One module a chapter, and the registry that finds them."""

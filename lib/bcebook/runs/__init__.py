@@ -1,0 +1,1 @@
+"""What a training run is, and how it is stored, checked and packed."""

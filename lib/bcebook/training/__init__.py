@@ -1,0 +1,1 @@
+"""Data sets, networks, the training loop, and what is measured."""
