@@ -1,0 +1,38 @@
+"""The keys of runs are frozen: a run that was recorded once is found by every later version.
+
+keys.json holds, for the profiles quick and laptop, [settings that differ from their defaults, key] of every run of the
+catalogue when it was frozen, and the folders of data/recorded. The profile paper is not frozen: nothing of it is recorded.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bcebook.chapters import catalog
+from bcebook.paths import REPOSITORY
+from bcebook.runs.config import RunConfig
+from bcebook.runs.store import open_store
+
+FROZEN = json.loads((Path(__file__).parent / "keys.json").read_text())
+
+
+@pytest.mark.parametrize("profile", ["quick", "laptop"])
+def test_every_frozen_run_keeps_its_key_and_its_place_in_the_catalogue(profile):
+    there = {config.key: config for config in catalog.all_configs(profile)}
+    assert len(FROZEN[profile]) == {"quick": 128, "laptop": 84}[profile]
+    for settings, key in FROZEN[profile]:
+        config = RunConfig(**settings)
+        assert config.key == key, f"the key of {settings} has changed"
+        assert RunConfig.from_dict(config.to_dict()).key == key
+        assert there.get(key) == config, f"{config.describe()} ({key}) is no longer in the catalogue of {profile}"
+
+
+def test_every_recorded_run_is_found_and_whole():
+    """A damaged one would warn, and so fail."""
+    store, configs = open_store(REPOSITORY / "data"), {key: RunConfig(**s) for s, key in FROZEN["quick"] + FROZEN["laptop"]}
+    assert len(FROZEN["recorded"]) == 56
+    for key in FROZEN["recorded"]:
+        run = store.find(configs[key])
+        assert run is not None and run.config == configs[key]
+        assert (REPOSITORY / "data" / "recorded" / key).is_dir()
