@@ -181,7 +181,7 @@ seeds = None  # None: the profile's own; or a list
 import numpy as np
 from IPython.display import Markdown
 
-from bcebook.chapters import theory_claims, theory_pages
+from bcebook.chapters.legacy import theory_claims, theory_pages
 from bcebook.book.notebook import Chapter
 
 chapter = Chapter("bias_saturates", profile, device, data_dir, seeds)

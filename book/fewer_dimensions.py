@@ -92,7 +92,7 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook.chapters import dimension_pages
+from bcebook.chapters.legacy import dimension_pages
 from bcebook.book.notebook import Chapter
 
 chapter = Chapter("fewer_dimensions", profile, device, data_dir, seeds)

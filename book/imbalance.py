@@ -112,7 +112,7 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook.chapters import imbalance_pages
+from bcebook.chapters.legacy import imbalance_pages
 from bcebook.book.notebook import Chapter
 
 chapter = Chapter("imbalance", profile, device, data_dir, seeds)

@@ -206,7 +206,7 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook.chapters import geometry_pages
+from bcebook.chapters.legacy import geometry_pages
 from bcebook.book.notebook import Chapter
 
 chapter = Chapter("minima", profile, device, data_dir, seeds)

@@ -43,7 +43,7 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook.chapters import theory_claims, theory_pages
+from bcebook.chapters.legacy import theory_claims, theory_pages
 from bcebook.book.notebook import Chapter
 
 chapter = Chapter("published_predicted", profile, device, data_dir, seeds)

@@ -41,7 +41,7 @@ seeds = None  # None: the profile's own; or a list
 # %%
 from IPython.display import Markdown
 
-from bcebook.chapters import claims, figures
+from bcebook.chapters.legacy import claims, figures
 from bcebook.book.notebook import Chapter
 
 chapter = Chapter("score_histograms", profile, device, data_dir, seeds)

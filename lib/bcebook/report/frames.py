@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
-from bcebook import paper
-from bcebook.report import plots
+from bcebook import names, paper
 from bcebook.science import stats, theory
 from bcebook.runs.config import batch_count
 from bcebook.science.summaries import ScoreSummary
 from bcebook.runs.store import Run
 
+KINDS = ("positive", "bias", "negative")
 GROUP = ["dataset", "model", "augmentation", "optimizer"]
 
 
@@ -25,9 +25,10 @@ def medians(runs: list[Run], split: str = "train") -> pd.DataFrame:
     rows = []
     for run in runs:
         config = run.config
-        base = {"network": network(run)} | {name: getattr(config, name) for name in ("loss", "optimizer", "bias_init_mean", "lambda_b", "seed")}
+        varied = ("loss", "optimizer", "bias_init_mean", "lambda_b", "seed")
+        base = {"network": network(run)} | {name: getattr(config, name) for name in varied}
         base["start"] = run.history["bias_mean"][0]
-        rows += [base | {"quantity": kind, "median": summary(run, split, kind).median} for kind in ("positive", "bias", "negative")]
+        rows += [base | {"quantity": kind, "median": summary(run, split, kind).median} for kind in KINDS]
     return pd.DataFrame(rows)
 
 
@@ -125,14 +126,23 @@ def networks(runs: list[Run]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(map(network, runs)))
 
 
-def name(model: str, dataset: str) -> str:
-    """A network and its data set as a person writes them: "ResNet18 on CIFAR10"."""
-    models = {"resnet": "ResNet", "densenet": "DenseNet"}
-    for low, proper in models.items():
-        model = model.replace(low, proper)
-    return f"{model} on {dataset.upper() if dataset != 'digits' else dataset}"
+def of(network: tuple[str, str], among: list, after: str = ", ") -> str:
+    """The network and data set in front of a row or a title, only where there are several."""
+    return f"{names.network(*network)}{after}" if len(among) > 1 else ""
+
+
+def select(runs: list[Run], network=None, **settings) -> list[Run]:
+    """The runs of a network (model, data set), or of any, with these settings of their configuration."""
+    return [run for run in runs if network in (None, (run.config.model, run.config.dataset))
+            and all(getattr(run.config, name) == value for name, value in settings.items())]
+
+
+def panels(runs: list[Run]) -> list[tuple]:
+    """The pairs of network and optimizer that have runs, one row of panels each."""
+    there = {(network(run), run.config.optimizer) for run in runs}
+    return [(each, optimizer) for each in networks(runs) for optimizer in names.OPTIMIZER if (each, optimizer) in there]
 
 
 def label(optimizer: str, augmentation: str, model: str, dataset: str, several: bool) -> str:
     """A setting in a few words, the network and data set only where there are several."""
-    return (f"{name(model, dataset)}: " if several else "") + f"{plots.NAME[optimizer]}, {augmentation.upper() if augmentation != 'none' else 'no augmentation'}"
+    return (f"{names.network(model, dataset)}: " if several else "") + f"{names.of(optimizer)}, {names.of(augmentation)}"

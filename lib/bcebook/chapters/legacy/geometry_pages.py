@@ -12,7 +12,7 @@ from torch.func import grad_and_value, vmap
 from bcebook.report import plots
 from bcebook.science import metrics, theory
 from bcebook.science.losses import LOSSES
-from bcebook.chapters.theory_pages import BATCH, DECAY, paper_c
+from bcebook.chapters.legacy.theory_pages import BATCH, DECAY, paper_c
 
 SETTINGS = (  # K, d, n, lambda_W, lambda_H, lambda_b: d = K-1, K and more, weak and strong decay; in the last two c > 1/K
     (2, 1, 50, 5e-4, 5e-4, 0.05), (2, 4, 10, 1e-3, 1e-2, 0), (3, 2, 20, 2e-3, 1e-3, 0), (3, 3, 20, 2e-3, 1e-3, 0.1),

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from bcebook.chapters import theory_pages
+from bcebook.chapters.legacy import theory_pages
 from bcebook.report import plots
 from bcebook.science import theory
 

@@ -13,7 +13,7 @@ from bcebook.chapters.catalog import LOSSES
 from bcebook.runs.config import batch_count
 from bcebook.paths import published
 from bcebook.runs.store import Run
-from bcebook.chapters.theory_pages import BATCH, DECAY, markdown_table
+from bcebook.chapters.legacy.theory_pages import BATCH, DECAY, markdown_table
 
 CASES = {"2 of 100, 4 of 5": (100, 100, 5, 5, 5, 5), "300, 200, 100, 2 of 2": (300, 200, 100, 2, 2),
          "5 of 50, 5 of 1": (50,) * 5 + (1,) * 5, "6 equal": (7,) * 6}

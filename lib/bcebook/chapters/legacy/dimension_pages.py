@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 from bcebook.report import plots
 from bcebook.science import metrics, theory
 from bcebook.chapters.catalog import LOSSES
-from bcebook.chapters.theory_pages import BATCH, DECAY, markdown_table
+from bcebook.chapters.legacy.theory_pages import BATCH, DECAY, markdown_table
 
 SETTINGS = ((5, 2), (8, 2), (12, 2), (6, 3), (7, 3), (8, 3), (9, 3), (12, 3), (10, 4), (10, 5), (16, 5), (16, 8), (27, 6), (32, 4),
             (32, 8), (32, 16))

@@ -1,0 +1,1 @@
+"""Chapters that have no room yet."""

@@ -1,0 +1,109 @@
+"""The only writer of Markdown: numbers, tables and findings as a page shows them."""
+
+import math
+from collections.abc import Callable, Iterable
+
+from bcebook.report.claims import Judged
+from bcebook.science.verdicts import NOT_RUN, Finding
+
+MINUS, DASH = "−", "–"
+
+
+def number(value: float, digits: int = 2, sign: bool = False) -> str:
+    """A number with a true minus sign, none in front of a zero, and a dash for what is not known."""
+    if value is None or math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    text = f"{round(float(value), digits) + 0.0:{'+' if sign else ''},.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def percent(value: float, digits: int = 1, sign: bool = False) -> str:
+    """A fraction as percent, without the sign "%"; a dash for what is not known."""
+    return DASH if value is None or math.isnan(value) else number(100 * value, digits, sign)
+
+
+def power(value: float) -> str:
+    """A small number as LaTeX, which does not break across lines: "$3 \\cdot 10^{-9}$"."""
+    if value is None or math.isnan(value):
+        return DASH
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"${digit} \\cdot 10^{{{int(exponent)}}}$" if value else "0"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number to so many significant digits; a dash for what is not known."""
+    return DASH if value is None or math.isnan(value) else f"{value:.{digits}g}".replace("-", MINUS).replace(f"e{MINUS}", "e-")
+
+
+def interval(value: float, low: float, high: float, write: Callable[..., str] = number, **how) -> str:
+    """A value with its interval, "+1.2 [+0.4, +2.0]", or alone where there is none."""
+    text = write(value, **how)
+    return text if math.isnan(low) else f"{text} [{write(low, **how)}, {write(high, **how)}]"
+
+
+def listed(words: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c", or "none"."""
+    *first, last = list(words) or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def table(head: list[str], rows: Iterable[list], align_first_left: bool = True) -> str:
+    """The lines of a Markdown table, joined; cells are texts or plain values."""
+    rule = ["---"] + ["---"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in [head, rule, *rows])
+
+
+# How a finding's value is written, by its unit.
+UNITS: dict[str, Callable[[float], str]] = {
+    "": lambda x: significant(x, 3),
+    "points": lambda x: percent(x, 1, sign=True),  # a difference of fractions, in percentage points
+    "percent": lambda x: percent(x, 1),
+    "share": lambda x: f"{percent(x, 0)} %",
+    "difference": lambda x: number(x, 3, sign=True),
+    "residual": power,
+}
+
+
+def value(finding: Finding) -> str:
+    """A finding's number in its unit with its interval, and what it is over: "+8.6 [+7.8, +9.4] points (5 seeds)"."""
+    if math.isnan(finding.value):
+        return DASH
+    write = UNITS.get(finding.unit, lambda x: significant(x, 3))
+    text = interval(finding.value, finding.low, finding.high, write)
+    return text + (" points" if finding.unit == "points" else "")
+
+
+def over(finding: Finding) -> str:
+    """What a finding is over: "5 seeds"."""
+    return f"{finding.n} {finding.of if finding.n != 1 else finding.of.removesuffix('s')}" if finding.n else ""
+
+
+def told(each: Judged) -> str:
+    """A judged claim as an item of a list: the claim and its verdict, the numbers, the control, the rule; a family as a table."""
+    finding = each.finding
+    lines = [f"- **{each.text}: {finding.verdict}.**"]
+    if finding.verdict != NOT_RUN:
+        numbers = f"{each.statistic[0].upper()}{each.statistic[1:]}: {value(finding)} ({over(finding)})."
+        lines.append(f"  {numbers}" + (f" {sentence(finding.detail)}" if finding.detail else ""))
+    if finding.control and finding.control.verdict != NOT_RUN:
+        control = finding.control
+        note = f" {sentence(control.detail)}" if control.detail else ""
+        lines.append(f"  *Control* ({control.label}): {value(control)} ({over(control)}), {control.verdict}.{note}")
+    lines.append(f"  *Rule*: {finding.rule}.")
+    if finding.parts:
+        rows = [[part.label, value(part), over(part), part.verdict, part.adjusted or part.verdict] for part in finding.parts]
+        body = table(["", "estimate [95 %]", "over", "by itself", "after Holm"], rows)
+        lines += ["", *(f"  {line}" for line in body.splitlines()), ""]
+    return "\n".join(lines)
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    return text if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".:!?" else ".")
+
+
+def findings(judged: list[Judged]) -> str:
+    """All judged claims of a chapter."""
+    return "\n".join(told(each) for each in judged) if judged else "This page makes no claim that a number decides."

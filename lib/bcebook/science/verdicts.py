@@ -1,0 +1,186 @@
+"""Rules that turn numbers into verdicts. Each says what would contradict it, and none gives a verdict from a number that is missing.
+
+An experiment's verdict is "supported", "contradicted", "undecided" or "not run"; a theorem's, where a proof stands on its page and
+a numerical check beside it, is "proved", "refuted" or "open". All rules are ours.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run"
+PROVED, REFUTED, OPEN = "proved", "refuted", "open"
+VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, PROVED, REFUTED, OPEN)
+LEVEL = 0.05  # of error: of 95 % intervals, and of a family of tests after Holm's adjustment
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one claim: numbers, the rule that judged them, and the verdict.
+
+    value: the statistic, with its interval [low, high] where it has one (nan: none), in `unit`; n: how many of `of` it is over
+    ("runs", "pairs", "seeds", "settings"). rule: in words, with each limit and its reason, and so what would contradict it.
+    label: which part of a family this is. p: of the test behind the verdict, or nan; adjusted: the verdict after Holm's adjustment
+    over the family, or "". detail: one sentence with the numbers. control: what the other loss scores on the same test.
+    parts: the family, for a finding that sums one up. runs: keys of the runs that were used.
+    """
+
+    verdict: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    of: str = "runs"
+    unit: str = ""
+    rule: str = ""
+    label: str = ""
+    p: float = math.nan
+    adjusted: str = ""
+    detail: str = ""
+    control: "Finding | None" = None
+    parts: tuple["Finding", ...] = ()
+    runs: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"there is no verdict {self.verdict!r}; choose one of {', '.join(VERDICTS)}.")
+        if math.isnan(self.value) and self.verdict in (SUPPORTED, CONTRADICTED, PROVED, REFUTED):
+            raise ValueError(f"a missing number cannot give the verdict {self.verdict!r}.")
+
+    def but(self, **changes) -> "Finding":
+        """The same finding with some fields changed: a label, a control, a detail."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict:
+        """Plain data for JSON, nan as None; `from_dict` undoes it."""
+        plain = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                value = None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+            elif field.name == "control":
+                value = value.to_dict() if value else None
+            elif field.name == "parts":
+                value = [part.to_dict() for part in value]
+            plain[field.name] = list(value) if isinstance(value, tuple) else value
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Finding":
+        """The inverse of `to_dict`. Raises ValueError for fields that do not belong, TypeError for values that cannot."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := set(values) - names:
+            raise ValueError(f"a finding has no {', '.join(sorted(unknown))}.")
+        read = dict(values)
+        for name in ("value", "low", "high", "p"):
+            if name in read:
+                read[name] = math.nan if read[name] is None else float(read[name])
+        read["control"] = cls.from_dict(read["control"]) if read.get("control") else None
+        read["parts"] = tuple(cls.from_dict(part) for part in read.get("parts", ()))
+        read["runs"] = tuple(read.get("runs", ()))
+        return cls(**read)
+
+
+def not_run(of: str = "runs", rule: str = "") -> Finding:
+    """There is nothing to judge: no runs, or none that measured what is asked for."""
+    return Finding(NOT_RUN, of=of, rule=rule)
+
+
+def sign(estimate, direction: int = 1, *, unit: str = "", of: str = "seeds", p: float = math.nan, label: str = "") -> Finding:
+    """Does the interval of a difference lie on the claimed side of zero?
+
+    estimate: a `stats.Estimate` or None; direction: 1 if the claim is "above zero", -1 if "below". Contradicted: the whole
+    interval lies on the other side. Undecided: it holds zero, or one seed has no interval.
+    """
+    side = "above" if direction > 0 else "below"
+    rule = f"supported if the 95 % interval lies {side} zero, contradicted if it lies on the other side"
+    if estimate is None or math.isnan(estimate.mean):
+        return not_run(of, rule).but(label=label)
+    ends = sorted((direction * estimate.low, direction * estimate.high))
+    verdict = UNDECIDED if math.isnan(estimate.low) else SUPPORTED if ends[0] > 0 else CONTRADICTED if ends[1] < 0 else UNDECIDED
+    return Finding(verdict, estimate.mean, estimate.low, estimate.high, estimate.n, of, unit, rule, label, p)
+
+
+def at_most(value: float, limit: float, because: str, *, n: int, of: str = "runs", unit: str = "", label: str = "") -> Finding:
+    """Is a number at most `limit`? because: the reason for the limit, which becomes part of the rule. Contradicted: it is larger."""
+    rule = f"supported if at most {limit:g}, contradicted if larger ({because})"
+    if n == 0 or math.isnan(value):
+        return not_run(of, rule).but(label=label)
+    return Finding(SUPPORTED if value <= limit else CONTRADICTED, float(value), n=n, of=of, unit=unit, rule=rule, label=label)
+
+
+def at_least(value: float, limit: float, because: str, *, n: int, of: str = "runs", unit: str = "", label: str = "") -> Finding:
+    """Is a number at least `limit`? As `at_most`, the other way round."""
+    rule = f"supported if at least {limit:g}, contradicted if smaller ({because})"
+    if n == 0 or math.isnan(value):
+        return not_run(of, rule).but(label=label)
+    return Finding(SUPPORTED if value >= limit else CONTRADICTED, float(value), n=n, of=of, unit=unit, rule=rule, label=label)
+
+
+def every(holds: int, n: int, what: str, *, of: str = "runs", label: str = "") -> Finding:
+    """A claim about every case, true in `holds` of n: one case that fails contradicts it. what: the case, "the bias lies between"."""
+    rule = f"supported if {what} in every one of the {of}, contradicted by a single one that fails"
+    if n == 0:
+        return not_run(of, rule).but(label=label)
+    return Finding(SUPPORTED if holds == n else CONTRADICTED, holds / n, n=n, of=of, unit="share", rule=rule, label=label,
+                   detail=f"{holds} of {n} {of}")
+
+
+def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", label: str = "") -> Finding:
+    """A claim about most cases, by the exact sign test: wins against losses (ties left out), its two-sided p. Contradicted: more
+    losses than wins, and not by chance."""
+    rule = f"supported if {what} in more of the {of} than not and a sign test excludes chance (p < {LEVEL:g}), contradicted the other way"
+    if wins + losses == 0 or math.isnan(p):
+        return not_run(of, rule).but(label=label)
+    verdict = UNDECIDED if p >= LEVEL or wins == losses else SUPPORTED if wins > losses else CONTRADICTED
+    return Finding(verdict, wins / (wins + losses), n=wins + losses, of=of, unit="share", rule=rule, label=label, p=p,
+                   detail=f"{wins} of {wins + losses} {of}")
+
+
+def family(parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings") -> Finding:
+    """One finding for a claim about every part of a family of tests, each part with its verdict after Holm's adjustment beside it.
+
+    parts with a p-value are adjusted together by `holm` (`stats.holm`); the others keep their verdict. Supported: every part is,
+    after adjustment. Contradicted: some part is, after adjustment. Otherwise undecided; not run if no part was.
+    """
+    adjusted = holm([part.p for part in parts])
+    judged = tuple(_after(part, p) for part, p in zip(parts, adjusted, strict=True))
+    rule = (f"supported if every one of the {of} is after Holm's adjustment over the family, contradicted if one of them is "
+            "contradicted after it")
+    count = [part for part in judged if part.verdict != NOT_RUN]
+    if not count:
+        return not_run(of, rule).but(parts=judged)
+    verdicts = [part.adjusted for part in count]
+    verdict = CONTRADICTED if CONTRADICTED in verdicts else SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
+    for_it = verdicts.count(SUPPORTED)
+    return Finding(verdict, for_it / len(count), n=len(count), of=of, unit="share", rule=rule, parts=judged,
+                   detail=f"{for_it} of {len(count)} {of} support it after adjustment, {verdicts.count(CONTRADICTED)} contradict it")
+
+
+def _after(part: Finding, p: float) -> Finding:
+    if math.isnan(part.p) or part.verdict in (NOT_RUN, UNDECIDED):
+        return part.but(adjusted=part.verdict)
+    return part.but(adjusted=part.verdict if p < LEVEL else UNDECIDED)
+
+
+def check(residual: float, tolerance: float, because: str, *, n: int, of: str = "settings", unit: str = "") -> Finding:
+    """A theorem whose proof stands on its page, and its numerical check: refuted if the residual exceeds the tolerance."""
+    rule = f"proved on this page; refuted if the largest residual exceeds {tolerance:g} ({because})"
+    if n == 0 or math.isnan(residual):
+        return Finding(OPEN, of=of, rule=rule)
+    return Finding(PROVED if residual <= tolerance else REFUTED, float(residual), n=n, of=of, unit=unit, rule=rule)
+
+
+def shown(holds: int, n: int, what: str, *, of: str = "settings") -> Finding:
+    """A statement without a proof, looked for in n cases: refuted by a single counterexample, open as long as there is none."""
+    rule = f"no proof; refuted by a single one of the {of} in which it fails: {what}"
+    if n == 0:
+        return Finding(OPEN, of=of, rule=rule)
+    return Finding(OPEN if holds == n else REFUTED, holds / n, n=n, of=of, unit="share", rule=rule, detail=f"{holds} of {n} {of}")
+
+
+def summary(verdicts: Iterable[str]) -> str:
+    """How many of each verdict: "3 supported, 1 undecided", in the order of VERDICTS."""
+    verdicts = list(verdicts)
+    return ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in verdicts) or "none"
