@@ -164,7 +164,7 @@ def _after(part: Finding, p: float) -> Finding:
     return part.but(adjusted=part.verdict if p < LEVEL else UNDECIDED)
 
 
-def check(residual: float, tolerance: float, because: str, *, n: int, of: str = "settings", unit: str = "") -> Finding:
+def check(residual: float, tolerance: float, because: str, *, n: int, of: str = "settings", unit: str = "residual") -> Finding:
     """A theorem whose proof stands on its page, and its numerical check: refuted if the residual exceeds the tolerance."""
     rule = f"proved on this page; refuted if the largest residual exceeds {tolerance:g} ({because})"
     if n == 0 or math.isnan(residual):

@@ -1,0 +1,185 @@
+"""Pages that are made, not written: lists of chapters, the scoreboard, the differences from the paper. They read rooms and findings
+files, and recompute nothing."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from bcebook import paper
+from bcebook.book import findings
+from bcebook.book.departures import DEPARTURES
+from bcebook.chapters.recipes import PROFILES
+from bcebook.chapters.registry import rooms
+from bcebook.chapters.room import PARTS, Room
+from bcebook.paths import REPOSITORY
+from bcebook.report import markdown
+from bcebook.report.claims import Judged
+from bcebook.science import verdicts
+
+MARK = "<!-- {} -->"  # in index.md: where a list goes; in README.md: where one begins, up to the mark that starts with "end of"
+
+
+def write(source: Path, out: Path, profile: str) -> None:
+    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md. Findings are read from
+    out/findings. Raises ValueError, naming the file, where one of them is damaged."""
+    found = findings.read_all(out / "findings")
+    index = (source / "index.md").read_text()
+    for name, text in {"chapters": chapters(), "contents": contents(), "findings": headlines(found)}.items():
+        index = index.replace(MARK.format(name), text)
+    (source / "index.md").write_text(index)
+    (source / "scoreboard.md").write_text(scoreboard(found))
+    (source / "departures.md").write_text(departures())
+
+
+def chapters() -> str:
+    """Markdown: the chapters by part, with what of the paper each is and what it asks."""
+    lines = []
+    for part, title in PARTS.items():
+        rows = [[f"[{room.title}]({name})", room.of_the_paper, room.asks] for name, room in _of_part(part)]
+        lines += [f"### {title}", "", markdown.table(["chapter", "what of the paper", "what it asks"], rows), ""]
+    return "\n".join(lines)
+
+
+def contents() -> str:
+    """Markdown: the table of contents, a caption for each part."""
+    lines = []
+    for part, title in PARTS.items():
+        lines += ["```{toctree}", ":hidden:", f":caption: {title}", "", *(name for name, _ in _of_part(part)), "```", ""]
+    return "\n".join(lines)
+
+
+def _of_part(part: str) -> list[tuple[str, Room]]:
+    return [(name, room) for name, room in rooms().items() if room.part == part]
+
+
+def readme() -> str:
+    """Markdown: README's table of chapters, with what the quick profile trains for each."""
+    seen, rows = set(), []
+    for room in rooms().values():
+        configs = set(room.configs("quick"))
+        shared = len(configs & seen)
+        seen |= configs
+        some = f" ({'all' if shared == len(configs) else shared} shared)" if shared else ""
+        rows.append([room.title, PARTS[room.part], room.of_the_paper, f"{len(configs)} runs{some}" if configs else "computed; no runs"])
+    return markdown.table(["chapter", "part", "of the paper", "quick profile"], rows)
+
+
+def replace_block(text: str, name: str, block: str) -> str:
+    """text with what stands between the two marks of `name` replaced. Raises ValueError where a mark is missing."""
+    begin, end = MARK.format(name), MARK.format(f"end of {name}")
+    before, opened, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise ValueError(f"the text has no place for {name!r}: put {begin} and {end} on lines of their own.")
+    return f"{before}{begin}\n{block}\n{end}{after}"
+
+
+# ---- the scoreboard -----------------------------------------------------------------------------------------------------
+
+def headlines(found: dict) -> str:
+    """Markdown: how many of the paper's claims have which verdict, in each profile that has findings."""
+    lines = []
+    for profile in PROFILES:
+        said = [each for page in _pages(found, profile) for each in page.claims if each.of_the_paper]
+        decided = [each.finding.verdict for each in said if each.finding.verdict != verdicts.NOT_RUN]
+        if decided:
+            lines.append(f"- profile {profile}: {verdicts.summary(decided)}")
+    return "\n".join(["**The paper's claims so far**, each judged by a rule that could have come out otherwise:", "", *lines, "",
+                      "The [scoreboard](scoreboard) has them one by one."]) if lines else "No chapter has been executed yet."
+
+
+def _pages(found: dict, profile: str) -> list[findings.Page]:
+    """The findings of a profile in reading order."""
+    return [found[profile, name] for name in rooms() if (profile, name) in found]
+
+
+def scoreboard(found: dict) -> str:
+    """Markdown: every claim with its estimate and verdict in each profile, and every figure and table of the paper."""
+    return "\n".join([
+        "# Scoreboard", "",
+        "Every claim with the statistic that decides it, in each profile that has runs: the estimate with its 95 % interval and what "
+        "it is over, and the verdict. The rules stand on the chapters' pages; a claim without runs has no verdict. Theory is the "
+        "same in every profile.", "",
+        "## The paper's claims", "", _claims(found, of_the_paper=True), "",
+        "## Claims of our own", "", _claims(found, of_the_paper=False), "",
+        "## The paper's figures and tables", "", items(found), ""])
+
+
+def _claims(found: dict, of_the_paper: bool) -> str:
+    rows, shown = [], [profile for profile in PROFILES if _pages(found, profile)]
+    for name, room in rooms().items():
+        for claim in room.claims:
+            if claim.of_the_paper != of_the_paper:
+                continue
+            judged = {profile: _find(found, profile, name, claim.name) for profile in PROFILES}
+            cells = [_cell(judged[profile]) for profile in shown]
+            if claim.theory:
+                known = [each for each in judged.values() if each]
+                cells = [_cell(known[0] if known else None), *["" for _ in shown[1:]]] if shown else []
+            rows.append([claim.text, *cells, claim.statistic, f"[{room.title}]({name})"])
+    return markdown.table(["claim", *shown, "statistic", "chapter"], rows) if rows else "None."
+
+
+def _find(found: dict, profile: str, chapter: str, claim: str) -> Judged | None:
+    page = found.get((profile, chapter))
+    return next((each for each in page.claims if each.name == claim), None) if page else None
+
+
+def _cell(each: Judged | None) -> str:
+    if each is None or each.finding.verdict == verdicts.NOT_RUN:
+        return verdicts.NOT_RUN
+    finding = each.finding
+    numbers = "" if math.isnan(finding.value) else f"<br>{markdown.value(finding)} ({markdown.over(finding)})"
+    return f"**{finding.verdict}**{numbers}"
+
+
+def items(found: dict) -> str:
+    """Markdown: each figure and table of the paper: reproduced (the paper profile's runs are all there), in part, or not attempted
+    and why, with the chapters that rebuild it."""
+    rows = []
+    for key, item in paper.ITEMS.items():
+        treating = {name: room for name, room in rooms().items() if key in room.items}
+        status = state(treating.values(), found) if treating else "not attempted"
+        why = item.missing if item.missing else _runs_of(treating, found)
+        rows.append([item.title, status, markdown.listed(f"[{room.title}]({name})" for name, room in treating.items()) if treating
+                     else markdown.DASH, why])
+    return markdown.table(["of the paper", "here", "chapter", "runs, or why not"], rows)
+
+
+def state(treating: Iterable[Room], found: dict) -> str:
+    """ "reproduced", "in part" or "computed" (a chapter that needs no runs)."""
+    treating = list(treating)
+    if all(room.runs is None for room in treating):
+        return "computed"
+    pages = [found.get(("paper", room.name)) for room in treating if room.runs]
+    return "reproduced" if all(page and page.runs == page.of > 0 for page in pages) else "in part"
+
+
+def _runs_of(treating: dict[str, Room], found: dict) -> str:
+    told = []
+    for name, room in treating.items():
+        for profile in PROFILES if room.runs else ():
+            if page := found.get((profile, name)):
+                told.append(f"{profile}: {page.runs} of {page.of}, {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}")
+    return "; ".join(told) or ("no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet")
+
+
+# ---- where this book departs from the paper -----------------------------------------------------------------------------
+
+def departures() -> str:
+    """Markdown: every difference between the paper and this book, once."""
+    lines = ["# Where this book departs from the paper", "",
+             "Every difference that we know of, once; the chapters link here. *Unknown* says that neither the paper's public texts nor "
+             "its code told us. Values of ours are read from the settings that the runs are made of.", ""]
+    for key, departure in DEPARTURES.items():
+        rows = [["the paper", departure.paper], *departure.ours().items()]
+        lines += [f"(departure-{key})=", f"## {departure.what}", "", markdown.table(["", ""], rows), "", departure.matters, ""]
+    return "\n".join(lines)
+
+
+# ---- README -------------------------------------------------------------------------------------------------------------
+
+def update_readme() -> None:
+    """Write README's generated blocks anew. A test compares them."""
+    path = REPOSITORY / "README.md"
+    path.write_text(replace_block(path.read_text(), "chapters", readme()))

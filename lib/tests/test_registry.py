@@ -1,0 +1,149 @@
+"""The rooms, and everything that is derived from them: one place for each fact, and a chapter is a few files."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import jupytext
+import nbformat
+import pytest
+
+from bcebook import paper
+from bcebook.book import pages
+from bcebook.chapters import catalog
+from bcebook.chapters.recipes import PROFILES
+from bcebook.chapters.registry import rooms
+from bcebook.chapters.room import PARTS, Room
+from bcebook.paths import REPOSITORY
+
+BOOK = REPOSITORY / "book"
+HEAVY = ("numpy", "scipy", "torch", "pandas", "matplotlib", "seaborn", "IPython", "sklearn")
+
+
+def test_importing_the_registry_loads_nothing_heavy():
+    code = f"import sys; from bcebook.chapters import catalog; print([name for name in {HEAVY} if name in sys.modules], len(catalog.CHAPTERS))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["[]", str(len(rooms()))]
+
+
+def test_rooms_are_in_reading_order_and_complete():
+    order = [(list(PARTS).index(room.part), room.number) for room in rooms().values()]
+    assert order == sorted(order) and len(set(order)) == len(order) >= 12
+    for name, room in rooms().items():
+        assert room.name == name and room.asks.endswith("?") and room.claims, name
+        assert set(room.items) <= set(paper.ITEMS)
+        assert all(claim.name.startswith(f"{name}.") and not claim.text.endswith(".") for claim in room.claims)
+        assert all(claim.theory for claim in room.claims) or room.runs, "a claim about runs needs runs"
+        assert bool(room.figures) == bool(room.runs), "what other profiles show are figures of runs"
+    claims = [claim.name for room in rooms().values() for claim in room.claims]
+    assert len(set(claims)) == len(claims)
+
+
+def test_every_chapter_is_a_room_a_script_and_a_notebook():
+    assert {p.stem for p in BOOK.glob("*.ipynb")} == set(rooms()) == {p.stem for p in BOOK.glob("*.py")} - {"conf"}
+    for name, room in rooms().items():
+        source = (BOOK / f"{name}.py").read_text()
+        assert f"# # {room.title}\n" in source and f"from bcebook.chapters import {name} as room\n" in source
+        assert (REPOSITORY / "lib" / "tests" / f"test_{name}.py").exists() or name == "initial_bias"
+
+
+def test_a_notebook_shows_every_figure_and_table_of_its_room_and_holds_no_machinery():
+    for name, room in rooms().items():
+        code = "\n".join(cell.source for cell in jupytext.read(BOOK / f"{name}.py").cells if cell.cell_type == "code")
+        for view in (*room.figures, *room.tables):
+            assert f"room.{view.__name__}(" in code, f"{name} does not show {view.__name__}"
+        assert "chapter.findings(" in code and "chapter.provenance(" in code
+        assert not re.search(r"^\s*(for|def|while|class|with) |lambda|import (numpy|pandas|torch|matplotlib)", code, re.M), name
+
+
+def test_the_index_lists_every_chapter_in_its_part():
+    text, index = pages.chapters() + pages.contents(), (BOOK / "index.md").read_text()
+    assert all(mark in index for mark in ("<!-- chapters -->", "<!-- contents -->", "<!-- findings -->"))
+    for name, room in rooms().items():
+        assert f"[{room.title}]({name})" in text and re.search(rf":caption: {PARTS[room.part]}\n(?:\n|\w+\n)*{name}\n", text), name
+        assert name not in re.sub(r"<!--.*?-->", "", index), "the index names no chapter by hand"
+
+
+def test_readmes_table_is_the_rooms():
+    text = (REPOSITORY / "README.md").read_text()
+    assert text == pages.replace_block(text, "chapters", pages.readme()), 'run: python -c "from bcebook.book import pages; pages.update_readme()"'
+    with pytest.raises(ValueError, match="no place for 'nothing'"):
+        pages.replace_block(text, "nothing", "")
+
+
+def test_the_command_line_knows_the_rooms():
+    out = subprocess.run([sys.executable, "-c", "from bcebook.cli import main; main()", "train", "--help"], capture_output=True, text=True)
+    assert all(name in out.stdout.replace("\n", "").replace(" ", "") for name in rooms())
+    assert list(catalog.CHAPTERS) == list(rooms()) and list(catalog.PROFILES) == list(PROFILES)
+
+
+def test_every_figure_and_table_of_the_paper_has_a_chapter_or_a_reason():
+    for key, item in paper.ITEMS.items():
+        assert [room for room in rooms().values() if key in room.items] or item.missing, key
+
+
+def test_a_room_in_no_part_and_two_rooms_in_one_place_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="in no part 'nowhere'; choose one of figures"):
+        Room(name="x", title="X", part="nowhere", number=1, of_the_paper="", asks="?")
+    with pytest.raises(ValueError, match="there is no profile 'slow'"):
+        next(iter(rooms().values())).configs("slow")
+    with pytest.raises(ValueError, match="seeds is empty"):
+        next(iter(rooms().values())).configs("quick", ())
+
+
+ROOM = '''"""A chapter that a test adds."""
+
+from bcebook.chapters.room import Room
+from bcebook.report.claims import Claim
+from bcebook.science import verdicts
+
+ROOM = Room(name=__name__, part="beyond", number=99, title="A chapter that a test adds", of_the_paper="nothing", asks="is it found?",
+            claims=(Claim("throwaway.found", "A new chapter is found", "ours", "the size of nothing",
+                          lambda: verdicts.check(0.0, 1e-9, "a test", n=1), theory=True),))
+'''
+NOTEBOOK = '''# %% [markdown]
+# # A chapter that a test adds
+
+# %% tags=["parameters"]
+profile = "quick"
+device = "auto"
+data_dir = None
+seeds = None
+
+# %%
+from bcebook.book.notebook import Chapter
+from bcebook.chapters import throwaway as room
+
+chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
+
+# %% [markdown]
+# ## What we see
+
+# %%
+chapter.findings()
+
+# %%
+chapter.provenance()
+'''
+
+
+def test_a_new_chapter_is_a_room_and_a_pair(tmp_path):
+    """In a copy of the repository: three files are added, nothing else is touched, and the book has a page, a place in the index, in
+    the contents and on the scoreboard."""
+    copy = tmp_path / "copy"
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "_build", "__pycache__", "runs", "datasets", "recorded", "*.egg-info"))
+    shutil.copytree(REPOSITORY / "lib" / "bcebook" / "runs", copy / "lib" / "bcebook" / "runs", dirs_exist_ok=True)
+    (copy / "lib" / "bcebook" / "chapters" / "throwaway.py").write_text(ROOM)
+    (copy / "book" / "throwaway.py").write_text(NOTEBOOK)
+    nbformat.write(jupytext.read(copy / "book" / "throwaway.py"), copy / "book" / "throwaway.ipynb")
+    environment = os.environ | {"PYTHONPATH": str(copy / "lib"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", "from bcebook.cli import main; main()", "build", "--only", "throwaway", "--out", tmp_path / "out",
+                           "--data", tmp_path / "data"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    html = {name: (tmp_path / "out" / "html" / f"{name}.html").read_text() for name in ("throwaway", "index", "scoreboard")}
+    assert "A new chapter is found: proved." in html["throwaway"]
+    assert html["index"].count("A chapter that a test adds") >= 2 and "is it found?" in html["index"]
+    assert "A new chapter is found" in html["scoreboard"] and "proved" in html["scoreboard"]
+    assert not list((REPOSITORY / "book").glob("throwaway*"))

@@ -1,0 +1,109 @@
+"""Every rule can come out in each way that it claims, and none gives a verdict from a number that is missing."""
+
+import json
+import math
+
+import pytest
+
+from bcebook.report import claims, markdown
+from bcebook.report.claims import Claim, Judged
+from bcebook.science import stats, verdicts
+from bcebook.science.verdicts import Finding
+
+NAN = math.nan
+
+
+def estimate(*values):
+    return stats.student_interval(values)
+
+
+@pytest.mark.parametrize(("finding", "verdict"), [
+    (verdicts.sign(estimate(1.0, 1.1, 0.9)), "supported"),
+    (verdicts.sign(estimate(-1.0, -1.1, -0.9)), "contradicted"),
+    (verdicts.sign(estimate(1.0, 1.1, 0.9), -1), "contradicted"),
+    (verdicts.sign(estimate(-1.0, -1.1, -0.9), -1), "supported"),
+    (verdicts.sign(estimate(-1.0, 1.1, 0.2)), "undecided"),
+    (verdicts.sign(estimate(3.0)), "undecided"),  # one seed has no interval
+    (verdicts.sign(None), "not run"),
+    (verdicts.sign(stats.Estimate(NAN, NAN, 3, NAN, NAN)), "not run"),
+    (verdicts.at_most(0.1, 0.1, "why", n=3), "supported"),
+    (verdicts.at_most(0.11, 0.1, "why", n=3), "contradicted"),
+    (verdicts.at_most(NAN, 0.1, "why", n=3), "not run"),
+    (verdicts.at_most(0.0, 0.1, "why", n=0), "not run"),
+    (verdicts.at_least(0.1, 0.1, "why", n=1), "supported"),
+    (verdicts.at_least(0.09, 0.1, "why", n=1), "contradicted"),
+    (verdicts.at_least(NAN, 0.1, "why", n=1), "not run"),
+    (verdicts.every(4, 4, "it holds"), "supported"),
+    (verdicts.every(3, 4, "it holds"), "contradicted"),
+    (verdicts.every(0, 0, "it holds"), "not run"),
+    (verdicts.most(20, 4, 0.001, "it holds"), "supported"),
+    (verdicts.most(4, 20, 0.001, "it holds"), "contradicted"),
+    (verdicts.most(13, 11, 0.8, "it holds"), "undecided"),
+    (verdicts.most(0, 0, NAN, "it holds"), "not run"),
+    (verdicts.check(1e-9, 1e-6, "why", n=5), "proved"),
+    (verdicts.check(1e-3, 1e-6, "why", n=5), "refuted"),
+    (verdicts.check(NAN, 1e-6, "why", n=5), "open"),
+    (verdicts.check(0.0, 1e-6, "why", n=0), "open"),
+    (verdicts.shown(5, 5, "it holds"), "open"),
+    (verdicts.shown(4, 5, "it holds"), "refuted"),
+    (verdicts.shown(0, 0, "it holds"), "open"),
+])
+def test_each_rule_can_come_out_each_way(finding, verdict):
+    assert finding.verdict == verdict and finding.rule
+    assert Finding.from_dict(json.loads(json.dumps(finding.to_dict(), allow_nan=False))).to_dict() == finding.to_dict()
+
+
+def test_a_missing_number_cannot_be_given_a_verdict():
+    for verdict in ("supported", "contradicted", "proved", "refuted"):
+        with pytest.raises(ValueError, match="a missing number cannot give the verdict"):
+            Finding(verdict)
+    with pytest.raises(ValueError, match="there is no verdict 'true'"):
+        Finding("true", 1.0)
+    with pytest.raises(ValueError, match="a finding has no colour"):
+        Finding.from_dict({"verdict": "open", "colour": 1})
+
+
+def part(*values) -> Finding:
+    return verdicts.sign(estimate(*values), p=stats.student_p(values))
+
+
+def test_a_family_is_judged_after_holms_adjustment():
+    clear, faint, none = part(1.0, 1.01, 0.99), part(1.0, 1.5, 0.6), part(-1.0, 2.0, 0.3)
+    assert clear.verdict == faint.verdict == "supported" and none.verdict == "undecided" and 0.025 < faint.p < 0.05
+    both = verdicts.family([clear, faint], stats.holm)  # two tests: the second p-value is not doubled, so it still decides
+    assert both.verdict == "supported" and [p.adjusted for p in both.parts] == ["supported"] * 2 and both.value == 1
+    many = verdicts.family([faint, faint, faint], stats.holm)
+    assert many.verdict == "undecided" and {p.verdict for p in many.parts} == {"supported"} and {p.adjusted for p in many.parts} == {"undecided"}
+    against = verdicts.family([clear, part(-1.0, -1.01, -0.99), none], stats.holm)
+    assert against.verdict == "contradicted" and against.parts[1].adjusted == "contradicted" and against.parts[2].adjusted == "undecided"
+    missing = verdicts.sign(None)
+    assert verdicts.family([missing, missing], stats.holm).verdict == "not run"
+    assert verdicts.family([clear, missing], stats.holm).n == 1
+    assert verdicts.family([], stats.holm).verdict == "not run"
+
+
+def test_findings_are_written_for_a_reader_and_read_back():
+    control = verdicts.at_most(5.0, 0.1, "why", n=4, label="the same test on BCE")
+    finding = verdicts.at_most(0.002, 0.1, "a hundredth of the range", n=16).but(control=control)
+    claim = Claim("a.b", "CE's biases stay", "the paper's figures", "the largest move", lambda runs: finding)
+    judged, = claims.judge((claim,), [])
+    text = markdown.findings([judged])
+    assert "**CE's biases stay: supported.**" in text and "0.002 (16 runs)" in text and "5 (4 runs), contradicted" in text
+    assert "a hundredth of the range" in text and "nan" not in text
+    assert Judged.from_dict(json.loads(json.dumps(judged.to_dict()))).to_dict() == judged.to_dict()
+    nothing, = claims.judge((Claim("a.c", "X", "ours", "s", lambda runs: verdicts.sign(None)),), [])
+    assert "**X: not run.**" in markdown.findings([nothing]) and "–" not in markdown.findings([nothing])
+    assert claims.judge((claim,), None) == []  # without runs only theory is judged
+    theory, = claims.judge((Claim("a.d", "T", "ours", "s", lambda: verdicts.check(1e-9, 1e-6, "w", n=3), theory=True),), None)
+    assert "T: proved" in markdown.findings([theory]) and "$1 \\cdot 10^{-9}$" in markdown.findings([theory])
+    family = verdicts.family([part(1.0, 1.01, 0.99).but(label="one", unit="points"), verdicts.sign(None, label="two")], stats.holm)
+    shown = markdown.told(Judged("a.e", "F", "ours", "s", family))
+    assert "| one | +100.0 [+97.5, +102.5] points | 3 seeds | supported | supported |" in shown and "| two | – |  | not run |" in shown
+
+
+def test_numbers_are_written_with_a_true_minus_and_no_negative_zero():
+    assert [markdown.number(x) for x in (-1.234, -0.001, NAN, math.inf, 12345.6)] == ["−1.23", "0.00", "–", "∞", "12,345.60"]
+    assert markdown.percent(0.0123, 1, True) == "+1.2" and markdown.percent(None) == "–"
+    assert markdown.power(3.2e-9) == "$3 \\cdot 10^{-9}$" and markdown.power(0) == "0"
+    assert markdown.interval(0.5, 0.4, 0.6, markdown.percent, digits=0) == "50 [40, 60]" and markdown.interval(0.5, NAN, NAN) == "0.50"
+    assert markdown.listed(["a"]) == "a" and markdown.listed("abc") == "a, b and c" and markdown.listed([]) == "none"
