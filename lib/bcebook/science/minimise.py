@@ -1,0 +1,230 @@
+"""The unconstrained-features model by plain minimisation: any class sizes and dimension, features free or >= 0.
+
+f, its symbols and units as in `closed_form`, which it tests: nothing of the closed form is used here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.sparse.linalg import LinearOperator, minres
+from scipy.special import expit, log_softmax
+
+from bcebook.science.closed_form import classes, finite, whole
+
+FEATURES = ("free", "nonnegative")
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Best of several minimisations: W (K, d), H (d, K) with column k the feature of every sample of class k, b (K,).
+
+    objective: f, in nats; gradient_norm: the largest entry of its gradient, in variables that weigh W and H alike, and
+    with features >= 0 of its projected gradient (where a feature is 0, only a slope that would raise it counts);
+    agreement: how many restarts reached the best objective within 1e-9, relative.
+    """
+    W: np.ndarray
+    H: np.ndarray
+    b: np.ndarray
+    objective: float
+    agreement: int
+    gradient_norm: float
+
+
+def objective(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
+    """f in nats. W (K, d); H (d, K), column k the feature of all samples of class k; b (K,); counts (K,) samples.
+
+    One column a class is enough: at fixed W and b the problem in each h is strictly convex (lambda_h > 0, features
+    free or >= 0) and the same for all samples of a class, so they share its one solution.
+
+    >>> W, H, b = np.zeros((4, 2)), np.zeros((2, 4)), np.zeros(4)
+    >>> round(objective("ce", W, H, b, np.ones(4), 0.1, 0.1, 0), 4)  # log 4
+    1.3863
+    """
+    Z = W @ H - b[:, None]  # (K, K)
+    decay = lambda_w * np.sum(W**2) + lambda_h * np.sum(counts * H**2) + lambda_b * np.sum(b**2)
+    return float(counts @ _loss(loss, Z)[0] / np.sum(counts) + decay / 2)
+
+
+def gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
+    """Gradient of `objective`: arrays of the shapes of W, H and b.
+
+    >>> W, H, b = np.zeros((4, 2)), np.zeros((2, 4)), np.zeros(4)
+    >>> gradient("bce", W, H, b, np.ones(4), 0.1, 0.1, 0)[2].tolist()  # each: - (3/4 of 1/2 - 1/4 of 1/2)
+    [-0.25, -0.25, -0.25, -0.25]
+    """
+    R = _loss(loss, W @ H - b[:, None])[1] * (counts / np.sum(counts))  # (K, K)
+    return R @ H.T + lambda_w * W, W.T @ R + lambda_h * counts * H, lambda_b * b - R.sum(axis=1)
+
+
+def solve(loss, num_classes, dim, per_class=None, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0, counts=None, seed=0,
+          restarts=8, features="free"):
+    """Best minimum of f found over W, H and b from random starts: L-BFGS, then Newton. Returns a Solution.
+
+    Give either per_class (n, the same for all) or counts (K,), samples above 0; any dim >= 1. CE with lambda_b = 0:
+    the bias is returned with mean 0. features: "free" or "nonnegative" (H >= 0, as after a ReLU). For free features
+    and d >= K every local minimum is global (the chapter on the bias proves it). For d < K, and for features >= 0 at
+    ANY d, that does not hold: `agreement` of many restarts is all the evidence there is.
+    Raises ValueError for anything else: an unknown loss or features, dim, restarts or num_classes not whole.
+
+    >>> found = solve("ce", 2, 2, per_class=1, lambda_w=0.25, lambda_h=0.25, restarts=2)
+    >>> (found.W @ found.H).round(4).tolist(), found.agreement  # log(3)/2 on the own class
+    ([[0.5493, -0.5493], [-0.5493, 0.5493]], 2)
+    """
+    k, dim, restarts = classes(num_classes, loss), whole("dim", dim, 1), whole("restarts", restarts, 1)
+    for name, value in (("lambda_w", lambda_w), ("lambda_h", lambda_h), ("lambda_b", lambda_b)):
+        finite(name, value, above=name != "lambda_b")
+    if features not in FEATURES:
+        raise ValueError(f"features is {features!r}; expected one of {', '.join(FEATURES)}.")
+    if (per_class is None) == (counts is None):
+        raise ValueError("expected either per_class or counts, got both or neither. Pass one of them.")
+    counts = finite("counts", np.full(k, per_class) if counts is None else counts, above=True)
+    if counts.shape != (k,):
+        raise ValueError(f"expected counts of shape ({k},), one a class; got {counts.shape}.")
+    problem = _Problem(loss, dim, counts, lambda_w, lambda_h, lambda_b, features == "nonnegative")
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(restarts):
+        start = rng.normal(size=2 * k * dim + k) * rng.choice([0.1, 0.5, 1.0, 2.0])  # small and large starts
+        x, norm = problem.descend(start)
+        W, H, b = problem.split(x)
+        b = b - b.mean() if loss == "ce" and lambda_b == 0 else b
+        found.append((objective(loss, W, H, b, *problem.lambdas), norm, W, H, b))
+    value, norm, W, H, b = min(found, key=lambda entry: entry[0])
+    agreement = sum(entry[0] - value <= 1e-9 * abs(value) for entry in found)
+    return Solution(W, H, b, value, agreement, float(norm))
+
+
+def nonnegative_minimum(loss, num_classes, c, lambda_b=0.0):
+    """(positive, negative, bias, objective) of f's minimum with features >= 0, for balanced classes and d >= K.
+
+    CONJECTURED in lead 5, checked here against `solve(features="nonnegative")`, not proved here. The conjecture: f is
+    a function of the positive score p, the negative score q and the bias b alone,
+        BCE: softplus(b - p) + (K-1) softplus(q - b);   CE: log(1 + (K-1) exp(q - p));
+        plus K lambda_b b^2 / 2, plus, with s1 = |p - q|, s2 = |p + (K-1) q| and c = sqrt(n lambda_w lambda_h),
+        c ((K-1) s1 + s2) where s2 >= s1 (the free minimum),   c K sqrt(p^2 + (K-1) q^2) where s2 < s1,
+    convex, and minimised here numerically (errors of about 1e-7 in the scores). Plain numbers; c > 0, lambda_b >= 0.
+    CE's bias is returned as 0. Source: ours (lead 5 of the project); for CE compare Dang et al., ICML 2024.
+
+    >>> [round(x, 3) for x in nonnegative_minimum("bce", 10, c=5e-4 * 12.8**0.5)[:3]]
+    [9.298, -1.033, 5.239]
+    """
+    k = classes(num_classes, loss)
+    c, lambda_b = finite("c", c, above=True).item(), finite("lambda_b", lambda_b).item()
+    scale = np.array([1.0, 1.0, np.sqrt(c / (c + lambda_b))])  # so that f bends alike along all three, by about K c
+
+    def f(x):
+        """f / (K c), its gradient; x = (s1, m, b) / scale, s1 = p - q >= 0, m = p + (K-1) q <= 0 there."""
+        s1, m, b = x * scale
+        q = (m - s1) / k
+        if loss == "ce":
+            value, slopes = np.logaddexp(0, np.log(k - 1) - s1), np.array([-expit(np.log(k - 1) - s1), 0.0, 0.0])
+        else:
+            u, v = expit(b - q - s1), (k - 1) * expit(q - b)
+            value = np.logaddexp(0, b - q - s1) + (k - 1) * np.logaddexp(0, q - b) + k * lambda_b * b**2 / 2
+            slopes = np.array([-((k - 1) * u + v) / k, (v - u) / k, u - v + k * lambda_b * b])
+        if -m >= s1:
+            decay, pulls = (k - 1) * s1 - m, np.array([k - 1, -1, 0])
+        else:
+            decay = np.sqrt(k) * np.hypot(np.sqrt(k - 1) * s1, m)  # K sqrt(p^2 + (K-1) q^2)
+            pulls = k / decay * np.array([(k - 1) * s1, m, 0])
+        return (value + c * decay) / (k * c), (slopes + c * pulls) * scale / (k * c)
+
+    found = []
+    for s1, highest in ((1.0, None), (0.0, 0.0)):  # the one kink, s1 = m = 0, is met along s1 = 0, where f is smooth
+        x = np.array([s1, 0.0, 0.0])
+        for _ in range(3):  # restarted, as the memory of the curvature goes stale
+            x = minimize(f, x, jac=True, bounds=((0, highest), (None, 0), (None, None)), method="L-BFGS-B",
+                         options={"maxiter": 5000, "maxfun": 20000, "ftol": 1e-16, "gtol": 1e-11}).x
+        found.append((f(x)[0], x))
+    value, x = min(found, key=lambda entry: entry[0])
+    s1, m, b = x * scale
+    return float((m + (k - 1) * s1) / k), float((m - s1) / k), 0.0 if loss == "ce" else float(b), float(value * k * c)
+
+
+class _Problem:
+    """f of one vector x: W / a, H a sqrt(n_k) and b one after another.
+
+    In these variables both decays cost alike, which conditions the search far better than the raw ones.
+    """
+
+    def __init__(self, loss, dim, counts, lambda_w, lambda_h, lambda_b, nonnegative):
+        self.loss, self.dim, self.share = loss, dim, counts / counts.sum()
+        self.lambdas = counts, lambda_w, lambda_h, lambda_b
+        self.a_w, self.a_h = (lambda_h / lambda_w) ** 0.25, (lambda_w / lambda_h) ** 0.25 / np.sqrt(counts)
+        entries = len(counts) * dim
+        self.lower = np.full(2 * entries + len(counts), -np.inf)  # the smallest permitted x
+        self.lower[entries:2 * entries] = 0.0 if nonnegative else -np.inf
+        self.nonnegative = nonnegative
+
+    def split(self, x):
+        """W (K, d), H (d, K) and b (K,) of x."""
+        k, dim = len(self.share), self.dim
+        return (x[:k * dim].reshape(k, dim) * self.a_w, x[k * dim:2 * k * dim].reshape(dim, k) * self.a_h,
+                x[2 * k * dim:])
+
+    def join(self, dW, dH, db):
+        """The gradient in x of gradients in W, H and b."""
+        return np.concatenate([(dW * self.a_w).ravel(), (dH * self.a_h).ravel(), db])
+
+    def grad(self, x):
+        return self.join(*gradient(self.loss, *self.split(x), *self.lambdas))
+
+    def hess(self, x, p):
+        """The Hessian at x times p."""
+        counts, lambda_w, lambda_h, lambda_b = self.lambdas
+        (W, H, b), (dW, dH, db) = self.split(x), self.split(p)
+        Z = W @ H - b[:, None]
+        R = _loss(self.loss, Z)[1] * self.share
+        dR = _curvature(self.loss, Z, dW @ H + W @ dH - db[:, None]) * self.share
+        return self.join(dR @ H.T + R @ dH.T + lambda_w * dW, dW.T @ R + W.T @ dR + lambda_h * counts * dH,
+                         lambda_b * db - dR.sum(axis=1))
+
+    def descend(self, x):
+        """From x to a minimum nearby: (x, the largest entry of the projected gradient there)."""
+        x = np.where(self.lower == 0, np.abs(x), x)
+        bounds = [(low, None) for low in self.lower] if self.nonnegative else None
+        x = minimize(lambda x: (objective(self.loss, *self.split(x), *self.lambdas), self.grad(x)), x, jac=True,
+                     method="L-BFGS-B", bounds=bounds,
+                     options={"maxiter": 20000, "maxfun": 40000, "maxcor": 30, "ftol": 1e-16, "gtol": 1e-8}).x
+        return self.polish(x)
+
+    def polish(self, x, steps=30):
+        """Newton steps to a vanishing gradient, on the entries that no bound holds; a step beyond a bound ends there.
+
+        MINRES: the Hessian is singular along rotations of W and H (with bounds, of axes that no class uses),
+        consistently.
+        """
+        g, held = self._slope(x)
+        for _ in range(steps):  # until rounding stops the descent of the gradient
+            free = ~held
+            operator = LinearOperator((x.size, x.size), dtype=np.float64,
+                                      matvec=lambda p, at=x, free=free: self.hess(at, p * free) * free)
+            trial = np.maximum(x + minres(operator, -g, rtol=1e-6, maxiter=4 * x.size)[0] * free, self.lower)
+            g_trial, held_trial = self._slope(trial)
+            if np.linalg.norm(g_trial) >= np.linalg.norm(g):
+                break
+            x, g, held = trial, g_trial, held_trial
+        return x, np.abs(g).max()
+
+    def _slope(self, x):
+        """The projected gradient, and which entries a bound holds: they lie on it, and f does not fall from there."""
+        g = self.grad(x)
+        held = (x <= self.lower) & (g >= 0)
+        return np.where(held, 0.0, g), held
+
+
+def _loss(loss, Z):
+    """Loss of each column and residual p - onehot of each entry. Z (K, K): logits, column y a sample of class y."""
+    if loss == "ce":
+        log_p = log_softmax(Z, axis=0)
+        return -np.diagonal(log_p), np.exp(log_p) - np.eye(len(Z))
+    sign = 1 - 2 * np.eye(len(Z))  # -1 on the own class: softplus(-z) there, softplus(z) elsewhere
+    return np.logaddexp(0, sign * Z).sum(axis=0), sign * expit(sign * Z)
+
+
+def _curvature(loss, Z, dZ):
+    """Derivative of the residual (K, K) along a change dZ of the logits."""
+    if loss == "bce":
+        return expit(Z) * expit(-Z) * dZ
+    p = np.exp(log_softmax(Z, axis=0))
+    return p * (dZ - (p * dZ).sum(axis=0))
