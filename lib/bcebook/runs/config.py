@@ -12,7 +12,7 @@ CHOICES = {
     "model": ("convnet", "resnet8", "resnet18", "resnet50", "densenet121"),
     "loss": ("ce", "bce"),
     "optimizer": ("sgd", "adamw"),
-    "schedule": ("step", "cosine", "constant"),
+    "schedule": ("step", "cosine", "constant", "authors-step", "authors-cosine"),
     "augmentation": ("none", "da1", "da1+da2"),
     "decay": ("global", "decoupled"),
     "precision": ("float32", "bfloat16", "auto"),
@@ -34,6 +34,10 @@ class RunConfig:
     decay "decoupled": the loss gains lambda_w/2 |W|^2 + lambda_h/2 sum over the batch of |h|^2 + lambda_b/2 |b|^2, and the
     optimizer decays nothing; `weight_decay` stays None. Source: the paper's settings, data/paper and README.
 
+    schedule "step": x 0.2 after 30, 60 and 80 % of the epochs; "cosine": from the rate to 1 % of it; "constant".
+    "authors-step", "authors-cosine": the same one epoch late, as the authors' loop has them, which calls
+    `scheduler.step(epoch=epoch_id)` after each epoch: the first two epochs have the full rate.
+
     Raises ValueError, one sentence, for an unknown choice, a value out of range or a combination that cannot be run.
     Hashable; `key` is the same in every process, on every machine and for every order of the arguments.
     """
@@ -44,7 +48,7 @@ class RunConfig:
     optimizer: str
     learning_rate: float  # after scaling with the batch size
     epochs: int
-    schedule: str = "step"  # "step": x 0.2 at 30, 60 and 80 % of the epochs; "cosine": to 1 % of the start
+    schedule: str = "step"
     batch_size: int = 128
     augmentation: str = "none"
     decay: str = "decoupled"
@@ -130,10 +134,12 @@ class RunConfig:
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
+        if self.schedule.startswith("authors-"):  # one epoch late: see the class
+            epoch = max(1, epoch - 1)
         done = (epoch - 1) / self.epochs
-        if self.schedule == "step":  # x 0.2 at epochs 30, 60 and 80 of 100
-            return self.learning_rate * 0.2 ** sum(done >= milestone for milestone in (0.3, 0.6, 0.8))
-        if self.schedule == "cosine":  # to 1 % of the start: AdamW's 1e-3 to the paper's 1e-5
+        if self.schedule.endswith("step"):  # of 100 epochs, 31, 61 and 81 are the first with a lower rate
+            return self.learning_rate * 0.2 ** sum(done >= share for share in (0.3, 0.6, 0.8))
+        if self.schedule.endswith("cosine"):  # to 1 % of the start: AdamW's 1e-3 to the paper's 1e-5
             return self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
         return self.learning_rate
 
