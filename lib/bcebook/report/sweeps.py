@@ -45,8 +45,9 @@ def wide(runs: list[Run]) -> pd.DataFrame:
     """Medians of the training set's scores and of the biases, a row a run: network, loss, optimizer, bias_init_mean, lambda_b, seed,
     start (the biases' mean before training), and positive, bias, negative."""
     index = [*PANEL, "bias_init_mean", "lambda_b", "seed", "start"]
-    table = frames.medians(runs)
-    return table.pivot_table(index=index, columns="quantity", values="median", sort=False).reset_index() if len(table) else table
+    if not runs:
+        return pd.DataFrame(columns=[*index, *frames.KINDS])
+    return frames.medians(runs).pivot_table(index=index, columns="quantity", values="median", sort=False).reset_index()
 
 
 def between(table: pd.DataFrame, loss: str) -> pd.Series:
