@@ -7,9 +7,11 @@ import math
 import typing
 from dataclasses import dataclass
 
+from bcebook.runs.specs import DATASETS, NETWORKS
+
 CHOICES = {
-    "dataset": ("digits", "mnist", "cifar10", "cifar100"),
-    "model": ("convnet", "resnet8", "resnet18", "resnet50", "densenet121"),
+    "dataset": tuple(DATASETS),
+    "model": tuple(NETWORKS),
     "loss": ("ce", "bce"),
     "optimizer": ("sgd", "adamw"),
     "schedule": ("step", "cosine", "constant", "authors-step", "authors-cosine"),
@@ -18,21 +20,27 @@ CHOICES = {
     "precision": ("float32", "bfloat16", "auto"),
 }
 DECOUPLED = ("lambda_w", "lambda_h", "lambda_b")
+STEPS = (0.3, 0.6, 0.8)  # shares of the epochs after which "step" multiplies the rate by 0.2
+# What `describe` does not mention: the paper's batch size, epochs and decay, and for each optimizer its rate and
+# schedule.
+PLAIN = {"epochs": 100, "batch_size": 128, "lambda_w": 5e-4, "lambda_h": 5e-4, "weight_decay": 5e-4}
+PLAIN_RATE, PLAIN_SCHEDULE = {"sgd": 0.01, "adamw": 0.001}, {"sgd": "step", "adamw": "cosine"}
 
 
 def batch_count(images: int, batch_size: int) -> int:
-    """Batches in an epoch. The last, smaller one is kept, as the authors' loader does, unless it has one image (batch statistics
-    need two)."""
+    """Batches in an epoch. The last, smaller one is kept, as the authors' loader does, unless it has one image (batch
+    statistics need two)."""
     return images // batch_size + (images % batch_size > 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training run, final values only (a learning rate that follows from the batch size stands here already scaled).
+    """One training run, final values only (a learning rate that follows from the batch size stands here already
+    scaled).
 
-    decay "global": the optimizer decays every parameter by `weight_decay`; the lambdas stay None.
-    decay "decoupled": the loss gains lambda_w/2 |W|^2 + lambda_h/2 sum over the batch of |h|^2 + lambda_b/2 |b|^2, and the
-    optimizer decays nothing; `weight_decay` stays None. Source: the paper's settings, data/paper and README.
+    decay "global": the optimizer decays every parameter by `weight_decay`; the lambdas stay None. decay "decoupled":
+    the loss gains lambda_w/2 |W|^2 + lambda_h/2 sum over the batch of |h|^2 + lambda_b/2 |b|^2, and the optimizer
+    decays nothing; `weight_decay` stays None. Source: the paper's settings, data/paper and README.
 
     schedule "step": x 0.2 after 30, 60 and 80 % of the epochs; "cosine": from the rate to 1 % of it; "constant".
     "authors-step", "authors-cosine": the same one epoch late, as the authors' loop has them, which calls
@@ -65,19 +73,33 @@ class RunConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            types = typing.get_args(field.type) or (field.type,)  # of "int | None": (int, NoneType)
-            if field.name in CHOICES:
-                if value not in CHOICES[field.name]:
-                    raise ValueError(f"{field.name} is {value!r}; choose one of {', '.join(CHOICES[field.name])}.")
-            elif value is None and type(None) in types:
-                continue
-            elif int in types:
-                self._number(field.name, value, int)
-            else:
-                self._number(field.name, value, float)
-                # 1 and 1.0, 0.0 and -0.0 are the same setting, so they must have the same key
-                object.__setattr__(self, field.name, float(value) + 0.0)
+            self._check_kind(field)
+        self._check_ranges()
+        self._check_decay()
+        network, data = NETWORKS[self.model], DATASETS[self.dataset]
+        if network.images != data.images:
+            raise ValueError(f"{self.model} does not take {self.dataset}: it is made for {network.images} images, "
+                             f"and those of {self.dataset} are {data.images}.")
+
+    def _check_kind(self, field: dataclasses.Field) -> None:
+        """One of the choices, a whole number, or a number; a number is then of the field's own type."""
+        name, value = field.name, getattr(self, field.name)
+        types = typing.get_args(field.type) or (field.type,)  # of "int | None": (int, NoneType)
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(CHOICES[name])}.")
+            return
+        if value is None and type(None) in types:
+            return
+        whole = int in types
+        kinds = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            raise ValueError(f"{name} is {value!r}; it must be a finite {'whole number' if whole else 'number'}.")
+        if not whole:
+            # 1 and 1.0, 0.0 and -0.0 are the same setting, so they must have the same key
+            object.__setattr__(self, name, float(value) + 0.0)
+
+    def _check_ranges(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("train_size", 1)):
             if getattr(self, name) is not None and getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}.")
@@ -86,25 +108,21 @@ class RunConfig:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1.")
         if self.imbalance_factor is not None and self.imbalance_factor < 1:
-            raise ValueError(f"imbalance_factor is {self.imbalance_factor}; it must be at least 1 (largest / smallest class).")
+            raise ValueError(f"imbalance_factor is {self.imbalance_factor}; it must be at least 1 "
+                             "(largest / smallest class).")
         if self.imbalance_factor is not None and self.train_size is not None:
             raise ValueError("train_size and imbalance_factor both choose the training images; set only one of them.")
+
+    def _check_decay(self) -> None:
         used, unused = (("weight_decay",), DECOUPLED) if self.decay == "global" else (DECOUPLED, ("weight_decay",))
         for name in used:
-            if getattr(self, name) is None or getattr(self, name) < 0:
-                raise ValueError(f'decay "{self.decay}" needs {name} to be a number of at least 0, not {getattr(self, name)}.')
+            value = getattr(self, name)
+            if value is None or value < 0:
+                raise ValueError(f'decay "{self.decay}" needs {name} to be a number of at least 0, not {value}.')
         for name in unused:
-            if getattr(self, name) is not None:
-                raise ValueError(f'decay "{self.decay}" does not use {name}; leave it out (it is {getattr(self, name)}).')
-        if (self.model == "convnet") != (self.dataset == "digits"):
-            raise ValueError(f"{self.model} does not take {self.dataset}: the convnet is made for the 8x8 digits, "
-                             "the other models for 32x32 images.")
-
-    @staticmethod
-    def _number(name: str, value, kind: type) -> None:
-        allowed = (int,) if kind is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
-            raise ValueError(f"{name} is {value!r}; it must be a finite {'whole number' if kind is int else 'number'}.")
+            value = getattr(self, name)
+            if value is not None:
+                raise ValueError(f'decay "{self.decay}" does not use {name}; leave it out (it is {value}).')
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
@@ -138,20 +156,51 @@ class RunConfig:
             epoch = max(1, epoch - 1)
         done = (epoch - 1) / self.epochs
         if self.schedule.endswith("step"):  # of 100 epochs, 31, 61 and 81 are the first with a lower rate
-            return self.learning_rate * 0.2 ** sum(done >= share for share in (0.3, 0.6, 0.8))
+            return self.learning_rate * 0.2 ** sum(done >= share for share in STEPS)
         if self.schedule.endswith("cosine"):  # to 1 % of the start: AdamW's 1e-3 to the paper's 1e-5
             return self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
         return self.learning_rate
 
     def describe(self) -> str:
-        """One line for a person: what is trained on what, and how it differs from the plainest run."""
+        """One line for a person: what is trained on what, and every setting in which it differs from the plainest run.
+
+        "resnet18/cifar10 BCE SGD bias mean 5 seed 0, 24 epochs, rate 0.1". Two runs that differ have different lines.
+        """
         parts = [f"{self.model}/{self.dataset}", self.loss.upper(), {"sgd": "SGD", "adamw": "AdamW"}[self.optimizer]]
         if self.augmentation != "none":
             parts.append(self.augmentation.upper())
         if self.bias_init_mean:
-            parts.append(f"bias mean {self.bias_init_mean:g}")
+            parts.append(f"bias mean {_number(self.bias_init_mean)}")
         if self.lambda_b:
-            parts.append(f"lambda_b {self.lambda_b:g}")
+            parts.append(f"lambda_b {_number(self.lambda_b)}")
         if self.imbalance_factor:
-            parts.append(f"imbalance {self.imbalance_factor:g}")
-        return " ".join(parts) + f" seed {self.seed}"
+            parts.append(f"imbalance {_number(self.imbalance_factor)}")
+        return ", ".join([" ".join([*parts, f"seed {self.seed}"]), *self._particulars()])
+
+    def _particulars(self) -> list[str]:
+        """The settings that the beginning of `describe` does not have, where they are not the plain ones."""
+        differs = lambda name: getattr(self, name) not in (None, PLAIN[name])  # noqa: E731
+        told = [f"{name} {_number(getattr(self, name))}" for name in ("lambda_w", "lambda_h") if differs(name)]
+        if self.decay == "global":
+            told.append("global decay" + (f" {_number(self.weight_decay)}" if differs("weight_decay") else ""))
+        if differs("epochs"):
+            told.append(f"{self.epochs} epochs")
+        if self.learning_rate != PLAIN_RATE[self.optimizer]:
+            told.append(f"rate {_number(self.learning_rate)}")
+        if self.schedule != PLAIN_SCHEDULE[self.optimizer]:
+            told.append(f"schedule {self.schedule}")
+        if differs("batch_size"):
+            told.append(f"batches of {self.batch_size}")
+        if self.label_smoothing:
+            told.append(f"smoothing {_number(self.label_smoothing)}")
+        if self.train_size is not None:
+            told.append(f"{self.train_size} images")
+        if self.precision != "float32":
+            told.append(f"precision {self.precision}")
+        return told
+
+
+def _number(value: float) -> str:
+    """Short where that is exact ("5", "5e-06"), else every digit."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

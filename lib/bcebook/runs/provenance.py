@@ -10,8 +10,10 @@ from pathlib import Path
 
 from bcebook.paths import PACKAGE, REPOSITORY
 
-ENGINE = ("runs/config.py", "science/losses.py", "science/metrics.py", "science/summaries.py", "training/datasets.py", "training/images.py",
-          "training/loop.py", "training/measure.py", "training/models.py")
+# What decides what a training does, and what is measured.
+ENGINE = ("runs/specs.py", "runs/config.py", "science/losses.py", "science/metrics.py", "science/summaries.py",
+          "training/datasets.py", "training/images.py", "training/models.py", "training/measure.py",
+          "training/loop.py")
 
 
 def library() -> list[Path]:
@@ -21,12 +23,13 @@ def library() -> list[Path]:
 
 @functools.cache
 def code_version() -> str:
-    """A digest of the library's source, and the commit it stands on where there is a git checkout: "3f2a9c (commit 12ab34c)"."""
+    """A digest of the library's source, and the commit it stands on in a git checkout: "3f2a9c (commit 12ab34c)"."""
     sha = hashlib.sha256()
     for path in library():
         sha.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     try:
-        git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, timeout=10)
+        git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True,
+                             timeout=10)
         commit = git.stdout.strip() if git.returncode == 0 else ""
     except (OSError, subprocess.TimeoutExpired):
         commit = ""

@@ -11,17 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from bcebook.paths import data_dir
+from bcebook.runs.specs import DATASETS, DatasetSpec
 
-# SHA-256 over x_train, y_train, x_test, y_test in this order, as uint8 in C order: an altered file is never trained on.
-SHA256 = {
-    "digits": "d313bada6eaba01d98ff107613ee95dd3002e65e9d198d6fbb96861d73b11265",
-    "mnist": "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16",
-    "cifar10": "40f590e0867c1acdbdc405b55fa0c7442b4d204f4b5c9a2a9b492c97bd6f9573",
-    "cifar100": "4ab2feb182e96339a7f01edb7e6dd0befb22417c3abd91f39edd5a36381d7c5f",
-}
-SHAPES = {"mnist": (28, 28), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}  # of one image in the npz
-COUNTS = {"mnist": (60_000, 10_000), "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000)}
-NAMES = tuple(SHA256)
+NAMES = tuple(DATASETS)
+# Of the sets that are files of their own: training and test images.
+COUNTS = {name: (spec.train_count, spec.test_count) for name, spec in DATASETS.items() if spec.torchvision}
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -43,9 +37,9 @@ class Dataset:
     def subset(self, train_size: int | None = None, imbalance_factor: float | None = None) -> "Dataset":
         """Fewer training images, drawn with one fixed seed so that every run with the setting sees the same ones.
 
-        train_size: so many images, the classes as equal as can be. imbalance_factor: class k keeps n factor^(-k/(K-1))
-        images, n the size of the smallest full class (the exponential profile of long-tailed CIFAR). The test set stays.
-        Raises ValueError where the data set is too small for it.
+        train_size: so many images, the classes as equal as can be. imbalance_factor: class k keeps n
+        factor^(-k/(K-1)) images, n the size of the smallest full class (the exponential profile of long-tailed
+        CIFAR). The test set stays. Raises ValueError where the data set is too small for it.
         """
         if train_size is None and imbalance_factor is None:
             return self
@@ -57,15 +51,16 @@ class Dataset:
             rank[members] = np.arange(len(members))
         if train_size is not None:
             if not num_classes <= train_size <= len(self.y_train):
-                raise ValueError(f"train_size is {train_size}; {self.name} has {len(self.y_train)} training images in {num_classes} "
-                                 f"classes, so choose from {num_classes} to {len(self.y_train)}.")
-            keep = np.sort(np.lexsort((self.y_train, rank))[:train_size])  # every class's first image, then every second, ...
+                raise ValueError(f"train_size is {train_size}; {self.name} has {len(self.y_train)} training images in "
+                                 f"{num_classes} classes, so choose from {num_classes} to {len(self.y_train)}.")
+            # Every class's first image, then every second, and so on.
+            keep = np.sort(np.lexsort((self.y_train, rank))[:train_size])
         else:
             smallest = np.bincount(self.y_train, minlength=num_classes).min()
             wanted = long_tailed_sizes(smallest, num_classes, imbalance_factor)
             if wanted.min() < 1:
-                raise ValueError(f"imbalance_factor {imbalance_factor:g} leaves the last class of {self.name} without an image; "
-                                 f"it can be at most {smallest}.")
+                raise ValueError(f"imbalance_factor {imbalance_factor:g} leaves the last class of {self.name} without "
+                                 f"an image; it can be at most {smallest}.")
             keep = np.flatnonzero(rank < wanted[self.y_train])
         return Dataset(self.name, self.x_train[keep], self.y_train[keep], self.x_test, self.y_test, self.classes)
 
@@ -77,22 +72,23 @@ def long_tailed_sizes(largest: int, num_classes: int, factor: float) -> np.ndarr
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
-    """Load a data set: "digits" (bundled with scikit-learn), "mnist", "cifar10" or "cifar100".
+    """Load a data set of runs/specs.py: "digits" (bundled with scikit-learn), "mnist", "cifar10" or "cifar100".
 
-    Looks for `<root>/<name>.npz` (arrays x_train, y_train, x_test, y_test and, if there, classes: the Keras convention);
-    if it is missing, downloads through torchvision and writes that file once. root defaults to data/datasets.
-    Raises ValueError for an unknown name, DataError for a damaged file or where there is no network.
+    Looks for `<root>/<name>.npz` (arrays x_train, y_train, x_test, y_test and, if there, classes: the Keras
+    convention); if it is missing, downloads through torchvision and writes that file once. root defaults to
+    data/datasets. Raises ValueError for an unknown name, DataError for a damaged file or where there is no network.
     """
-    if name not in NAMES:
-        raise ValueError(f"there is no data set {name!r}; choose one of {', '.join(NAMES)}.")
-    if name == "digits":
-        dataset, source = _digits(), "scikit-learn's digits"
+    if name not in DATASETS:
+        raise ValueError(f"there is no data set {name!r}; choose one of {', '.join(DATASETS)}.")
+    spec = DATASETS[name]
+    if name in BUNDLED:
+        dataset, source = BUNDLED[name](), f"the library that brings {name}"
     else:
         path = archive(name, root)
         if not path.exists():
-            _download(name, path)
-        dataset, source = _read(name, path), str(path)
-    if _digest(dataset) != SHA256[name]:
+            _download(spec, path)
+        dataset, source = _read(spec, path), str(path)
+    if _digest(dataset) != spec.sha256:
         raise DataError(f"{source} does not hold the published {name}: its content fails the SHA-256 check. "
                         "Delete the file and load again to download it afresh.")
     return dataset
@@ -125,16 +121,22 @@ def _digits() -> Dataset:
     return Dataset("digits", images[~test], labels[~test], images[test], labels[test], tuple("0123456789"))
 
 
-def _read(name: str, path: Path) -> Dataset:
+BUNDLED = {"digits": _digits}  # the sets that come with a library
+
+
+def _read(spec: DatasetSpec, path: Path) -> Dataset:
+    """The npz of a set, its arrays brought to `Dataset`'s shapes. Raises DataError where they are not those of the
+    set."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in ARRAYS}
             classes = [str(c) for c in stored["classes"]] if "classes" in stored else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as {name} ({type(error).__name__}: {error}). It may be truncated; "
-                        "delete it and load again to download it afresh.") from error
-    for key, count in zip(ARRAYS, (COUNTS[name][0],) * 2 + (COUNTS[name][1],) * 2, strict=True):
-        expected = (count, *SHAPES[name]) if key[0] == "x" else (count,)
+        raise DataError(f"{path} cannot be read as {spec.name} ({type(error).__name__}: {error}). It may be "
+                        "truncated; delete it and load again to download it afresh.") from error
+    for key in ARRAYS:
+        count = spec.train_count if key.endswith("train") else spec.test_count
+        expected = (count, *spec.image_shape) if key[0] == "x" else (count,)
         if key[0] == "y":
             arrays[key] = arrays[key].reshape(-1)  # Keras stores CIFAR labels as (N, 1)
         if arrays[key].shape != expected or not np.issubdtype(arrays[key].dtype, np.integer):
@@ -143,16 +145,16 @@ def _read(name: str, path: Path) -> Dataset:
         arrays[key] = arrays[key].astype(np.uint8, copy=False)
         if arrays[key].ndim == 3:
             arrays[key] = arrays[key][..., None]  # grey images get their channel axis
-    num_classes = int(arrays["y_train"].max()) + 1
-    classes = classes or [str(k) for k in range(num_classes)]
-    return Dataset(name, **arrays, classes=tuple(classes))
+    classes = classes or [str(k) for k in range(spec.num_classes)]
+    return Dataset(spec.name, **arrays, classes=tuple(classes))
 
 
-def _download(name: str, path: Path) -> None:
-    """Fetch through torchvision into a folder of its own and write the npz under its final name only when it is whole."""
+def _download(spec: DatasetSpec, path: Path) -> None:
+    """Fetch through torchvision into a folder of its own and write the npz under its final name only when it is
+    whole."""
     from torchvision import datasets
 
-    source = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    name, source = spec.name, getattr(datasets, spec.torchvision)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=path.parent))
     try:
@@ -162,7 +164,7 @@ def _download(name: str, path: Path) -> None:
                  classes=np.array([c.split(" - ")[0] for c in train.classes]))  # MNIST's are named "0 - zero"
         (folder / "whole.npz").replace(path)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{path} is missing and {name} could not be downloaded ({error}). Connect to the internet and try "
-                        "again, or put the file there yourself (`bcebook data --help` says how).") from error
+        raise DataError(f"{path} is missing and {name} could not be downloaded ({error}). Connect to the internet "
+                        "and try again, or put the file there yourself (`bcebook data --help` says how).") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,36 +8,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bcebook.runs.config import batch_count
+from bcebook.runs.specs import DATASETS
 from bcebook.training.datasets import Dataset
 
-# Mean and standard deviation per channel, in units of the full scale, as in the authors' code. (Over all training pixels
-# CIFAR's standard deviation is 0.247; 0.202 is the mean over the images of each image's own.)
-NORMALISE = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "cifar100": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-}
 MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0  # the paper's DA2
 
 
 class Images:
     """A data set on the device, and the way from its uint8 images to the network's input.
 
-    generator (torch, on the device) draws the order, crops, flips and angles; host (numpy) draws an epoch's mixtures in
-    advance. So no draw makes the host wait for the device, and `batch` has no branch that depends on a value: a CUDA graph
-    can hold it. `state` and `restore` carry everything that decides the batches to come.
+    generator (torch, on the device) draws the order, crops, flips and angles; host (numpy) draws an epoch's mixtures
+    in advance. So no draw makes the host wait for the device, and `batch` has no branch that depends on a value: a
+    CUDA graph can hold it. `state` and `restore` carry everything that decides the batches to come.
     """
 
     def __init__(self, dataset: Dataset, augmentation: str, device: torch.device, seed: int):
-        self.name, self.augmentation, self.num_classes = dataset.name, augmentation, len(dataset.classes)
+        self.spec, self.augmentation, self.num_classes = DATASETS[dataset.name], augmentation, len(dataset.classes)
         self.x_train, self.x_test = (self._place(x, device) for x in (dataset.x_train, dataset.x_test))
-        self.y_train, self.y_test = (torch.from_numpy(y.astype(np.int64)).to(device) for y in (dataset.y_train, dataset.y_test))
-        self.in_channels = 1 if self.name == "digits" else 3
-        if self.name in NORMALISE:
-            mean, std = NORMALISE[self.name]
-        else:  # the digits: of all training pixels
-            mean, std = (dataset.x_train.mean() / 255,), (dataset.x_train.std() / 255,)
-        self.mean, self.std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1) for v in (mean, std))
+        labels = (dataset.y_train, dataset.y_test)
+        self.y_train, self.y_test = (torch.from_numpy(y.astype(np.int64)).to(device) for y in labels)
+        self.in_channels = self.spec.channels
+        mean = self.spec.mean or (dataset.x_train.mean() / 255,)
+        std = self.spec.std or (dataset.x_train.std() / 255,)
+        self.mean, self.std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+                               for v in (mean, std))
         self.generator = torch.Generator(device).manual_seed(seed)
         self.host = np.random.default_rng(seed)
         self.order = torch.arange(len(self.x_train), device=device)  # of this epoch
@@ -45,12 +39,14 @@ class Images:
 
     def _place(self, x: np.ndarray, device: torch.device) -> Tensor:
         images = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
-        if self.name == "mnist":  # to 32x32, once and in uint8, as a transform of each image would do it
-            images = F.interpolate(images.float(), size=(32, 32), mode="bilinear").round().to(torch.uint8)
+        side = self.spec.side
+        if self.spec.image_shape[:2] != (side, side):  # once and in uint8, as a transform of each image would do it
+            images = F.interpolate(images.float(), size=(side, side), mode="bilinear").round().to(torch.uint8)
         return images.contiguous().to(device)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """uint8 or float 0..255 (B, C, H, W) -> float32, channels-last; a grey image is copied to the network's channels."""
+        """uint8 or float 0..255 (B, C, H, W) -> float32, channels-last; a grey image is copied to the network's
+        channels."""
         x = (x.float() / 255 - self.mean) / self.std
         return x.expand(-1, self.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
@@ -66,7 +62,8 @@ class Images:
         return batch_count(len(self.x_train), batch_size)
 
     def chosen(self, index: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """What `batch` needs for this epoch's batch number `index`, from 0: its images' numbers (B,) and its mixture (1 or 0, 5)."""
+        """What `batch` needs for this epoch's batch number `index`, from 0: its images' numbers (B,) and its mixture
+        (1, 5), or (0, 5) without DA2."""
         return self.order[index * batch_size : (index + 1) * batch_size], self.mixtures[index : index + 1]
 
     def batch(self, chosen: Tensor, mixture: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,31 +92,32 @@ class Images:
             yield self.normalise(x[start : start + batch_size]), y[start : start + batch_size]
 
     def _da1(self, x: Tensor) -> Tensor:
-        """Random crop with zero padding (4 of 32 pixels), horizontal flip, on CIFAR100 also a rotation by up to 15 degrees.
-
-        Departs from the paper on digits alone, which it does not augment: they are cropped and not flipped.
-        """
+        """Random crop with zero padding (4 of 32 pixels) and, where the data set's entry says so, a horizontal flip
+        and a rotation: CIFAR is flipped, CIFAR100 also turned by up to 15 degrees."""
         batch, _, height, width = x.shape
         pad = height // 8
         draw = lambda high: torch.randint(high, (batch, 1), generator=self.generator, device=x.device)  # noqa: E731
         rows = draw(2 * pad + 1) + torch.arange(height, device=x.device)  # (B, H)
         columns = torch.arange(width, device=x.device).expand(batch, -1)
-        if self.name in ("cifar10", "cifar100"):
+        if self.spec.flipped:
             columns = torch.where(draw(2).bool(), columns.flip(1), columns)
         columns = draw(2 * pad + 1) + columns  # (B, W)
         index = torch.arange(batch, device=x.device).view(-1, 1, 1)
         x = F.pad(x, (pad,) * 4).permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        if self.name == "cifar100":
-            angle = (torch.rand(batch, generator=self.generator, device=x.device) * 2 - 1) * (torch.pi / 12)
-            cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-            theta = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (B, 2, 3)
-            grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-            x = F.grid_sample(x.float(), grid, mode="nearest", align_corners=False)  # as torchvision's default does
-        return x
+        return self._rotated(x) if self.spec.rotation else x
+
+    def _rotated(self, x: Tensor) -> Tensor:
+        """Each image (B, C, H, W) turned by its own angle, to the nearest pixel, as torchvision's default does."""
+        largest = torch.pi / (180 / self.spec.rotation)
+        angle = (torch.rand(len(x), generator=self.generator, device=x.device) * 2 - 1) * largest
+        cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+        theta = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (B, 2, 3)
+        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+        return F.grid_sample(x.float(), grid, mode="nearest", align_corners=False)
 
     def _mixture(self) -> np.ndarray:
-        """Mixup or CutMix, each with probability one half: (share of the image itself, top, bottom, left, right of the box
-        that its partner fills). Mixup has an empty box, CutMix a share of 1 outside the box."""
+        """Mixup or CutMix, each with probability one half: (share of the image itself, top, bottom, left, right of
+        the box that its partner fills). Mixup has an empty box, CutMix a share of 1 outside the box."""
         if self.host.random() < 0.5:
             return np.array([self.host.beta(MIXUP_ALPHA, MIXUP_ALPHA), 0, 0, 0, 0], np.float32)
         height, width = self.x_train.shape[2:]
@@ -131,10 +129,12 @@ class Images:
 
     def _da2(self, x: Tensor, labels: Tensor, mixture: Tensor) -> tuple[Tensor, Tensor]:
         """The batch mixed with a permutation of itself; soft targets (B, K)."""
-        partner = torch.rand(len(x), generator=self.generator, device=x.device).argsort()  # unlike randperm, safe in a CUDA graph
+        # Unlike randperm, argsort is safe in a CUDA graph.
+        partner = torch.rand(len(x), generator=self.generator, device=x.device).argsort()
         share, top, bottom, left, right = mixture[0]
         rows, columns = (torch.arange(size, device=x.device) for size in x.shape[2:])
         inside = ((rows >= top) & (rows < bottom))[:, None] & ((columns >= left) & (columns < right))  # (H, W)
         own = torch.where(inside, 0.0, share)  # each pixel's weight of the image itself
-        onehot = (labels[:, None] == torch.arange(self.num_classes, device=x.device)).float()  # one_hot would look at the values
-        return torch.lerp(x[partner], x, own), torch.lerp(onehot[partner], onehot, own.mean())  # CutMix: the share left after clipping
+        # one_hot would look at the values; the mean of `own` is, for CutMix, the share that is left after clipping.
+        onehot = (labels[:, None] == torch.arange(self.num_classes, device=x.device)).float()
+        return torch.lerp(x[partner], x, own), torch.lerp(onehot[partner], onehot, own.mean())

@@ -45,7 +45,8 @@ class Network(nn.Module):
 def _convnet(in_channels: int) -> tuple[nn.Module, int]:
     """Ours, for the 8x8 digits: three convolutions and a linear embedding of 32 dimensions.
 
-    No ReLU after the embedding: the theory's features are free in sign, and a ReLU would keep them from the simplex ETF.
+    No ReLU after the embedding: the theory's features are free in sign, and a ReLU would keep them from the simplex
+    ETF.
     """
     layers, width = [], in_channels
     for out, stride in ((16, 1), (32, 2), (32, 2)):  # 8x8 -> 8x8 -> 4x4 -> 2x2
@@ -59,8 +60,9 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, out: int, stride: int, signed: bool = False):
         super().__init__()
-        self.main = nn.Sequential(nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True),
-                                  nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out))
+        self.main = nn.Sequential(
+            nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True),
+            nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out))
         self.shortcut = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
         self.last = nn.Identity() if signed else nn.ReLU(inplace=True)
 
@@ -69,8 +71,8 @@ class _Block(nn.Module):
 
 
 def _resnet8(in_channels: int) -> tuple[nn.Module, int]:
-    """Ours, for 32x32 images on a CPU: a stride-2 stem and three residual blocks at 8x8, 4x4 and 4x4, where a CPU's time buys
-    the most parameters. No ReLU at the end, as in `_convnet`: the features are free in sign."""
+    """Ours, for 32x32 images on a CPU: a stride-2 stem and three residual blocks at 8x8, 4x4 and 4x4, where a CPU's
+    time buys the most parameters. No ReLU at the end, as in `_convnet`: the features are free in sign."""
     net = nn.Sequential(
         nn.Conv2d(in_channels, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True),
         _Block(32, 64, 2), _Block(64, 128, 2), _Block(128, 128, 1, signed=True),
@@ -82,7 +84,8 @@ def _resnet8(in_channels: int) -> tuple[nn.Module, int]:
 
 
 def _resnet(block: type, layers: list[int], in_channels: int) -> tuple[nn.Module, int]:
-    """torchvision's ResNet with the stem for 32x32 images: 3x3, stride 1, no max-pool. Kaiming fan-out is its default."""
+    """torchvision's ResNet with the stem for 32x32 images: 3x3, stride 1, no max-pool. Kaiming fan-out is its
+    default."""
     net = ResNet(block, layers)
     net.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -100,7 +103,7 @@ def _densenet121(in_channels: int) -> tuple[nn.Module, int]:
     return net, dim
 
 
-BACKBONES = {
+BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, width of its features)
     "convnet": _convnet,
     "resnet8": _resnet8,
     "resnet18": lambda in_channels: _resnet(BasicBlock, [2, 2, 2, 2], in_channels),
