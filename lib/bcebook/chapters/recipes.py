@@ -47,7 +47,7 @@ PROFILES = {
         fewer_epochs={"mnist": 10}, means=(0, 2, 5, 10)),
     "paper": Profile(
         text="the paper's data sets, networks and settings: a GPU", networks=PAPER_NETWORKS, rates={"sgd": 0.01, "adamw": 0.001},
-        epochs=100, seeds=THREE_SEEDS),
+        epochs=100, seeds=THREE_SEEDS, schedules={"sgd": "authors-step", "adamw": "authors-cosine"}),
 }
 
 
