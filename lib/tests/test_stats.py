@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bcebook.science.stats import RESAMPLES, Estimate, paired_difference, student_interval, summarise
+from bcebook.science.stats import (
+    RESAMPLES, Estimate, holm, paired_difference, sign_test_p, student_interval, student_p, summarise)
 
 values = st.lists(st.integers(-8, 8), min_size=2, max_size=5)
 
@@ -83,7 +84,10 @@ def test_many_seeds_agree_with_the_normal_interval():
     assert RESAMPLES == 20_000
 
 
-@given(st.lists(st.floats(-10, 10), min_size=2, max_size=8).filter(lambda x: np.std(x) > 1e-3), st.sampled_from([0.5, 0.95]))
+spread_out = st.lists(st.floats(-10, 10), min_size=2, max_size=8).filter(lambda x: np.std(x) > 1e-3)
+
+
+@given(spread_out, st.sampled_from([0.5, 0.95]))
 @settings(deadline=None, derandomize=True, max_examples=40)
 def test_student_is_scipys(x, level):
     got = student_interval(x, level)
@@ -113,6 +117,72 @@ def test_a_shared_seed_effect_cancels():
     assert (got.mean, got.std) == (1.0, 0.0) and summarise(list(effect.values())).std > 10
 
 
+# ---- p-values -------------------------------------------------------------------------------------------------------
+
+@given(spread_out)
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_students_p_is_scipys_and_goes_with_the_interval(x):
+    p = student_p(x)
+    assert p == pytest.approx(scipy_stats.ttest_1samp(x, 0).pvalue, rel=1e-9, abs=1e-300)
+    if abs(p - 0.05) > 1e-9:
+        interval = student_interval(x)
+        assert (p < 0.05) == (not interval.low <= 0 <= interval.high)
+
+
+def test_students_p_by_hand():
+    # two values m -+ d: t = m / d on one degree of freedom, Cauchy's distribution
+    assert student_p([1.0, 3.0]) == pytest.approx(1 - 2 / math.pi * math.atan(2), rel=1e-12)
+    assert student_p([-2.0, 2.0]) == 1.0
+    assert student_p([0.0, 0.0, 0.0]) == 1.0 and student_p([0.1] * 3) == student_p([-0.1] * 7) == 0.0
+    assert math.isnan(student_p([])) and math.isnan(student_p([3.0]))
+
+
+def closed_testing(p: list[float]) -> list[float]:
+    """Holm from its principle: a hypothesis falls once every family with it falls to Bonferroni's test."""
+    m = len(p)
+    families = [set(f) for size in range(1, m + 1) for f in itertools.combinations(range(m), size)]
+    return [max(min(1.0, len(f) * min(p[j] for j in f)) for f in families if i in f) for i in range(m)]
+
+
+def step_down(p: list[float], level: float) -> set[int]:
+    """Which are rejected, as Holm wrote it: from the smallest on, until one is above level / (those left)."""
+    rejected = set()
+    for i in sorted(range(len(p)), key=p.__getitem__):
+        if p[i] > level / (len(p) - len(rejected)):
+            break
+        rejected.add(i)
+    return rejected
+
+
+@given(st.lists(st.integers(0, 64), min_size=0, max_size=6))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_holm_is_its_principle_and_its_procedure(sixty_fourths):
+    p = [i / 64 for i in sixty_fourths]  # exact in binary, ties included
+    adjusted = holm(p)
+    assert adjusted.tolist() == pytest.approx(closed_testing(p))
+    for level in (0.05, 0.2, 0.51):
+        assert set(np.flatnonzero(adjusted <= level)) == step_down(p, level)
+
+
+def test_holm_by_hand_in_every_order():
+    known = {0.01: 0.04, 0.02: 0.06, 0.03: 0.06, 0.5: 0.5}
+    for p in itertools.permutations(known):
+        assert holm(p) == pytest.approx([known[x] for x in p])
+        with_gaps = holm([math.nan, *p, math.nan])  # tests that could not be made do not count
+        assert with_gaps[1:-1] == pytest.approx([known[x] for x in p]) and np.isnan(with_gaps[[0, -1]]).all()
+    assert holm([0.2]) == [0.2] and holm([0.4, 0.6]).tolist() == [0.8, 0.8] and holm([]).shape == (0,)
+
+
+def test_the_sign_test_is_scipys_and_by_hand():
+    for wins, losses in itertools.product(range(9), repeat=2):
+        if wins + losses:
+            want = scipy_stats.binomtest(wins, wins + losses).pvalue
+            assert sign_test_p(wins, losses) == sign_test_p(losses, wins) == pytest.approx(want, rel=1e-12)
+    assert sign_test_p(4, 0) == 2 / 16 and sign_test_p(5, 1) == 2 * 7 / 64 and sign_test_p(np.int64(2), 2) == 1.0
+    assert sign_test_p(3000, 0) == 0.0 < sign_test_p(1000, 0) and sign_test_p(2000, 2000) == 1.0  # no overflow
+    assert math.isnan(sign_test_p(0, 0))
+
+
 @pytest.mark.parametrize("call, named", [
     (lambda: summarise([]), "one finite value per seed"),
     (lambda: summarise([1.0, math.nan]), "finite value per seed, got .*nan"),
@@ -122,6 +192,10 @@ def test_a_shared_seed_effect_cancels():
     (lambda: student_interval([1.0, 2.0], 0.0), "level must lie"),
     (lambda: paired_difference({0: 1.0}, {1: 1.0}), r"a seed in both groups, got \[0\] and \[1\]"),
     (lambda: paired_difference({}, {1: 1.0}), "a seed in both groups"),
+    (lambda: student_p([1.0, math.nan]), "one finite value per seed"),
+    (lambda: holm([0.5, 1.1]), "p-values, each from 0 to 1 or nan"), (lambda: holm([-0.1]), "p-values"),
+    (lambda: sign_test_p(1.0, 2), "wins is 1.0; expected a whole number"),
+    (lambda: sign_test_p(1, -2), "losses is -2"),
 ])
 def test_errors_name_what_is_wrong(call, named):
     with pytest.raises(ValueError, match=named):

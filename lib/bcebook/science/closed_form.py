@@ -190,10 +190,11 @@ def paper_bias(num_classes, s, lambda_b):
 
 
 def separates(num_classes, s, lambda_b):
-    """Whether the paper's bias lies between all positive and all negative scores: bool; s as in paper_bias; broadcasts.
+    """Whether the paper's bias lies between all positive and all negative scores; s as in paper_bias.
 
-    The paper's condition, in s: lambda_b s K/(K-1) + 1/(2(K-1)) > 1 / (1 + exp(s K/(K-1))). It is exactly b* < s.
-    In the model itself (offset or not) the threshold b separates exactly where (K-1) c - min(c, lambda_b t) < 1/2.
+    Broadcasts to bool. The paper's condition: lambda_b s K/(K-1) + 1/(2(K-1)) > 1 / (1 + exp(s K/(K-1))). It is
+    exactly b* < s. In the model itself (offset or not) the threshold b separates exactly where (K-1) c - min(c,
+    lambda_b t) < 1/2.
 
     >>> separates(1000, s=5, lambda_b=0), separates(1000, s=8, lambda_b=0)
     (False, True)
