@@ -12,7 +12,8 @@ From the bottom up; imports only go down:
     book/                        notebooks executed, pages rendered
     cli                          the command line
 
-Importing this package imports nothing else, so that the command line starts at once; the names below are imported on first use.
+Importing this package imports nothing else, so that the command line starts at once; the names below are imported on
+first use.
 """
 
 import importlib

@@ -12,7 +12,8 @@ MEASURE = {  # columns of histories and final figures -> what a table's head say
 
 
 def of(name: str) -> str:
-    """The display name of a loss, optimizer or augmentation: of("adamw") is "AdamW"; an unknown name is returned as it is."""
+    """The display name of a loss, optimizer or augmentation: of("adamw") is "AdamW"; an unknown name is returned as it
+    is."""
     return (LOSS | OPTIMIZER | AUGMENTATION).get(name, name)
 
 

@@ -17,13 +17,15 @@ READING_ERROR = {"ViT": 0.05, "Swin": 0.05, "ResNet18": 0.1}  # of the medians, 
 
 @dataclass(frozen=True)
 class Item:
-    """A figure or table of the paper. title: what it shows. missing: why no chapter rebuilds it, for those that none does."""
+    """A figure or table of the paper. title: what it shows. missing: why no chapter rebuilds it, for those that none
+    does."""
 
     title: str
     missing: str = ""
 
 
-# Every figure and table of the paper that we know of, in its order. Which chapters rebuild an item, the chapters say themselves.
+# Every figure and table of the paper that we know of, in its order. Which chapters rebuild an item, the chapters say
+# themselves.
 ITEMS = {
     "regions": Item("Figure: feature regions of CE and BCE in the space of distances"),
     "collapse": Item("Figure: NC1, NC2 and NC3 over the epochs"),
@@ -45,9 +47,9 @@ ITEMS = {
 def medians(varied: str, dataset: str | None = None) -> pd.DataFrame:
     """Medians of biases and scores against `varied` ("initial_bias_mean" or "lambda_b").
 
-    Columns model, dataset, loss ("ce", "bce"), optimizer ("sgd", "adamw"), value, quantity ("positive", "negative", "bias"),
-    median, reading_error. dataset: e.g. "cifar10"; ResNet18's data set is not stated on its figure, and its rows
-    always come along. A median that could not be read is left out.
+    Columns model, dataset, loss ("ce", "bce"), optimizer ("sgd", "adamw"), value, quantity ("positive", "negative",
+    "bias"), median, reading_error. dataset: e.g. "cifar10"; ResNet18's data set is not stated on its figure, and its
+    rows always come along. A median that could not be read is left out.
     """
     table = _read("bias_and_score_medians")
     table = table[table["varied"] == varied].dropna(subset="median")
@@ -57,7 +59,8 @@ def medians(varied: str, dataset: str | None = None) -> pd.DataFrame:
 
 
 def accuracy() -> pd.DataFrame:
-    """Table of CIFAR accuracies: dataset, model, loss, optimizer, augmentation, accuracy, uniform_accuracy (fractions)."""
+    """Table of CIFAR accuracies: dataset, model, loss, optimizer, augmentation, accuracy, uniform_accuracy
+    (fractions)."""
     table = _read("cifar_accuracy")
     table["model"] = table["model"].str.lower()
     table[["accuracy", "uniform_accuracy"]] /= 100
@@ -79,8 +82,8 @@ def long_tailed() -> pd.DataFrame:
 
 
 def poster() -> pd.DataFrame:
-    """Where the NC curves of the paper's poster end (ResNet18 on CIFAR10), read off by eye: measure ("nc2_means", "nc3"), loss,
-    optimizer, value, reading ("about" or "at most")."""
+    """Where the NC curves of the paper's poster end (ResNet18 on CIFAR10), read off by eye: measure ("nc2_means",
+    "nc3"), loss, optimizer, value, reading ("about" or "at most")."""
     return _read("poster_neural_collapse")
 
 

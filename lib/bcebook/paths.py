@@ -8,7 +8,8 @@ REPOSITORY = PACKAGE.parents[1]  # the package is installed in place (`-e ./lib`
 
 
 def data_dir(explicit: str | os.PathLike | None = None) -> Path:
-    """The folder that holds datasets/, runs/, recorded/ and paper/: the argument, else $BCEBOOK_DATA, else the repository's."""
+    """The folder that holds datasets/, runs/, recorded/ and paper/: the argument, else $BCEBOOK_DATA, else the
+    repository's."""
     return Path(explicit or os.environ.get("BCEBOOK_DATA") or REPOSITORY / "data").expanduser().resolve()
 
 

@@ -9,6 +9,10 @@ from bcebook.runs.config import RunConfig
 from bcebook.paths import data_dir
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="also build the whole quick book, cold")
+
+
 @pytest.fixture
 def small():
     """A configuration that trains in a second: small(loss="ce", ...) changes what it names."""

@@ -1,4 +1,5 @@
-"""Every difference between the paper's experiments and this book's, as data; settings of ours are read from the recipes."""
+"""Every difference between the paper's experiments and this book's, as data; settings of ours are read from the
+recipes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from bcebook.runs.config import RunConfig, batch_count
 
 @dataclass(frozen=True)
 class Departure:
-    """One difference. what: the setting or measure; paper: how it is there, as far as known; ours: how it is here, by profile or
-    under other headings; matters: what it does to the results, or why it is so."""
+    """One difference. what: the setting or measure; paper: how it is there, as far as known; ours: how it is here, by
+    profile or under other headings; matters: what it does to the results, or why it is so."""
 
     what: str
     paper: str

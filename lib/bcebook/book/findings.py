@@ -1,4 +1,5 @@
-"""Findings on their way: a notebook's cell shows them and carries them, the build writes them down, other pages read them."""
+"""Findings on their way: a notebook's cell shows them and carries them, the build writes them down, other pages read
+them."""
 
 import json
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class Page:
 
 
 def extract(notebook: Path) -> dict[str, dict]:
-    """Profile -> findings that the cells of an executed notebook carry. Raises ValueError if the file is no notebook."""
+    """Profile -> findings that the cells of an executed notebook carry. Raises ValueError if the file is no
+    notebook."""
     found = {}
     for cell in json.loads(notebook.read_text())["cells"]:
         for output in cell.get("outputs", ()):

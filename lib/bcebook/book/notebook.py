@@ -1,4 +1,5 @@
-"""What a notebook asks for: its runs, its findings, the same views of other profiles, and where the numbers came from."""
+"""What a notebook asks for: its runs, its findings, the same views of other profiles, and where the numbers came
+from."""
 
 import datetime
 from collections import Counter
@@ -31,7 +32,8 @@ class Chapter:
         plots.style()
 
     def runs(self) -> list[Run]:
-        """The chapter's runs; the missing ones are trained now, with a progress bar. Failed runs are named and left out.
+        """The chapter's runs; the missing ones are trained now, with a progress bar. Failed runs are named and left
+        out.
 
         Raises RuntimeError if every run failed.
         """
@@ -48,8 +50,8 @@ class Chapter:
         return self._shown(self.profile, runs, len(self.configs))
 
     def other_profiles(self) -> None:
-        """The chapter's figures, tables and findings in every other profile whose runs are stored or recorded here; nothing is
-        trained. Where there are no such runs, one sentence says so and how to get them."""
+        """The chapter's figures, tables and findings in every other profile whose runs are stored or recorded here;
+        nothing is trained. Where there are no such runs, one sentence says so and how to get them."""
         for profile, spec in PROFILES.items():
             if profile == self.profile:
                 continue

@@ -1,5 +1,5 @@
-"""Pages that are made, not written: lists of chapters, the scoreboard, the differences from the paper. They read rooms and findings
-files, and recompute nothing."""
+"""Pages that are made, not written: lists of chapters, the scoreboard, the differences from the paper. They read rooms
+and findings files, and recompute nothing."""
 
 import math
 from collections.abc import Iterable
@@ -20,8 +20,8 @@ MARK = "<!-- {} -->"  # in index.md: where a list goes; in README.md: where one 
 
 
 def write(source: Path, out: Path, profile: str) -> None:
-    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md. Findings are read from
-    out/findings. Raises ValueError, naming the file, where one of them is damaged."""
+    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md. Findings are
+    read from out/findings. Raises ValueError, naming the file, where one of them is damaged."""
     found = findings.read_all(out / "findings")
     index = (source / "index.md").read_text()
     for name, text in {"chapters": chapters(), "contents": contents(), "findings": headlines(found)}.items():
@@ -74,7 +74,8 @@ def replace_block(text: str, name: str, block: str) -> str:
     return f"{before}{begin}\n{block}\n{end}{after}"
 
 
-# ---- the scoreboard -----------------------------------------------------------------------------------------------------
+# ---- the scoreboard
+# -----------------------------------------------------------------------------------------------------
 
 def headlines(found: dict) -> str:
     """Markdown: how many of the paper's claims have which verdict, in each profile that has findings."""
@@ -134,8 +135,8 @@ def _cell(each: Judged | None) -> str:
 
 
 def items(found: dict) -> str:
-    """Markdown: each figure and table of the paper: reproduced (the paper profile's runs are all there), in part, or not attempted
-    and why, with the chapters that rebuild it."""
+    """Markdown: each figure and table of the paper: reproduced (the paper profile's runs are all there), in part, or
+    not attempted and why, with the chapters that rebuild it."""
     rows = []
     for key, item in paper.ITEMS.items():
         treating = {name: room for name, room in rooms().items() if key in room.items}
@@ -164,7 +165,8 @@ def _runs_of(treating: dict[str, Room], found: dict) -> str:
     return "; ".join(told) or ("no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet")
 
 
-# ---- where this book departs from the paper -----------------------------------------------------------------------------
+# ---- where this book departs from the paper
+# -----------------------------------------------------------------------------
 
 def departures() -> str:
     """Markdown: every difference between the paper and this book, once."""
@@ -177,7 +179,8 @@ def departures() -> str:
     return "\n".join(lines)
 
 
-# ---- README -------------------------------------------------------------------------------------------------------------
+# ---- README
+# -------------------------------------------------------------------------------------------------------------
 
 def update_readme() -> None:
     """Write README's generated blocks anew. A test compares them."""

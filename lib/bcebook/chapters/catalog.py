@@ -20,8 +20,9 @@ def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) ->
 
 
 def all_configs(profile: str) -> list[RunConfig]:
-    """Every run that a profile's book needs, each once, those of most value first: the first seed before the others, in it the
-    networks in the order in which the chapters first ask for them, each with all its chapters before the next."""
+    """Every run that a profile's book needs, each once, those of most value first: the first seed before the others,
+    in it the networks in the order in which the chapters first ask for them, each with all its chapters before the
+    next."""
     every = dict.fromkeys(config for chapter in CHAPTERS for config in configs(chapter, profile))
     networks = list(dict.fromkeys((config.model, config.dataset) for config in every))
     return sorted(every, key=lambda config: (config.seed, networks.index((config.model, config.dataset))))

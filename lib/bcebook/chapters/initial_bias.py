@@ -1,4 +1,5 @@
-"""The chapter on the initial bias mean: where do biases and scores settle, and does it depend on where the biases start?"""
+"""The chapter on the initial bias mean: where do biases and scores settle, and does it depend on where the biases
+start?"""
 
 from __future__ import annotations
 
@@ -33,13 +34,14 @@ def configs(profile: str, seed: int) -> list:
 
 
 def bias_sweep(runs: list[Run]) -> Figure:
-    """Scores and biases against the initial bias mean, with the paper's medians and the closed-form minimum (for CE without the
-    bias, which the objective leaves free when lambda_b = 0)."""
+    """Scores and biases against the initial bias mean, with the paper's medians and the closed-form minimum (for CE
+    without the bias, which the objective leaves free when lambda_b = 0)."""
     return sweeps.figure(runs, "bias_init_mean")
 
 
 def ends(runs: list[Run]) -> tables.Table:
-    """The smallest and the largest median over the initial means beside the closed form, a row a network, loss and optimizer."""
+    """The smallest and the largest median over the initial means beside the closed form, a row a network, loss and
+    optimizer."""
     table, networks, rows = sweeps.wide(runs), frames.networks(runs), []
     closed = {(frames.network(run), run.config.loss): frames.closed_form(run) for run in runs}
     for (network, loss, optimizer), group in table.groupby(sweeps.PANEL, sort=False):
@@ -56,7 +58,8 @@ def ends(runs: list[Run]) -> tables.Table:
 
 
 def slopes(runs: list[Run]) -> tables.Table:
-    """How much of its start a bias keeps, ours and in the paper's figures: the slope of the final median against the initial mean."""
+    """How much of its start a bias keeps, ours and in the paper's figures: the slope of the final median against the
+    initial mean."""
     table, networks, rows = sweeps.wide(runs), frames.networks(runs), []
     published = frames.published_medians(runs, "bias_init_mean")
     published = published[published["quantity"] == "bias"]
@@ -95,7 +98,8 @@ def bce_between(runs: list[Run]) -> Finding:
 
 
 def spread_of_ends(runs: list[Run], loss: str) -> Finding:
-    """The largest difference between the final median biases of two starts, over the networks and optimizers of one loss."""
+    """The largest difference between the final median biases of two starts, over the networks and optimizers of one
+    loss."""
     table = sweeps.wide(runs)
     table = table[table["loss"] == loss]
     panels = [group["bias"] for _, group in table.groupby([*sweeps.PANEL, "seed"]) if group["bias_init_mean"].nunique() > 1]

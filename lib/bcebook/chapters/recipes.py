@@ -20,8 +20,9 @@ FIVE_SEEDS, THREE_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One way to train the book. text: in words; networks: pairs of network and data set, those of most value first; means: of the
-    initial biases; rates and schedules by optimizer; epochs of a run, and fewer of them by kind ("accuracy") or data set."""
+    """One way to train the book. text: in words; networks: pairs of network and data set, those of most value first;
+    means: of the initial biases; rates and schedules by optimizer; epochs of a run, and fewer of them by kind
+    ("accuracy") or data set."""
 
     text: str
     networks: tuple[tuple[str, str], ...]
@@ -36,7 +37,8 @@ class Profile:
 
 PAPER_NETWORKS = tuple((m, d) for m in ("resnet18", "resnet50", "densenet121") for d in ("cifar10", "mnist", "cifar100"))
 PROFILES = {
-    # Departs from the paper in the profiles quick and laptop: higher learning rates, because their runs have far fewer steps.
+    # Departs from the paper in the profiles quick and laptop: higher learning rates, because their runs have far fewer
+    # steps.
     "quick": Profile(
         text="the 8x8 digits and a small convnet: minutes on a laptop's CPU", networks=(("convnet", "digits"),),
         rates={"sgd": 0.1, "adamw": 0.01}, epochs=100, fewer_epochs={"accuracy": 40},  # stopped improving by then
@@ -68,7 +70,8 @@ def run(profile: str, network: tuple[str, str], loss: str, optimizer: str, seed:
 
 
 def decoupled(profile: str, network: tuple[str, str], seed: int, means=(0,), lambdas=(0.0,)) -> list[RunConfig]:
-    """Decoupled decay, no augmentation: the paper's NC and bias experiments. BCE first, whose bias is the one that moves."""
+    """Decoupled decay, no augmentation: the paper's NC and bias experiments. BCE first, whose bias is the one that
+    moves."""
     return [run(profile, network, loss, optimizer, seed, bias_init_mean=mean, lambda_b=lambda_b, **DECOUPLED)
             for loss in reversed(LOSSES) for optimizer in OPTIMIZERS for mean in means for lambda_b in lambdas]
 
@@ -79,8 +82,8 @@ def collapse(profile: str, seed: int) -> list[RunConfig]:
 
 
 def classification(profile: str, seed: int) -> list[RunConfig]:
-    """The accuracy experiment: decay of every parameter, both augmentations; the paper's table is of CIFAR. The profile laptop
-    has no runs for it alone: its networks without augmentation serve."""
+    """The accuracy experiment: decay of every parameter, both augmentations; the paper's table is of CIFAR. The
+    profile laptop has no runs for it alone: its networks without augmentation serve."""
     if profile == "laptop":
         return collapse(profile, seed)
     return [run(profile, network, loss, optimizer, seed, augmentation=augmentation, **GLOBAL)
@@ -89,5 +92,6 @@ def classification(profile: str, seed: int) -> list[RunConfig]:
 
 
 def paper_c(num_classes: int) -> float:
-    """c = sqrt(n lambda_W lambda_H) of the paper's bias experiments, for so many classes: what their closed form depends on."""
+    """c = sqrt(n lambda_W lambda_H) of the paper's bias experiments, for so many classes: what their closed form
+    depends on."""
     return theory.effective_c(PAPER_DECAY, PAPER_DECAY, BATCH_SIZE, num_classes)

@@ -1,4 +1,5 @@
-"""The chapters of the book: every module beside this one that declares a ROOM, in reading order. No list is kept by hand."""
+"""The chapters of the book: every module beside this one that declares a ROOM, in reading order. No list is kept by
+hand."""
 
 import functools
 import importlib

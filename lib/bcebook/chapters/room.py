@@ -14,12 +14,13 @@ PARTS = {"figures": "Figures", "tables": "Tables", "theory": "Theory", "beyond":
 class Room:
     """One chapter.
 
-    name: that of its module and of its notebook. title: the notebook's first heading. part: a key of PARTS; number: its place in
-    the part. of_the_paper: what of the paper it is. asks: its question. items: the figures and tables of the paper (keys of
-    `paper.ITEMS`) that it rebuilds. runs: (profile, seed) -> configurations, in the order in which they are worth having; None:
-    nothing is trained. seeds: profile -> seeds, where they are not the profile's own. figures: functions of the list of runs that
-    give a matplotlib figure; tables: those that give a `tables.Table`. Both are shown for every profile whose runs are there.
-    claims: what is judged. Raises ValueError for a part that there is not.
+    name: that of its module and of its notebook. title: the notebook's first heading. part: a key of PARTS; number:
+    its place in the part. of_the_paper: what of the paper it is. asks: its question. items: the figures and tables of
+    the paper (keys of `paper.ITEMS`) that it rebuilds. runs: (profile, seed) -> configurations, in the order in which
+    they are worth having; None: nothing is trained. seeds: profile -> seeds, where they are not the profile's own.
+    figures: functions of the list of runs that give a matplotlib figure; tables: those that give a `tables.Table`.
+    Both are shown for every profile whose runs are there. claims: what is judged. Raises ValueError for a part that
+    there is not.
     """
 
     name: str
@@ -41,8 +42,8 @@ class Room:
             raise ValueError(f"the chapter {self.name} is in no part {self.part!r}; choose one of {', '.join(PARTS)}.")
 
     def configs(self, profile: str, seeds: tuple[int, ...] | None = None) -> list[RunConfig]:
-        """The runs that the chapter shows in a profile, each once; none for theory. seeds: None takes the chapter's own. Raises
-        ValueError for an unknown profile or for no seeds."""
+        """The runs that the chapter shows in a profile, each once; none for theory. seeds: None takes the chapter's
+        own. Raises ValueError for an unknown profile or for no seeds."""
         check_profile(profile)
         if self.runs is None:
             return []

@@ -14,9 +14,9 @@ MIME = "application/vnd.bcebook.findings+json"  # under which the output of a no
 class Claim:
     """One sentence that can turn out wrong, and the test that decides.
 
-    name: "chapter.what". text: the claim as it is made, one sentence without a full stop. source: whose it is and where ("the
-    paper's bias figures", "ours"). statistic: what is computed, in words. judge: a list of runs -> Finding; for a claim of theory
-    (theory=True) nothing -> Finding.
+    name: "chapter.what". text: the claim as it is made, one sentence without a full stop. source: whose it is and
+    where ("the paper's bias figures", "ours"). statistic: what is computed, in words. judge: a list of runs ->
+    Finding; for a claim of theory (theory=True) nothing -> Finding.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Judged:
 
 
 def judge(claims: tuple[Claim, ...], runs: list | None = None) -> list[Judged]:
-    """Each claim with what these runs say of it; runs=None: the claims of theory alone. A finding that does not name the runs it
-    used gets the keys of all of them."""
+    """Each claim with what these runs say of it; runs=None: the claims of theory alone. A finding that does not name
+    the runs it used gets the keys of all of them."""
     judged = []
     for claim in claims:
         if claim.theory:
@@ -72,7 +72,8 @@ def judge(claims: tuple[Claim, ...], runs: list | None = None) -> list[Judged]:
 
 
 def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), of: int = 0) -> dict:
-    """What a findings file holds: the chapter, the profile, its runs (how many of how many, seeds, networks), the judged claims."""
+    """What a findings file holds: the chapter, the profile, its runs (how many of how many, seeds, networks), the
+    judged claims."""
     return {
         "chapter": chapter, "profile": profile, "runs": len(runs), "of": of, "seeds": sorted({run.config.seed for run in runs}),
         "networks": [list(pair) for pair in dict.fromkeys((run.config.model, run.config.dataset) for run in runs)],
@@ -81,8 +82,9 @@ def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), o
 
 
 def differences_by_seed(runs: list, value: Callable, first: str = "bce", second: str = "ce") -> dict[tuple, dict[int, float]]:
-    """Setting -> seed -> value of the first loss's run minus the second's. A setting is all of a run's configuration but loss and
-    seed; a value that is not a finite number (or whose field a run of an earlier engine lacks: KeyError) leaves its pair out."""
+    """Setting -> seed -> value of the first loss's run minus the second's. A setting is all of a run's configuration
+    but loss and seed; a value that is not a finite number (or whose field a run of an earlier engine lacks: KeyError)
+    leaves its pair out."""
     found: dict[tuple, dict[str, float]] = {}
     for run in runs:
         try:

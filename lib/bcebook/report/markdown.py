@@ -81,7 +81,8 @@ def over(finding: Finding) -> str:
 
 
 def told(each: Judged) -> str:
-    """A judged claim as an item of a list: the claim and its verdict, the numbers, the control, the rule; a family as a table."""
+    """A judged claim as an item of a list: the claim and its verdict, the numbers, the control, the rule; a family as
+    a table."""
     finding = each.finding
     lines = [f"- **{each.text}: {finding.verdict}.**"]
     if finding.verdict != NOT_RUN:

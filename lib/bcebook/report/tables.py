@@ -22,8 +22,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """frame: raw numbers. columns: those that are shown, in order, by their name in the frame. notes: computed sentences that stand
-    below it. In a notebook a table shows itself."""
+    """frame: raw numbers. columns: those that are shown, in order, by their name in the frame. notes: computed
+    sentences that stand below it. In a notebook a table shows itself."""
 
     frame: pd.DataFrame
     columns: dict[str, Column]
