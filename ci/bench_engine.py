@@ -19,10 +19,11 @@ from reference import Reference
 from torch import nn
 
 from bcebook.chapters import catalog
-from bcebook.execution import pool
+from bcebook.execution import base, choose
 from bcebook.science import theory
-from bcebook.training import datasets as data, measure
-from bcebook.training import train as engine
+from bcebook.training import datasets as data
+from bcebook.training import loop as engine
+from bcebook.training import measure
 from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import processor
 from bcebook.science.metrics import accuracy
@@ -61,8 +62,8 @@ def step_alone(config: RunConfig) -> float:
 
 def packed(name: str, config: RunConfig) -> None:
     """A run a core: milliseconds a step of all of them together."""
-    with ProcessPoolExecutor(pool.cores(), multiprocessing.get_context("spawn")) as executor:
-        each = list(executor.map(step_alone, [dataclasses.replace(config, seed=seed) for seed in range(pool.cores())]))
+    with ProcessPoolExecutor(base.cores(), multiprocessing.get_context("spawn")) as executor:
+        each = list(executor.map(step_alone, [dataclasses.replace(config, seed=seed) for seed in range(base.cores())]))
     print(f"{name}, {len(each)} runs at once: ours {statistics.mean(each) / len(each):.1f} ms a step", flush=True)
 
 
@@ -120,7 +121,7 @@ def sweep() -> None:
     digits = data.load("digits")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        pool.train_missing(configs, Path(folder), "cpu")
+        choose.train_missing(configs, Path(folder), "cpu")
         ours = time.perf_counter() - began
         store = open_store(Path(folder))
         found = {c: store.find(c) for c in configs}
@@ -282,6 +283,6 @@ if torch.cuda.is_available():
     PARTS["cuda"] = cuda
 
 if __name__ == "__main__":
-    print(f"{processor()}, {pool.cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{processor()}, {base.cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
     for part in sys.argv[1:] or PARTS:
         PARTS[part]()

@@ -13,7 +13,7 @@ import pytest
 from bcebook.chapters import catalog
 from bcebook.runs import archive
 from bcebook.runs.archive import ArchiveError
-from bcebook.execution.pool import train_missing
+from bcebook.execution.choose import train_missing
 from bcebook.runs.store import RunStore, open_store
 from bcebook.training.sessions import train
 

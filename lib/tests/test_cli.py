@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bcebook.chapters import catalog
-from bcebook.execution import pool
+from bcebook.execution.choose import train_missing
 from bcebook.runs.store import open_store
 
 PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
@@ -37,7 +37,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
     assert sum(store.state(c) == "trained" for c in configs) == finished  # a damaged folder would warn, and so fail
     stamps = {p.name: p.stat().st_mtime_ns for p in done()}
     left = next(c for c in configs if store.state(c) == "missing")
-    assert pool.train_missing(configs[: configs.index(left) + 1], tmp_path, "cpu", jobs=2) == []
+    assert train_missing(configs[: configs.index(left) + 1], tmp_path, "cpu", jobs=2) == []
     assert store.state(left) == "trained"
     assert all((tmp_path / "runs" / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())
 

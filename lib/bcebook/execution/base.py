@@ -1,0 +1,19 @@
+"""What every way to train many runs has in common."""
+
+import os
+from typing import Protocol
+
+from bcebook.runs.config import RunConfig
+
+
+class Executor(Protocol):
+    """Trains runs into a store. Each finished run is there at once; one that is stopped goes on from its checkpoint."""
+
+    def run(self, configs: list[RunConfig], deadline: float) -> list[str]:
+        """Train `configs`; returns a sentence for each that failed. deadline: of time.monotonic; what is not done by
+        then is left, with a checkpoint where it was in progress, and is no failure."""
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

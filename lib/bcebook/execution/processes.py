@@ -1,0 +1,115 @@
+"""Many runs in parallel processes: for the cores of a CPU.
+
+Python's own executor, not joblib's loky: loky ends any worker that has grown by 300 MB since its first task, as if it
+leaked, and warns; ours grow by as much when they turn from digits to CIFAR10.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bcebook.execution.base import cores
+from bcebook.runs.config import RunConfig
+from bcebook.runs.store import open_store
+
+
+@contextlib.contextmanager
+def workers(jobs: int, setup: Callable, arguments: tuple = ()) -> Iterator[ProcessPoolExecutor]:
+    """`jobs` spawned processes, each of which first calls `setup(*arguments)`.
+
+    They leave Ctrl-C to this process. When the block is left by an exception (Ctrl-C, say), or when this process dies,
+    they end at once: each watches a pipe whose other end only this process holds.
+    """
+    context = multiprocessing.get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours, ProcessPoolExecutor(jobs, context, _begin, (theirs, setup, arguments)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            ours.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin(lifeline: Connection, setup: Callable, arguments: tuple) -> None:
+    """In a worker, before its first task."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ends = [lifeline, multiprocessing.parent_process().sentinel]
+    threading.Thread(target=lambda: (wait_for_any(ends), os._exit(1)), daemon=True).start()
+    setup(*arguments)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The `base.Executor` of `jobs` processes that share the cores, into the store of `data`."""
+
+    data: Path
+    device: str
+    jobs: int
+
+    def run(self, configs: list[RunConfig], deadline: float = math.inf) -> list[str]:
+        """See `base.Executor.run`. If a worker dies, the others end too, and one sentence says which runs were in
+        progress.
+
+        The longest runs come first, so that no core waits at the end.
+        """
+        waiting = deque(sorted(configs, key=lambda config: -config.epochs))
+        problems, training = [], {}  # training: task -> its run
+        every = 0.1 if sys.stderr.isatty() else 30  # seconds between two states of the bar: a log file needs few
+        with (workers(self.jobs, _use_threads, (max(1, cores() // self.jobs),)) as pool,
+              tqdm(total=len(configs), desc=f"runs, {self.jobs} at once", unit="run", mininterval=every) as bar):
+            while waiting or training:
+                while waiting and len(training) < self.jobs:  # no more than can be worked on: so we know which these are
+                    config = waiting.popleft()
+                    try:
+                        training[pool.submit(_train, config, self.data, self.device, deadline)] = config
+                    except BrokenProcessPool:
+                        return [*problems, self._death(configs, [*training.values(), config])]
+                for task in wait(training, return_when=FIRST_COMPLETED).done:
+                    try:
+                        found = task.result()
+                    except BrokenProcessPool:
+                        return [*problems, self._death(configs, list(training.values()))]
+                    problems += found
+                    for problem in found:
+                        bar.write(problem)
+                    bar.set_postfix_str(training.pop(task).describe(), refresh=False)
+                    bar.update()
+        return problems
+
+    def _death(self, configs: list[RunConfig], training: list[RunConfig]) -> str:
+        store = open_store(self.data)
+        kept = sum(store.state(config) == "trained" for config in configs)
+        lost = [config.describe() for config in training if store.state(config) == "missing"]
+        return (f"a worker process was ended from outside, most likely because memory ran out, with these in progress: "
+                f"{'; '.join(lost)}; {kept} finished runs are kept, and the same command goes on from there "
+                "(if it happens again, with fewer --jobs).")
+
+
+def _use_threads(threads: int) -> None:
+    """In a training worker: compute with so many threads."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _train(config: RunConfig, data: Path, device: str, deadline: float) -> list[str]:
+    """Train one run into the store; no sentence, or the one that says why there is none."""
+    from bcebook.training.sessions import train_together
+
+    return train_together([config], open_store(data), device, 1, deadline, progress=False, data_root=data / "datasets")
