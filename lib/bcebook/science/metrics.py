@@ -1,9 +1,9 @@
 """What a trained network's features, classifier and logits look like, each in one number or a few.
 
-Inputs are torch tensors (any device, any float dtype) or NumPy arrays. Sums run in float64 on the tensors' own device, a chunk
-of rows at a time. K is the number of columns of scores, of rows of the weight, or else labels.max() + 1. The global mean is the
-mean of the class means: the sample mean if classes are equal in size. ValueError meets wrong shapes or dtypes, NaN, infinity,
-labels out of range, fewer than two classes, and an empty class where its mean is needed.
+Inputs are torch tensors (any device, any float dtype) or NumPy arrays. Sums run in float64 on the tensors' own device,
+a chunk of rows at a time. K is the number of columns of scores, of rows of the weight, or else labels.max() + 1. The
+global mean is the mean of the class means: the sample mean if classes are equal in size. ValueError meets wrong shapes
+or dtypes, NaN, infinity, labels out of range, fewer than two classes, and an empty class where its mean is needed.
 """
 
 import math
@@ -17,7 +17,11 @@ from bcebook.science.checks import array, labelled
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share, in [0, 1], of samples whose own logit exceeds all others: logits (N, K), labels (N,). A tie counts as wrong."""
+    """Share, in [0, 1], of samples whose own logit exceeds all others; a tie is wrong. logits (N, K), labels (N,).
+
+    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+    0.5
+    """
     own, other = _own_and_best_other(logits, labels)                          # (N,), (N,)
     return (own > other).double().mean().item()
 
@@ -25,9 +29,14 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Largest share of samples, over one threshold t, with own logit > t and every other logit < t; and such a t.
 
-    logits (N, K), labels (N,). Returns (fraction in [0, 1], t): t is the middle of the widest stretch of best thresholds, or of
-    its ends where no float64 lies between (float64 logits only); nan if no threshold serves any sample. Exact: t serves sample
-    i inside the open interval (best other, own), and a sweep finds where most overlap. Source: the paper's A_Uni.
+    logits (N, K), labels (N,). Returns (fraction in [0, 1], t): t is the middle of the widest stretch of best
+    thresholds, or of its ends where no float64 lies between (float64 logits only); nan if no threshold serves any
+    sample. Exact: t serves sample i inside the open interval (best other, own), and a sweep finds where most overlap.
+    Source: the paper's A_Uni.
+
+    >>> share, t = uniform_accuracy(torch.tensor([[3.0, 1.0], [0.0, 2.0], [9.0, 8.0]]), torch.tensor([0, 1, 0]))
+    >>> round(share, 3), t  # any t from 1 to 2 serves the first two samples; accuracy is 1
+    (0.667, 1.5)
     """
     own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
     start, end = (x[own > other].sort().values for x in (other, own))         # (n,), (n,)
@@ -36,7 +45,7 @@ def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     # Just above a start s: the intervals begun less those over. Between two end points the number cannot change.
     served = torch.searchsorted(start, start, right=True) - torch.searchsorted(end, start, right=True)  # (n,)
     low = start[served == served.max()]                                       # (m,)
-    high = end[torch.searchsorted(end, low, right=True)]  # (m,) a start before it would serve more, so an end comes next
+    high = end[torch.searchsorted(end, low, right=True)]  # (m,) an end: a start before it would serve more
     widest = (high - low).argmax()
     return served.max().item() / len(own), (0.5 * low[widest] + 0.5 * high[widest]).item()
 
@@ -44,27 +53,38 @@ def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 def uniform_accuracy_scales(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> dict[str, float]:
     """Uniform accuracy, a fraction in [0, 1], of one network on other scales than its raw logits w_k . h - b_k.
 
-    features (N, d), labels (N,), weight (K, d), bias (K,), which the logit SUBTRACTS. Keys: "no_bias", the scores w_k . h;
-    "unit", the scores of features of length 1 (a feature of length 0 stays 0); "centred", the logits less their mean over the
-    sample's classes; "log_softmax", the logits less their log-sum-exp. A shift of a sample's scores or a positive factor on
-    them moves no sample's argmax: what these numbers differ in is what one threshold for all samples can see. Source: ours.
+    features (N, d), labels (N,), weight (K, d), bias (K,), which the logit SUBTRACTS. Keys: "no_bias", the scores
+    w_k . h; "unit", the scores of features of length 1 (a feature of length 0 stays 0); "centred", the logits less
+    their mean over the sample's classes; "log_softmax", the logits less their log-sum-exp. A shift of a sample's
+    scores or a positive factor on them moves no sample's argmax: what these numbers differ in is what one threshold
+    for all samples can see. Source: ours.
+
+    >>> features = torch.tensor([[1.0, 0.0], [9.0, 8.0], [0.0, 1.0]])  # the second is too long for one threshold
+    >>> uniform_accuracy_scales(features, torch.tensor([0, 0, 1]), torch.eye(2), torch.zeros(2))["unit"]
+    1.0
     """
     features, labels = labelled(features, labels, "features", len(weight))
     weight, bias = array(weight, "weight", 2, "float").double(), array(bias, "bias", 1, "float").double()
     if weight.shape[1] != features.shape[1] or bias.shape != weight.shape[:1]:
-        raise ValueError(f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias {tuple(bias.shape)} do not go "
-                         "together. Pass the weight (K, d) and the bias (K,) of the layer that the features (N, d) enter.")
+        raise ValueError(f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias "
+                         f"{tuple(bias.shape)} do not go together. Pass the weight (K, d) and the bias (K,) of the "
+                         "layer that the features (N, d) enter.")
     scores, lengths = features.double() @ weight.T, features.double().norm(dim=1, keepdim=True)  # (N, K), (N, 1)
     logits = scores - bias
-    scales = {"no_bias": scores, "unit": scores / lengths.clamp(min=1e-300), "centred": logits - logits.mean(dim=1, keepdim=True),
-              "log_softmax": logits.log_softmax(dim=1)}
+    scales = {"no_bias": scores, "unit": scores / lengths.clamp(min=1e-300),
+              "centred": logits - logits.mean(dim=1, keepdim=True), "log_softmax": logits.log_softmax(dim=1)}
     return {name: uniform_accuracy(values, labels)[0] for name, values in scales.items()}
 
 
 def served_share(logits: Tensor, labels: Tensor, threshold: float) -> float:
-    """Share, in [0, 1], of samples that one given threshold serves: own logit above it, every other below. logits (N, K),
-    labels (N,). With the best threshold of the training set it says how far that threshold carries to a test set. nan for a
-    threshold that is nan. Source: ours, from the definition of `uniform_accuracy`."""
+    """Share, in [0, 1], of samples that one given threshold serves: own logit above it, every other below.
+
+    logits (N, K), labels (N,). With the best threshold of the training set it says how far that threshold carries to a
+    test set. nan for a threshold that is nan. Source: ours, from the definition of `uniform_accuracy`.
+
+    >>> served_share(torch.tensor([[3.0, 1.0], [0.0, 2.0]]), torch.tensor([0, 1]), threshold=2.5)
+    0.5
+    """
     if math.isnan(threshold):
         return math.nan
     own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
@@ -72,7 +92,13 @@ def served_share(logits: Tensor, labels: Tensor, threshold: float) -> float:
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """Each sample's own logit less the largest of its others (N,): above 0 where the sample is classified rightly. Source: the field's."""
+    """Each sample's own logit less the largest of its others (N,): above 0 where it is classified rightly.
+
+    logits (N, K), labels (N,). Source: the field's.
+
+    >>> margins(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0])).tolist()
+    [1.0, -3.0]
+    """
     own, other = _own_and_best_other(logits, labels)
     return own - other
 
@@ -88,8 +114,13 @@ class MeanCosines:
 def mean_cosines(features: Tensor, labels: Tensor, centred: bool) -> MeanCosines:
     """Cosines of the class means of features (N, d), labels (N,): around the global mean if centred, else around zero.
 
-    A simplex ETF has -1/(K-1) throughout when centred; means that are orthogonal around zero (ReLU features at their minimum)
-    have 0 raw, and the same -1/(K-1) centred. A mean of no length counts as cosine 0. Source: ours (the project's lead 5).
+    A simplex ETF has -1/(K-1) throughout when centred; means that are orthogonal around zero (ReLU features at their
+    minimum) have 0 raw, and the same -1/(K-1) centred. A mean of no length counts as cosine 0. Source: ours (the
+    project's lead 5).
+
+    >>> features, labels = torch.eye(3), torch.tensor([0, 1, 2])
+    >>> mean_cosines(features, labels, centred=False).mean, round(mean_cosines(features, labels, centred=True).mean, 2)
+    (0.0, -0.5)
     """
     features, labels = labelled(features, labels, "features")
     means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
@@ -102,20 +133,29 @@ def mean_cosines(features: Tensor, labels: Tensor, centred: bool) -> MeanCosines
 
 @dataclass(frozen=True)
 class Lengths:
-    """Feature lengths: their mean; spread, the standard deviation over the mean; within, the mean over the classes of the standard
-    deviation within a class, over the mean of all."""
+    """Feature lengths: their mean; spread, the standard deviation over the mean; within, the mean over the classes of
+    the standard deviation within a class, over the mean of all."""
     mean: float
     spread: float
     within: float
 
 
 def feature_lengths(features: Tensor, labels: Tensor) -> Lengths:
-    """How long features (N, d) are and how much that varies, labels (N,); nan spreads if all are of length 0. Source: ours (lead 6)."""
+    """How long features (N, d) are and how much that varies, labels (N,); nan spreads if all are of length 0.
+
+    Source: ours (lead 6).
+
+    >>> feature_lengths(torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0, 1, 1]))
+    Lengths(mean=2.0, spread=0.5, within=0.5)
+    """
     features, labels = labelled(features, labels, "features")
     x = torch.cat([h.norm(dim=1) for h, _ in _chunks(features, labels)])      # (N,)
     within = [x[labels == k].std(correction=0).item() for k in labels.unique().tolist()]
     mean = x.mean().item()
-    return Lengths(mean, x.std(correction=0).item() / mean if mean else math.nan, float(np.mean(within)) / mean if mean else math.nan)
+    if not mean:
+        return Lengths(mean, math.nan, math.nan)
+    return Lengths(mean, x.std(correction=0).item() / mean, float(np.mean(within)) / mean)
+
 
 @dataclass(frozen=True)
 class NeuralCollapse:
@@ -130,18 +170,25 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor) -> NeuralC
     """NC1 to NC3 of features h (N, d), labels (N,) and classifier weight W (K, d).
 
     nc1: trace(S_W pinv(S_B)) / K, S_W = 1/N sum_i (h_i - mu_yi)(.)', S_B = 1/K sum_k (mu_k - mu_G)(.)'.
-    nc2: |M/|M| - (I - 11'/K)/sqrt(K-1)| in Frobenius norms, M = W W'. nc2_means: with M = Hc' Hc, Hc (d, K) the centred class
-    means. nc3: with M = W Hc. A needed M = 0 or S_B = 0 gives nan. Source: the paper; nc2_means as on its poster.
+    nc2: |M/|M| - (I - 11'/K)/sqrt(K-1)| in Frobenius norms, M = W W'. nc2_means: with M = Hc' Hc, Hc (d, K) the
+    centred class means. nc3: with M = W Hc. A needed M = 0 or S_B = 0 gives nan. Source: the paper; nc2_means as on
+    its poster.
+
+    >>> features = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+    >>> found = neural_collapse(features, torch.tensor([0, 0, 1, 1]), torch.eye(2))
+    >>> round(found.nc1, 3), round(found.nc3, 3)
+    (0.125, 0.0)
     """
     weight = array(weight, "weight", 2, "float")
     K, d = weight.shape
     features, labels = labelled(features, labels, "features", K)
     if features.shape[1] != d:
-        raise ValueError(f"features has {features.shape[1]} columns but weight has {d}. Pass what goes into that layer.")
+        raise ValueError(f"features has {features.shape[1]} columns but weight has {d}. "
+                         "Pass what goes into that layer.")
     means, global_mean, _ = _class_means(features, labels, K)                 # (K, d), (d,)
     weight, centred = weight.to(means), means - global_mean                   # (K, d), (K, d) W and Hc'
-    # S_B = V diag(s^2 / K) V', so nc1 is the mean over samples of sum_j (v_j . (h - mu_y))^2 / s_j^2: no d x d matrix, and
-    # none of the digits that squaring Hc would cost. Centred means sum to zero, so at most K - 1 directions are real.
+    # S_B = V diag(s^2 / K) V', so nc1 is the mean over samples of sum_j (v_j . (h - mu_y))^2 / s_j^2: no d x d matrix,
+    # and none of the digits that squaring Hc would cost. Centred means sum to zero, so at most K - 1 are real.
     s, Vt = (x[:K - 1] for x in torch.linalg.svd(centred, full_matrices=False)[1:])  # (r,), (r, d), r = min(K - 1, d)
     # Departs from a plain pinv, whose cutoff knows only s[0]: rounding grows with the means before centring.
     keep = s > torch.hypot(s[0], math.sqrt(K) * global_mean.norm()) * max(K, d) * np.finfo(float).eps
@@ -163,10 +210,15 @@ class TailGeometry:
 def tail_geometry(weight: Tensor, counts: Tensor, size: int = 3) -> TailGeometry:
     """The rows of the `size` smallest classes among themselves: weight W (K, d), counts (K,) training samples a class.
 
-    distance: the mean distance between two of these rows over that between two rows of the `size` largest classes; 0 once they
-    have merged, and blind to a common shift of all rows, which CE does not see. cosine: the mean cosine between two of them, all
-    rows taken around their mean; 1 when they point one way, but without meaning once they are of no length. nan for both unless the
-    largest class has at least twice the samples of the smallest, and where a length is 0. Source: ours, for minority collapse.
+    distance: the mean distance between two of these rows over that between two rows of the `size` largest classes; 0
+    once they have merged, and blind to a common shift of all rows, which CE does not see. cosine: the mean cosine
+    between two of them, all rows taken around their mean; 1 when they point one way, but without meaning once they are
+    of no length. nan for both unless the largest class has at least twice the samples of the smallest, and where a
+    length is 0. Source: ours, for minority collapse.
+
+    >>> weight = torch.tensor([[3.0, 0.0], [0.0, 4.0], [-1.0, 0.0], [-1.0, 0.0]])
+    >>> tail_geometry(weight, torch.tensor([90, 90, 1, 1])).distance  # the two rows of the tail are one
+    0.0
     """
     weight, counts = array(weight, "weight", 2, "float").double(), array(counts, "counts", 1, "int")
     size = min(size, len(counts) // 2)
@@ -183,13 +235,18 @@ def tail_geometry(weight: Tensor, counts: Tensor, size: int = 3) -> TailGeometry
 def compactness(features: Tensor, labels: Tensor) -> float:
     """Mean cosine similarity within classes, of features taken around the global mean.
 
-    features (N, d), labels (N,). Mean over classes of the mean over pairs i != j of the class. In [-1, 1]; 1 means every class
-    has collapsed to one direction. A class of one sample has no pair and is left out; ValueError if all are. A feature at the
-    global mean has no direction: its cosines count as 0. Source: ours, after the paper's E_com, whose formula we do not have.
+    features (N, d), labels (N,). Mean over classes of the mean over pairs i != j of the class. In [-1, 1]; 1 means
+    every class has collapsed to one direction. A class of one sample has no pair and is left out; ValueError if all
+    are. A feature at the global mean has no direction: its cosines count as 0. Source: ours, after the paper's E_com,
+    whose formula we do not have.
+
+    >>> features = torch.tensor([[2.0, 1.0], [2.0, -1.0], [-2.0, 0.0]])  # global mean 0; (4 - 1) / 5
+    >>> round(compactness(features, torch.tensor([0, 0, 1])), 2)
+    0.6
     """
     features, labels = labelled(features, labels, "features")
     means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
-    sums, lengths = torch.zeros_like(means), torch.zeros_like(means[:, 0])    # (K, d), (K,) of unit vectors, of squared lengths
+    sums, lengths = torch.zeros_like(means), torch.zeros_like(means[:, 0])    # (K, d), (K,): unit vectors, lengths^2
     for h, y in _chunks(features, labels):
         h = h - global_mean
         unit = torch.nn.functional.normalize(h, eps=1e-300) * (h.norm(dim=1, keepdim=True) > rounding)  # (chunk, d)
@@ -197,7 +254,8 @@ def compactness(features: Tensor, labels: Tensor) -> float:
         lengths.index_add_(0, y, unit.square().sum(dim=1))
     counts = torch.bincount(labels)                                           # (K,)
     if counts.max() == 1:
-        raise ValueError("every class has a single sample; compactness needs a class with two or more. Pass more samples.")
+        raise ValueError("every class has a single sample; compactness needs a class with two or more. "
+                         "Pass more samples.")
     # |sum of unit vectors|^2 holds every ordered pair once, and each vector with itself.
     cosine = (sums.square().sum(dim=1) - lengths) / (counts * (counts - 1))   # (K,)
     return min(1.0, max(-1.0, cosine[counts > 1].mean().item()))
@@ -206,8 +264,11 @@ def compactness(features: Tensor, labels: Tensor) -> float:
 def distinctiveness(features: Tensor, labels: Tensor) -> float:
     """One minus the mean cosine similarity between two class means, taken around the global mean.
 
-    features (N, d), labels (N,). In [0, K/(K-1)], the top reached by a simplex ETF (and by any two classes). A class mean at
-    the global mean counts as cosine 0. Source: ours, after the paper's E_dis, whose formula we do not have.
+    features (N, d), labels (N,). In [0, K/(K-1)], the top reached by a simplex ETF (and by any two classes). A class
+    mean at the global mean counts as cosine 0. Source: ours, after the paper's E_dis, whose formula we do not have.
+
+    >>> round(distinctiveness(torch.eye(3), torch.tensor([0, 1, 2])), 2)  # orthogonal means are an ETF once centred
+    1.5
     """
     features, labels = labelled(features, labels, "features")
     means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
@@ -224,7 +285,7 @@ def _own_and_best_other(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _simplex_error(M: Tensor) -> float:
-    """Frobenius distance between M (K, K) and the Gram matrix of a simplex ETF, both scaled to norm 1; nan for M = 0."""
+    """Frobenius distance of M (K, K) from the Gram matrix of a simplex ETF, both scaled to norm 1; nan for M = 0."""
     etf = (torch.eye(len(M), dtype=M.dtype, device=M.device) - 1 / len(M)) / math.sqrt(len(M) - 1)
     return (M / M.norm() - etf).norm().item()
 
@@ -233,13 +294,15 @@ def _class_means(features: Tensor, labels: Tensor, num_classes: int | None = Non
     """Class means (K, d) and their mean (d,) in float64; the distance from that mean up to which all is rounding."""
     counts = torch.bincount(labels, minlength=num_classes or 0)               # (K,)
     if not counts.all():
-        raise ValueError(f"class {counts.argmin()} of {len(counts)} is empty. Pass the whole split, or relabel the classes.")
+        raise ValueError(f"class {counts.argmin()} of {len(counts)} is empty. "
+                         "Pass the whole split, or relabel the classes.")
     sums = features.new_zeros((len(counts), features.shape[1]), dtype=torch.float64)  # (K, d)
     for h, y in _chunks(features, labels):
         sums.index_add_(0, y, h)
     means = sums / counts[:, None]
     global_mean = means.mean(dim=0)
-    return means, global_mean, len(features) * np.finfo(float).eps * global_mean.norm().item()  # what N additions may round off
+    rounding = len(features) * np.finfo(float).eps * global_mean.norm().item()  # what N additions may round off
+    return means, global_mean, rounding
 
 
 def _chunks(features: Tensor, labels: Tensor) -> zip:

@@ -16,8 +16,9 @@ QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)  #
 class ScoreSummary:
     """A 1-D sample in a few numbers, in the sample's unit: enough to redraw its distribution without storing it.
 
-    std divides by count. quantiles: at the levels QUANTILES, linear between order statistics. counts[i]: values in the bin
-    [(first_bin + i) w, (first_bin + i + 1) w), w = bin_width. from_dict undoes to_dict (plain numbers and lists, for JSON).
+    std divides by count. quantiles: at the levels QUANTILES, linear between order statistics. counts[i]: values in the
+    bin [(first_bin + i) w, (first_bin + i + 1) w), w = bin_width. from_dict undoes to_dict (plain numbers and lists,
+    for JSON).
     """
     count: int
     mean: float
@@ -59,15 +60,21 @@ class ScoreSummary:
 def score_summary(values: Tensor, bin_width: float = 0.05, max_bins: int = 2048) -> ScoreSummary:
     """Exact moments and quantiles of values (N,), and a histogram on a grid that different runs share.
 
-    The width doubles from bin_width until max_bins bins span the values: coarse edges are among the finer ones. Source: ours.
+    The width doubles from bin_width until max_bins bins span the values: coarse edges are among the finer ones.
+    Source: ours.
+
+    >>> found = score_summary(torch.tensor([0.0, 1.0, 1.0, 2.0]), bin_width=1.0)
+    >>> found.mean, found.median, found.counts
+    (1.0, 1.0, (1, 2, 1))
     """
     if not 0 < bin_width < math.inf or max_bins < 2:
-        raise ValueError(f"expected bin_width > 0 and max_bins >= 2, got {bin_width} and {max_bins}. The defaults suit scores.")
+        raise ValueError(f"expected bin_width > 0 and max_bins >= 2, got {bin_width} and {max_bins}. "
+                         "The defaults suit scores.")
     x = np.sort(array(values, "values", 1, "float").double().cpu().numpy())  # (N,)
     low, high, w = float(x[0]), float(x[-1]), float(bin_width)
     while (last := math.floor(high / w)) - (first := math.floor(low / w)) >= max_bins or max(-low, high) / w > 2**50:
         w *= 2  # beyond 2^50 bins from zero the edges would round
-    below = np.searchsorted(x, np.arange(first + 1, last + 1) * w)            # (bins - 1,) values below the inner edges
+    below = np.searchsorted(x, np.arange(first + 1, last + 1) * w)  # (bins - 1,) values below the inner edges
     quantiles, counts = np.quantile(x, QUANTILES).tolist(), np.diff(below, prepend=0, append=len(x)).tolist()
     return ScoreSummary(len(x), float(x.mean()), float(x.std()), tuple(quantiles), w, first, tuple(counts))
 
@@ -75,10 +82,18 @@ def score_summary(values: Tensor, bin_width: float = 0.05, max_bins: int = 2048)
 def decision_scores_summary(scores: Tensor, labels: Tensor, bias: Tensor) -> dict[str, ScoreSummary]:
     """Summaries of the "positive" scores w_y . h, the "negative" ones w_k . h with k != y, and the "bias" entries.
 
-    scores (N, K) = features @ weight.T, labels (N,), bias (K,), which the logit SUBTRACTS. Source: the paper's bias figures.
+    scores (N, K) = features @ weight.T, labels (N,), bias (K,), which the logit SUBTRACTS. Source: the paper's bias
+    figures.
+
+    >>> scores = torch.tensor([[2.0, -1.0], [-1.0, 3.0]])
+    >>> found = decision_scores_summary(scores, torch.tensor([0, 1]), torch.tensor([0.5, 0.5]))
+    >>> found["positive"].mean, found["negative"].mean, found["bias"].count
+    (2.5, -1.0, 2)
     """
     scores, labels = labelled(scores, labels, "scores")
     if np.shape(bias) != (scores.shape[1],):
-        raise ValueError(f"bias has shape {tuple(np.shape(bias))}, expected ({scores.shape[1]},). Pass one entry per class.")
+        raise ValueError(f"bias has shape {tuple(np.shape(bias))}, expected ({scores.shape[1]},). "
+                         "Pass one entry per class.")
     own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, labels[:, None], True)  # (N, K)
-    return {"positive": score_summary(scores[own]), "negative": score_summary(scores[~own]), "bias": score_summary(bias)}
+    return {"positive": score_summary(scores[own]), "negative": score_summary(scores[~own]),
+            "bias": score_summary(bias)}

@@ -1,0 +1,39 @@
+"""The examples in the docstrings of science/ run, and every public function has one."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+
+MODULES = ("losses", "metrics", "stats", "closed_form", "minimise", "summaries", "verdicts")
+COMPLETE = ("losses", "metrics", "stats", "closed_form", "minimise", "summaries")  # here every public function has one
+
+
+def module(name: str):
+    return importlib.import_module(f"bcebook.science.{name}")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_are_true(name):
+    assert doctest.testmod(module(name)).failed == 0  # a failure is told in the captured output
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_every_public_function_has_an_example(name):
+    home = module(name)
+    functions = [(called, f) for called, f in inspect.getmembers(home, inspect.isfunction)
+                 if f.__module__ == home.__name__ and not called.startswith("_")]
+    without = [called for called, f in functions if not doctest.DocTestParser().get_examples(f.__doc__ or "")]
+    assert functions and not without, f"{name}: {', '.join(without)} without an example"
+
+
+def test_the_facade_holds_what_its_two_modules_offer():
+    """`theory` re-exports every public function and class of the model, but for the checks of arguments."""
+    theory, checks = module("theory"), {"whole", "classes", "finite"}
+    for name in ("closed_form", "minimise"):
+        home = module(name)
+        own = {called for called, x in vars(home).items() if getattr(x, "__module__", "") == home.__name__
+               and not called.startswith("_")}
+        assert own - checks <= set(theory.__all__), own - checks - set(theory.__all__)
+    assert all(hasattr(theory, called) for called in theory.__all__)
