@@ -1,4 +1,5 @@
-"""The minimisation with features >= 0, against lead 5's formula minimised in another way, and what it refuses."""
+"""The minimisation, with features >= 0 too: against lead 5's formula minimised in another way, its derivatives, and
+what it refuses."""
 
 import numpy as np
 import pytest
@@ -104,6 +105,44 @@ def test_the_hessian_is_the_derivative_of_the_gradient(loss):
     rng = np.random.default_rng(0)
     x, direction = rng.normal(size=(2, 28))
     assert check_grad(lambda x: problem.grad(x) @ direction, lambda x: problem.hess(x, direction), x) < 1e-6
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_the_gradient_is_the_derivative_of_the_objective(loss):
+    rng, k, d = np.random.default_rng(0), 4, 3
+    problem = (rng.uniform(1, 9, k), 0.1, 0.02, 0.3)
+
+    def split(x):
+        return x[:k * d].reshape(k, d), x[k * d:2 * k * d].reshape(d, k), x[2 * k * d:]
+
+    error = check_grad(lambda x: theory.objective(loss, *split(x), *problem),
+                       lambda x: np.concatenate([g.ravel() for g in theory.gradient(loss, *split(x), *problem)]),
+                       rng.normal(size=2 * k * d + k))
+    assert error < 1e-6
+    large = [1e4 * part for part in split(rng.normal(size=2 * k * d + k))]
+    assert np.isfinite(theory.objective(loss, *large, *problem))
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_the_samples_of_a_class_share_one_feature(loss):
+    """Every sample with a feature of its own (3 classes, 4 samples each): the same minimum, one feature a class."""
+    k, n, d, decay = 3, 4, 3, 0.05
+    labels, rng = np.repeat(np.arange(k), n), np.random.default_rng(1)
+
+    def f(x):
+        W, H, b = x[:k * d].reshape(k, d), x[k * d:-k].reshape(d, k * n), x[-k:]
+        Z = W @ H - b[:, None]
+        own = Z[labels, np.arange(k * n)]
+        if loss == "ce":
+            value = np.log(np.exp(Z).sum(axis=0)) - own
+        else:
+            value = np.log1p(np.exp(Z)).sum(axis=0) - own  # softplus(-z) = softplus(z) - z
+        return value.mean() + decay / 2 * (np.sum(W**2) + np.sum(H**2)) + 0.01 * np.sum(b**2)
+
+    x = minimize(f, rng.normal(size=k * d + d * k * n + k), options={"gtol": 1e-7, "maxiter": 2000}).x
+    H = x[k * d:-k].reshape(d, k, n)
+    assert f(x) == pytest.approx(theory.solve(loss, k, d, n, decay, decay, 0.02, restarts=2).objective, abs=1e-8)
+    assert np.ptp(H, axis=2).max() < 1e-3 < 0.1 < np.ptp(H, axis=1).max()
 
 
 # ---- referee, item 12: extremes of the closed form, and what is refused ---------------------------------------------

@@ -1,19 +1,15 @@
-"""theory.py against a plain minimisation, high-precision arithmetic, the paper's equations and its published medians."""
+"""The closed form against a plain minimisation, high-precision arithmetic and the paper's equations."""
 
-import csv
 import warnings
 from decimal import Decimal, getcontext
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import check_grad
 
 from bcebook.science import theory
 
-MEDIANS = Path(__file__).resolve().parents[2] / "data" / "paper" / "bias_and_score_medians.csv"
 C_CIFAR10 = 5e-4 * np.sqrt(12.8)  # batch 128, lambdas 5e-4, 10 classes
 
 
@@ -33,7 +29,7 @@ def reduced_objective(loss, k, c, lambda_b, s, o, b):
     return value + k * c * (abs(s) + abs(o)) + k * lambda_b * b**2 / 2
 
 
-# ---- the closed form against a full minimisation ---------------------------------------------------------------------
+# ---- the closed form against a full minimisation --------------------------------------------------------------------
 
 def random_settings(count=66):
     """(loss, K, d, n, lambda_w, lambda_h, lambda_b): both losses, both sides of both transitions, unequal decays."""
@@ -70,8 +66,8 @@ def test_minimum_is_what_a_full_minimisation_finds():
 
 
 @pytest.mark.parametrize("lambda_b, positive, negative, bias, offset", [  # paper.md, lead 1
-    (0.5, 4.2359, -5.6259, 0.0036, -4.6397), (5e-3, 4.5901, -5.2717, 0.3578, -4.2855), (5e-4, 7.8100, -2.0517, 3.5777, -1.0656),
-    (5e-5, 9.2867, -1.0319, 5.1576, 0), (0, 9.3934, -1.0437, 5.2807, 0)])
+    (0.5, 4.2359, -5.6259, 0.0036, -4.6397), (5e-3, 4.5901, -5.2717, 0.3578, -4.2855),
+    (5e-4, 7.8100, -2.0517, 3.5777, -1.0656), (5e-5, 9.2867, -1.0319, 5.1576, 0), (0, 9.3934, -1.0437, 5.2807, 0)])
 def test_the_table_of_lead_1(lambda_b, positive, negative, bias, offset):
     m = theory.minimum("bce", 10, C_CIFAR10, lambda_b)
     assert (m.positive, m.negative, m.bias, m.offset) == pytest.approx((positive, negative, bias, offset), abs=1e-4)
@@ -86,8 +82,9 @@ def test_the_ce_row_of_lead_1():
 
 
 @pytest.mark.parametrize("loss", ["ce", "bce"])
-@pytest.mark.parametrize("k, c, lambda_b", [(2, 0.05, 0.3), (3, 0.2, 0.0), (4, 0.02, 5.0), (7, 0.01, 1e-4), (10, C_CIFAR10, 0.5),
-                                            (6, 0.2, 5.0), (40, 2e-3, 1e-3)])
+@pytest.mark.parametrize("k, c, lambda_b", [
+    (2, 0.05, 0.3), (3, 0.2, 0.0), (4, 0.02, 5.0), (7, 0.01, 1e-4), (10, C_CIFAR10, 0.5), (6, 0.2, 5.0),
+    (40, 2e-3, 1e-3)])
 def test_the_gradient_vanishes_at_the_assembled_minimum(loss, k, c, lambda_b):
     m = theory.minimum(loss, k, c, lambda_b)
     n, lambda_w = 30, 3e-3
@@ -123,10 +120,10 @@ def test_the_objective_is_the_smallest_of_its_family(loss, k, log_c, log_b, ds, 
     assert reduced_objective(loss, k, c, lambda_b, s + ds, m.offset + do, m.bias + db) >= at - 1e-10 * (1 + at)
 
 
-# ---- accuracy at the extremes: 50-digit arithmetic on the stationarity conditions in s, o and b as they stand --------
+# ---- accuracy at the extremes: 50-digit arithmetic on the stationarity conditions in s, o and b as they stand -------
 
 def exact_bce(k, c, lambda_b):
-    """(positive, negative, bias) for c < 1/K from nested bisections with 50 digits; shares no formula with theory.py."""
+    """(positive, negative, bias) for c < 1/K from nested bisections with 50 digits; shares no formula with it."""
     getcontext().prec = 50
     k, c, lambda_b = Decimal(k), Decimal(c), Decimal(lambda_b)
 
@@ -152,8 +149,9 @@ def exact_bce(k, c, lambda_b):
     return float(s + o), float(o - s / (k - 1)), float(b)
 
 
-@pytest.mark.parametrize("k, c, lambda_b", [(2, 1e-8, 0), (2, 0.49, 1), (3, 1e-8, 10), (100_000, 1e-8, 0), (100_000, 1e-8, 1e-9),
-                                            (100_000, 9e-6, 10), (100_000, 1e-6, 1e-7), (10, 0.0999, 1e-2), (3, 0.3, 10)])
+@pytest.mark.parametrize("k, c, lambda_b", [
+    (2, 1e-8, 0), (2, 0.49, 1), (3, 1e-8, 10), (100_000, 1e-8, 0), (100_000, 1e-8, 1e-9), (100_000, 9e-6, 10),
+    (100_000, 1e-6, 1e-7), (10, 0.0999, 1e-2), (3, 0.3, 10)])
 def test_extremes_to_ten_digits(k, c, lambda_b):
     m = theory.minimum("bce", k, c, lambda_b)
     assert (m.positive, m.negative, m.bias) == pytest.approx(exact_bce(k, c, lambda_b), abs=1e-10, rel=1e-10)
@@ -167,7 +165,7 @@ def test_ce_extremes_by_hand():
     assert theory.minimum("ce", 2, 1e-8).objective == pytest.approx(1e-8 + 5e-17 + 2e-8 * s, rel=1e-13, abs=0)
 
 
-# ---- the regimes ------------------------------------------------------------------------------------------------------
+# ---- the regimes ----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("lambda_b", [0, 1e-3, 0.1, 10])
 def test_two_classes_have_no_bias_and_no_offset(lambda_b):
@@ -245,13 +243,15 @@ def test_the_papers_separation_condition_is_bias_below_positive_score():
     for k in (3, 10, 1000):
         np.testing.assert_array_equal(theory.separates(k, s, lambda_b), theory.paper_bias(k, s, lambda_b) < s)
     assert not theory.separates(1000, 5.0, 0) and theory.separates(1000, 8.0, 0)
-    # in the model: the threshold b separates exactly for c < 1 / (2(K-1)) without decay, c < 1 / (2(K-2)) beyond saturation
-    for c, lambda_b, expected in ((0.999 / 18, 0, True), (1.001 / 18, 0, False), (0.999 / 16, 10, True), (1.001 / 16, 10, False)):
+    # in the model: the threshold b separates exactly for c < 1 / (2(K-1)) without decay, c < 1 / (2(K-2)) beyond
+    # saturation
+    for c, lambda_b, expected in ((0.999 / 18, 0, True), (1.001 / 18, 0, False),
+                                  (0.999 / 16, 10, True), (1.001 / 16, 10, False)):
         m = theory.minimum("bce", 10, c, lambda_b)
         assert (m.negative < m.bias < m.positive) == expected
 
 
-# ---- fewer dimensions, unequal classes --------------------------------------------------------------------------------
+# ---- fewer dimensions, unequal classes ------------------------------------------------------------------------------
 
 def test_lead_2_in_k_minus_1_dimensions_the_minimum_beyond_saturation_is_no_etf():
     n, decay, lambda_b = 20, 2e-3, 0.05
@@ -291,7 +291,8 @@ def tail_spread(loss, counts, decay, lambda_b=0.0):
 
 @pytest.mark.parametrize("counts, lambda_b, bce_over_ce", [
     ([100, 100, 5, 5, 5, 5], 0.0, 1.43), ([100, 100, 5, 5, 5, 5], 1e-2, 1.11),
-    # how fast the tail opens depends on the bias: twice as fast under BCE if it is free, slower than under CE if it is not
+    # how fast the tail opens depends on the bias: twice as fast under BCE if it is free, slower than under CE if it is
+    # not
     ([300, 200, 100, 2, 2], 0.0, 2.06), ([300, 200, 100, 2, 2], 1e-2, 0.93)])
 def test_lead_3_the_minority_collapses_at_one_size_for_both_losses(counts, lambda_b, bce_over_ce):
     counts = np.array(counts, dtype=float)
@@ -317,46 +318,7 @@ def test_collapse_size_of_a_mini_batch():
     assert theory.minority_collapse_size(n * k, decay, decay) == pytest.approx(n)
 
 
-# ---- the published medians of Swin trained with AdamW -----------------------------------------------------------------
-
-def swin_rows(loss, varied):
-    with open(MEDIANS, newline="") as file:
-        for row in csv.DictReader(file):
-            if (row["model"], row["optimizer"], row["loss"], row["varied"]) == ("Swin", "AdamW", loss, varied):
-                k = {"CIFAR10": 10, "CIFAR100": 100}[row["dataset"]]
-                value = float(row["value"])
-                m = theory.minimum(loss.lower(), k, theory.effective_c(5e-4, 5e-4, 128, k), value if varied == "lambda_b" else 0)
-                yield k, value, row["quantity"], float(row["median"]), getattr(m, row["quantity"])
-
-
-TOLERANCE = 0.08 + 1e-9  # the pictures are read to about 0.05
-
-
-def test_swin_bce_medians_are_predicted_but_for_one_panel():
-    rows = [*swin_rows("BCE", "initial_bias_mean"), *swin_rows("BCE", "lambda_b")]
-    far = {(k, v, q): round(seen - predicted, 2) for k, v, q, seen, predicted in rows if abs(seen - predicted) > TOLERANCE}
-    assert len(rows) == 90
-    # Not predicted: CIFAR10 at lambda_b = 5e-4. Bias and scores lie high by the SAME 0.2, so both logits are right: what is
-    # off is the share of b and the offset, the direction that only lambda_b (b - c/lambda_b)^2 moves, at a rate lambda_b.
-    # CE's bias, which only that decay moves, had come down from 10 to no less than 1.91 in the same setting.
-    assert set(far) == {(10, 5e-4, "positive"), (10, 5e-4, "negative"), (10, 5e-4, "bias")}
-    assert all(0.15 < shift < 0.25 for shift in far.values()) and np.ptp(list(far.values())) < TOLERANCE
-
-
-def test_swin_ce_medians():
-    rows = [*swin_rows("CE", "initial_bias_mean"), *swin_rows("CE", "lambda_b")]
-    assert all(abs(seen - predicted) <= TOLERANCE for _, _, q, seen, predicted in rows if q != "bias")
-    # lambda_b = 0: the bias is free, and stays where it started
-    assert all(abs(seen - start) <= TOLERANCE for _, start, q, seen, _ in swin_rows("CE", "initial_bias_mean") if q == "bias")
-    # lambda_b > 0: the minimum has b = 0, reached where the decay had the time for it; below, it is still on its way from 10
-    bias = {(k, lambda_b): seen for k, lambda_b, q, seen, _ in swin_rows("CE", "lambda_b") if q == "bias"}
-    unfinished = {key for key, seen in bias.items() if seen > TOLERANCE}
-    assert unfinished == {(10, 5e-4), (10, 5e-5), (10, 5e-6), (100, 5e-5), (100, 5e-6)}
-    for k in (10, 100):  # an exponential decay b = 10 exp(-lambda_b T): ten times the exponent at ten times lambda_b
-        assert np.log(bias[k, 5e-5] / 10) / np.log(bias[k, 5e-6] / 10) == pytest.approx(10, rel=0.15)
-
-
-# ---- arrays, errors, gradients ----------------------------------------------------------------------------------------
+# ---- arrays, errors ------------------------------------------------------------------------------------------------
 
 def test_arrays_agree_with_numbers():
     c, lambda_b = np.geomspace(1e-8, 2, 25), np.concatenate([[0], np.geomspace(1e-8, 10, 30)])
@@ -366,7 +328,8 @@ def test_arrays_agree_with_numbers():
         for i, j in ((0, 0), (3, 30), (12, 5), (24, 30), (20, 17)):
             one = theory.minimum(loss, 10, c[i], lambda_b[j])
             assert isinstance(one.bias, float) and one.holds_for == grid.holds_for[i, j]
-            assert (one.positive, one.bias, one.objective) == (grid.positive[i, j], grid.bias[i, j], grid.objective[i, j])
+            assert one.positive == grid.positive[i, j] and one.bias == grid.bias[i, j]
+            assert one.objective == grid.objective[i, j]
         assert all(np.all(np.isfinite(getattr(grid, name))) for name in ("positive", "negative", "bias", "objective"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -385,50 +348,14 @@ def test_simplex_etf():
     (lambda: theory.minimum("mse", 10, 0.1), "ce, bce"), (lambda: theory.minimum("bce", 1, 0.1), "2 to 100000"),
     (lambda: theory.minimum("bce", 2.5, 0.1), "2 to 100000"), (lambda: theory.minimum("bce", 10, [0.1, 0]), "above 0"),
     (lambda: theory.minimum("ce", 10, np.nan), "above 0"), (lambda: theory.minimum("bce", 10, 0.1, -1), "0 or more"),
-    (lambda: theory.minimum("bce", 10, 0.1, np.inf), "0 or more"), (lambda: theory.effective_c(0, 1, 1, 2), "lambda_w.*above 0"),
-    (lambda: theory.paper_bias(10, -1, 0), "0 or more"), (lambda: theory.solve("ce", 3, 3), "either per_class or counts"),
-    (lambda: theory.solve("ce", 3, 3, counts=[1, 2]), r"\(3,\)"), (lambda: theory.solve("ce", 3, 3, 5, lambda_h=0), "lambda_h"),
+    (lambda: theory.minimum("bce", 10, 0.1, np.inf), "0 or more"),
+    (lambda: theory.effective_c(0, 1, 1, 2), "lambda_w.*above 0"),
+    (lambda: theory.paper_bias(10, -1, 0), "0 or more"),
+    (lambda: theory.solve("ce", 3, 3), "either per_class or counts"),
+    (lambda: theory.solve("ce", 3, 3, counts=[1, 2]), r"\(3,\)"),
+    (lambda: theory.solve("ce", 3, 3, 5, lambda_h=0), "lambda_h"),
     (lambda: theory.solve("ce", 3, 0, 5), "dim >= 1"), (lambda: theory.solve("ce", 3, 3, counts=[1, 0, 2]), "above 0"),
     (lambda: theory.minority_collapse_size(-5, 1, 1), "above 0")])
 def test_bad_input_is_refused_with_the_permitted_range(call, permitted):
     with pytest.raises(ValueError, match=permitted):
         call()
-
-
-@pytest.mark.parametrize("loss", ["ce", "bce"])
-def test_the_gradient_is_the_derivative_of_the_objective(loss):
-    rng, k, d = np.random.default_rng(0), 4, 3
-    problem = (rng.uniform(1, 9, k), 0.1, 0.02, 0.3)
-
-    def split(x):
-        return x[:k * d].reshape(k, d), x[k * d:2 * k * d].reshape(d, k), x[2 * k * d:]
-
-    error = check_grad(lambda x: theory.objective(loss, *split(x), *problem),
-                       lambda x: np.concatenate([g.ravel() for g in theory.gradient(loss, *split(x), *problem)]),
-                       rng.normal(size=2 * k * d + k))
-    assert error < 1e-6
-    large = [1e4 * part for part in split(rng.normal(size=2 * k * d + k))]
-    assert np.isfinite(theory.objective(loss, *large, *problem))
-
-
-@pytest.mark.parametrize("loss", ["ce", "bce"])
-def test_the_samples_of_a_class_share_one_feature(loss):
-    """Every sample with a feature of its own (3 classes, 4 samples each) ends in the same minimum, one feature a class."""
-    from scipy.optimize import minimize
-    k, n, d, decay = 3, 4, 3, 0.05
-    labels, rng = np.repeat(np.arange(k), n), np.random.default_rng(1)
-
-    def f(x):
-        W, H, b = x[:k * d].reshape(k, d), x[k * d:-k].reshape(d, k * n), x[-k:]
-        Z = W @ H - b[:, None]
-        own = Z[labels, np.arange(k * n)]
-        if loss == "ce":
-            value = np.log(np.exp(Z).sum(axis=0)) - own
-        else:
-            value = np.log1p(np.exp(Z)).sum(axis=0) - own  # softplus(-z) = softplus(z) - z
-        return value.mean() + decay / 2 * (np.sum(W**2) + np.sum(H**2)) + 0.01 * np.sum(b**2)
-
-    x = minimize(f, rng.normal(size=k * d + d * k * n + k), options={"gtol": 1e-7, "maxiter": 2000}).x
-    H = x[k * d:-k].reshape(d, k, n)
-    assert f(x) == pytest.approx(theory.solve(loss, k, d, n, decay, decay, 0.02, restarts=2).objective, abs=1e-8)
-    assert np.ptp(H, axis=2).max() < 1e-3 < 0.1 < np.ptp(H, axis=1).max()
