@@ -68,7 +68,7 @@ def part(*values) -> Finding:
 
 
 def test_a_family_is_judged_after_holms_adjustment():
-    clear, faint, none = part(1.0, 1.01, 0.99), part(1.0, 1.5, 0.6), part(-1.0, 2.0, 0.3)
+    clear, faint, none = part(1.0, 1.01, 0.99), part(1.0, 1.3, 0.7), part(-1.0, 2.0, 0.3)
     assert clear.verdict == faint.verdict == "supported" and none.verdict == "undecided" and 0.025 < faint.p < 0.05
     both = verdicts.family([clear, faint], stats.holm)  # two tests: the second p-value is not doubled, so it still decides
     assert both.verdict == "supported" and [p.adjusted for p in both.parts] == ["supported"] * 2 and both.value == 1
@@ -98,7 +98,7 @@ def test_findings_are_written_for_a_reader_and_read_back():
     assert "T: proved" in markdown.findings([theory]) and "$1 \\cdot 10^{-9}$" in markdown.findings([theory])
     family = verdicts.family([part(1.0, 1.01, 0.99).but(label="one", unit="points"), verdicts.sign(None, label="two")], stats.holm)
     shown = markdown.told(Judged("a.e", "F", "ours", "s", family))
-    assert "| one | +100.0 [+97.5, +102.5] points | 3 seeds | supported | supported |" in shown and "| two | – |  | not run |" in shown
+    assert "| one | +100.0 [+97.5, +102.5] points (3 seeds) | supported | supported |" in shown and "| two | – | not run |" in shown
 
 
 def test_numbers_are_written_with_a_true_minus_and_no_negative_zero():

@@ -13,7 +13,7 @@ from bcebook.chapters.registry import rooms
 from bcebook.chapters.room import PARTS, Room
 from bcebook.paths import REPOSITORY
 from bcebook.report import markdown
-from bcebook.report.claims import Judged
+from bcebook.report.claims import Claim, Judged
 from bcebook.science import verdicts
 
 MARK = "<!-- {} -->"  # in index.md: where a list goes; in README.md: where one begins, up to the mark that starts with "end of"
@@ -107,18 +107,23 @@ def scoreboard(found: dict) -> str:
 
 
 def _claims(found: dict, of_the_paper: bool) -> str:
-    rows, shown = [], [profile for profile in PROFILES if _pages(found, profile)]
+    """A table for each chapter that has such claims; the claims of theory have one verdict for all profiles."""
+    lines, shown = [], [profile for profile in PROFILES if _pages(found, profile)]
     for name, room in rooms().items():
-        for claim in room.claims:
-            if claim.of_the_paper != of_the_paper:
-                continue
-            judged = {profile: _find(found, profile, name, claim.name) for profile in PROFILES}
-            cells = [_cell(judged[profile]) for profile in shown]
-            if claim.theory:
-                known = [each for each in judged.values() if each]
-                cells = [_cell(known[0] if known else None), *["" for _ in shown[1:]]] if shown else []
-            rows.append([claim.text, *cells, claim.statistic, f"[{room.title}]({name})"])
-    return markdown.table(["claim", *shown, "statistic", "chapter"], rows) if rows else "None."
+        claims = [claim for claim in room.claims if claim.of_the_paper == of_the_paper]
+        columns = shown if any(not claim.theory for claim in claims) else ["verdict"]
+        rows = [[claim.text, *_cells(found, name, claim, columns), claim.statistic] for claim in claims]
+        if rows:
+            lines += [f"### [{room.title}]({name})", "", markdown.table(["claim", *columns, "statistic"], rows), ""]
+    return "\n".join(lines) or "None."
+
+
+def _cells(found: dict, chapter: str, claim: Claim, columns: list[str]) -> list[str]:
+    judged = {profile: _find(found, profile, chapter, claim.name) for profile in PROFILES}
+    if not claim.theory:
+        return [_cell(judged[profile]) for profile in columns]
+    known = next((each for each in judged.values() if each), None)
+    return [_cell(known), *("the same" for _ in columns[1:])]
 
 
 def _find(found: dict, profile: str, chapter: str, claim: str) -> Judged | None:
@@ -130,7 +135,7 @@ def _cell(each: Judged | None) -> str:
     if each is None or each.finding.verdict == verdicts.NOT_RUN:
         return verdicts.NOT_RUN
     finding = each.finding
-    numbers = "" if math.isnan(finding.value) else f"<br>{markdown.value(finding)} ({markdown.over(finding)})"
+    numbers = "" if math.isnan(finding.value) else f"<br>{markdown.estimate(finding)}"
     return f"**{finding.verdict}**{numbers}"
 
 

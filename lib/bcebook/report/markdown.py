@@ -80,24 +80,37 @@ def over(finding: Finding) -> str:
     return f"{finding.n} {finding.of if finding.n != 1 else finding.of.removesuffix('s')}" if finding.n else ""
 
 
+def estimate(finding: Finding) -> str:
+    """A finding's number and what it is over: "+8.6 [+7.8, +9.4] points (5 seeds)", or "16 of 16 runs"."""
+    if math.isnan(finding.value):
+        return DASH
+    if finding.unit == "share":
+        return f"{round(finding.value * finding.n)} of {finding.n} {finding.of}"
+    return f"{value(finding)} ({over(finding)})"
+
+
 def told(each: Judged) -> str:
     """A judged claim as an item of a list: the claim and its verdict, the numbers, the control, the rule; a family as
     a table."""
     finding = each.finding
     lines = [f"- **{each.text}: {finding.verdict}.**"]
     if finding.verdict != NOT_RUN:
-        numbers = f"{each.statistic[0].upper()}{each.statistic[1:]}: {value(finding)} ({over(finding)})."
-        lines.append(f"  {numbers}" + (f" {sentence(finding.detail)}" if finding.detail else ""))
+        chance = "" if math.isnan(finding.p) else f", p = {finding.p:.2g}"
+        lines.append(f"  {sentence(each.statistic).rstrip('.')}: {estimate(finding)}{chance}.{_more(finding)}")
     if finding.control and finding.control.verdict != NOT_RUN:
         control = finding.control
-        note = f" {sentence(control.detail)}" if control.detail else ""
-        lines.append(f"  *Control* ({control.label}): {value(control)} ({over(control)}), {control.verdict}.{note}")
+        lines.append(f"  *Control* ({control.label}): {estimate(control)}, {control.verdict}.{_more(control)}")
     lines.append(f"  *Rule*: {finding.rule}.")
     if finding.parts:
-        rows = [[part.label, value(part), over(part), part.verdict, part.adjusted or part.verdict] for part in finding.parts]
-        body = table(["", "estimate [95 %]", "over", "by itself", "after Holm"], rows)
+        rows = [[part.label, estimate(part), part.verdict, part.adjusted or part.verdict] for part in finding.parts]
+        body = table(["", "estimate [95 %]", "by itself", "after Holm"], rows)
         lines += ["", *(f"  {line}" for line in body.splitlines()), ""]
     return "\n".join(lines)
+
+
+def _more(finding: Finding) -> str:
+    """The detail of a finding as a sentence after its number, unless it says no more than the number."""
+    return f" {sentence(finding.detail)}" if finding.detail and finding.detail != estimate(finding) else ""
 
 
 def sentence(text: str) -> str:

@@ -1,7 +1,8 @@
-"""Rules that turn numbers into verdicts. Each says what would contradict it, and none gives a verdict from a number that is missing.
+"""Rules that turn numbers into verdicts. Each says what would contradict it, and none gives a verdict from a number
+that is missing.
 
-An experiment's verdict is "supported", "contradicted", "undecided" or "not run"; a theorem's, where a proof stands on its page and
-a numerical check beside it, is "proved", "refuted" or "open". All rules are ours.
+An experiment's verdict is "supported", "contradicted", "undecided" or "not run"; a theorem's, where a proof stands on
+its page and a numerical check beside it, is "proved", "refuted" or "open". All rules are ours.
 """
 
 import dataclasses
@@ -19,11 +20,12 @@ LEVEL = 0.05  # of error: of 95 % intervals, and of a family of tests after Holm
 class Finding:
     """What was found about one claim: numbers, the rule that judged them, and the verdict.
 
-    value: the statistic, with its interval [low, high] where it has one (nan: none), in `unit`; n: how many of `of` it is over
-    ("runs", "pairs", "seeds", "settings"). rule: in words, with each limit and its reason, and so what would contradict it.
-    label: which part of a family this is. p: of the test behind the verdict, or nan; adjusted: the verdict after Holm's adjustment
-    over the family, or "". detail: one sentence with the numbers. control: what the other loss scores on the same test.
-    parts: the family, for a finding that sums one up. runs: keys of the runs that were used.
+    value: the statistic, with its interval [low, high] where it has one (nan: none), in `unit`; n: how many of `of` it
+    is over ("runs", "pairs", "seeds", "settings"). rule: in words, with each limit and its reason, and so what would
+    contradict it. label: which part of a family this is. p: of the test behind the verdict, or nan; adjusted: the
+    verdict after Holm's adjustment over the family, or "". detail: one sentence with the numbers. control: what the
+    other loss scores on the same test. parts: the family, for a finding that sums one up. runs: keys of the runs that
+    were used.
     """
 
     verdict: str
@@ -68,7 +70,8 @@ class Finding:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Finding":
-        """The inverse of `to_dict`. Raises ValueError for fields that do not belong, TypeError for values that cannot."""
+        """The inverse of `to_dict`. Raises ValueError for fields that do not belong, TypeError for values that
+        cannot."""
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(values) - names:
             raise ValueError(f"a finding has no {', '.join(sorted(unknown))}.")
@@ -90,8 +93,8 @@ def not_run(of: str = "runs", rule: str = "") -> Finding:
 def sign(estimate, direction: int = 1, *, unit: str = "", of: str = "seeds", p: float = math.nan, label: str = "") -> Finding:
     """Does the interval of a difference lie on the claimed side of zero?
 
-    estimate: a `stats.Estimate` or None; direction: 1 if the claim is "above zero", -1 if "below". Contradicted: the whole
-    interval lies on the other side. Undecided: it holds zero, or one seed has no interval.
+    estimate: a `stats.Estimate` or None; direction: 1 if the claim is "above zero", -1 if "below". Contradicted: the
+    whole interval lies on the other side. Undecided: it holds zero, or one seed has no interval.
     """
     side = "above" if direction > 0 else "below"
     rule = f"supported if the 95 % interval lies {side} zero, contradicted if it lies on the other side"
@@ -103,7 +106,8 @@ def sign(estimate, direction: int = 1, *, unit: str = "", of: str = "seeds", p: 
 
 
 def at_most(value: float, limit: float, because: str, *, n: int, of: str = "runs", unit: str = "", label: str = "") -> Finding:
-    """Is a number at most `limit`? because: the reason for the limit, which becomes part of the rule. Contradicted: it is larger."""
+    """Is a number at most `limit`? because: the reason for the limit, which becomes part of the rule. Contradicted: it
+    is larger."""
     rule = f"supported if at most {limit:g}, contradicted if larger ({because})"
     if n == 0 or math.isnan(value):
         return not_run(of, rule).but(label=label)
@@ -119,7 +123,8 @@ def at_least(value: float, limit: float, because: str, *, n: int, of: str = "run
 
 
 def every(holds: int, n: int, what: str, *, of: str = "runs", label: str = "") -> Finding:
-    """A claim about every case, true in `holds` of n: one case that fails contradicts it. what: the case, "the bias lies between"."""
+    """A claim about every case, true in `holds` of n: one case that fails contradicts it. what: the case, "the bias
+    lies between"."""
     rule = f"supported if {what} in every one of the {of}, contradicted by a single one that fails"
     if n == 0:
         return not_run(of, rule).but(label=label)
@@ -128,8 +133,8 @@ def every(holds: int, n: int, what: str, *, of: str = "runs", label: str = "") -
 
 
 def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", label: str = "") -> Finding:
-    """A claim about most cases, by the exact sign test: wins against losses (ties left out), its two-sided p. Contradicted: more
-    losses than wins, and not by chance."""
+    """A claim about most cases, by the exact sign test: wins against losses (ties left out), its two-sided p.
+    Contradicted: more losses than wins, and not by chance."""
     rule = f"supported if {what} in more of the {of} than not and a sign test excludes chance (p < {LEVEL:g}), contradicted the other way"
     if wins + losses == 0 or math.isnan(p):
         return not_run(of, rule).but(label=label)
@@ -139,10 +144,12 @@ def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", labe
 
 
 def family(parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings") -> Finding:
-    """One finding for a claim about every part of a family of tests, each part with its verdict after Holm's adjustment beside it.
+    """One finding for a claim about every part of a family of tests, each part with its verdict after Holm's
+    adjustment beside it.
 
-    parts with a p-value are adjusted together by `holm` (`stats.holm`); the others keep their verdict. Supported: every part is,
-    after adjustment. Contradicted: some part is, after adjustment. Otherwise undecided; not run if no part was.
+    parts with a p-value are adjusted together by `holm` (`stats.holm`); the others keep their verdict. Supported:
+    every part is, after adjustment. Contradicted: some part is, after adjustment. Otherwise undecided; not run if no
+    part was.
     """
     adjusted = holm([part.p for part in parts])
     judged = tuple(_after(part, p) for part, p in zip(parts, adjusted, strict=True))
@@ -158,6 +165,21 @@ def family(parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[
                    detail=f"{for_it} of {len(count)} {of} support it after adjustment, {verdicts.count(CONTRADICTED)} contradict it")
 
 
+def majority(parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings") -> Finding:
+    """One finding for a claim about most parts of a family of tests, adjusted together as in `family`.
+
+    Supported: more than half of the parts are, after adjustment. Contradicted: half of them or more are, so that most
+    cannot hold. Otherwise undecided; not run if no part was.
+    """
+    whole = family(parts, holm, of=of)
+    rule = (f"supported if more than half of the {of} are after Holm's adjustment over the family, contradicted if half of them or "
+            "more are contradicted after it")
+    count = [part.adjusted for part in whole.parts if part.verdict != NOT_RUN]
+    for_it, against = count.count(SUPPORTED), count.count(CONTRADICTED)
+    verdict = SUPPORTED if 2 * for_it > len(count) else CONTRADICTED if 2 * against >= len(count) else UNDECIDED
+    return whole.but(rule=rule, verdict=verdict if count else NOT_RUN)
+
+
 def _after(part: Finding, p: float) -> Finding:
     if math.isnan(part.p) or part.verdict in (NOT_RUN, UNDECIDED):
         return part.but(adjusted=part.verdict)
@@ -165,7 +187,8 @@ def _after(part: Finding, p: float) -> Finding:
 
 
 def check(residual: float, tolerance: float, because: str, *, n: int, of: str = "settings", unit: str = "residual") -> Finding:
-    """A theorem whose proof stands on its page, and its numerical check: refuted if the residual exceeds the tolerance."""
+    """A theorem whose proof stands on its page, and its numerical check: refuted if the residual exceeds the
+    tolerance."""
     rule = f"proved on this page; refuted if the largest residual exceeds {tolerance:g} ({because})"
     if n == 0 or math.isnan(residual):
         return Finding(OPEN, of=of, rule=rule)
@@ -173,7 +196,8 @@ def check(residual: float, tolerance: float, because: str, *, n: int, of: str = 
 
 
 def shown(holds: int, n: int, what: str, *, of: str = "settings") -> Finding:
-    """A statement without a proof, looked for in n cases: refuted by a single counterexample, open as long as there is none."""
+    """A statement without a proof, looked for in n cases: refuted by a single counterexample, open as long as there is
+    none."""
     rule = f"no proof; refuted by a single one of the {of} in which it fails: {what}"
     if n == 0:
         return Finding(OPEN, of=of, rule=rule)
