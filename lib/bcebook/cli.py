@@ -30,13 +30,14 @@ Match = Annotated[str, typer.Option(help="Only runs whose description contains t
 
 @app.command()
 def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
-          out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False)] = None):
-    """Make the book: train what is missing, execute the chapters, render the HTML."""
+          out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False)] = None,
+          only: ChapterName = None):
+    """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
     from bcebook.book.build import build as make
 
     with _interruptible():
-        raise typer.Exit(make(profile, device, data_dir(data), jobs, out and out.resolve()))
+        raise typer.Exit(make(profile, device, data_dir(data), jobs, out and out.resolve(), only))
 
 
 @app.command()

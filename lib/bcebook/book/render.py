@@ -1,0 +1,94 @@
+"""Pages rendered by Sphinx; a chapter that failed keeps its last good page, under a warning."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bcebook.book import digests
+from bcebook.book.execute import without_startup
+from bcebook.chapters import catalog
+
+
+def render(profile: str, out: Path, failures: dict[str, str], say=print) -> bool:
+    """Render pages and executed notebooks to out/html, replaced whole and only on success; False if Sphinx failed.
+
+    A chapter in `failures` keeps the page of its last good execution, with a warning on top that says what failed; one
+    that was never executed has a page that says so.
+    """
+    source, html, fresh = out / "source", out / "html", out / "html.new"
+    whole = _assemble(profile, out, source, failures)
+    digest = digests.digest(sorted(path for path in source.rglob("*") if path.is_file()), [digests.tools()])
+    if digests.read_stamp(out / "html.json").get("digest") == digest and (html / "index.html").exists():
+        say("    up to date")
+        return True
+    shutil.rmtree(fresh, ignore_errors=True)
+    # A reference to a page that is not there cannot be resolved: only a whole book has to be without warnings.
+    strict = ["-W", "--keep-going"] if whole else []
+    # -P: no module is taken from the folder in which the build happens to be called
+    command = [sys.executable, "-P", "-m", "sphinx", "-q", *strict, "-b", "html", "-d", out / "doctrees"]
+    if subprocess.run([*command, source, fresh], env=without_startup()).returncode:
+        say("    Sphinx failed, see above; the HTML of the last good build is untouched.")
+        return False
+    old = out / "html.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if html.exists():
+        html.rename(old)
+    fresh.rename(html)
+    shutil.rmtree(old, ignore_errors=True)
+    (out / "html.json").write_text(json.dumps({"digest": digest}))
+    return True
+
+
+def _assemble(profile: str, out: Path, source: Path, failures: dict[str, str]) -> bool:
+    """Put what Sphinx reads into `source`; True if every chapter is there and none has failed."""
+    from bcebook.book import pages
+
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(digests.BOOK, source, ignore=lambda folder, names: [n for n in names if _stays(n)])
+    whole = True
+    for name, title in catalog.CHAPTERS.items():
+        executed, page = out / "notebooks" / profile / f"{name}.ipynb", source / f"{name}.ipynb"
+        if executed.exists():
+            page.write_text(_without_findings(executed))
+        if name in failures or not executed.exists():
+            whole = False
+            _warn(page, title, failures.get(name))
+    pages.write(source, out, profile)
+    return whole
+
+
+def _without_findings(notebook: Path) -> str:
+    """A notebook without the findings that its outputs carry as data: Sphinx warns of a type that it cannot show."""
+    from bcebook.report.claims import MIME
+
+    content = json.loads(notebook.read_text())
+    for cell in content["cells"]:
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop(MIME, None)
+    return json.dumps(content)
+
+
+def _stays(name: str) -> bool:
+    """What of book/ is not for Sphinx: outputs, hidden files, the notebooks' sources."""
+    return (name.startswith((".", "_build", "__")) or Path(name).suffix in (".ipynb", ".toml")
+            or (Path(name).suffix == ".py" and name != "conf.py"))
+
+
+def _warn(path: Path, title: str, problem: str | None) -> None:
+    """Say on top of a chapter's page that it failed, and why, or that it has not been executed."""
+    import nbformat
+
+    def cell(text: str, id: str):  # without an id of ours it gets one by chance: the page would be new in every build
+        return nbformat.v4.new_markdown_cell(text, id=id)
+
+    there = path.exists()
+    notebook = nbformat.read(path, 4) if there else nbformat.v4.new_notebook()
+    if not there:
+        notebook.cells.append(cell(f"# {title}", "title"))
+    shown = "below is its last good execution" if there else "it has never been executed with success"
+    text = (f"This page failed in its last build; {shown}.\n\n```\n{problem}\n```" if problem
+            else "This page has not been executed yet; `bcebook build` makes it.")
+    notebook.cells.insert(1, cell(f":::{{warning}}\n{text}\n:::", "warning"))
+    nbformat.write(notebook, path)

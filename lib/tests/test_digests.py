@@ -1,0 +1,225 @@
+"""When a page is executed again: what it can import, what its digest covers; and that no user's setting reaches it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bcebook.book import digests, execute
+from bcebook.book.build import build
+from bcebook.chapters import catalog
+from bcebook.paths import PACKAGE
+
+FORMS = {  # form of an import in the notebook -> what of the package it reaches
+    "import house.a.one": ["", "a", "a.one"],
+    "import house.a.one as one": ["", "a", "a.one"],
+    "from house.a import one": ["", "a", "a.one"],
+    "from house.a.one import thing": ["", "a", "a.one"],
+    "from house.a.one import *": ["", "a", "a.one"],
+    "from house.a import *": ["", "a", "a.one", "a.two", "b"],
+    "def later():\n    if True:\n        from house.a import one": ["", "a", "a.one"],
+    "x = lazy('house.a.one')": ["", "a", "a.one"],
+    "x = importlib.import_module('house.a.one')": ["", "a", "a.one"],
+    "from house import short": ["", "b"],
+    "from house import short as s": ["", "b"],
+    "import house\nhouse.short.f()": ["", "b"],
+    "import house as h\nh.short.f()": ["", "b"],
+    "import house\nhouse.a.one.f()": ["", "a", "a.one"],
+    "from house import a\na.one.f()": ["", "a", "a.one"],
+    "from house.a.two import thing": ["", "a", "a.two", "b"],
+    "from house import relative": ["", "relative", "a", "a.one", "b", "a.two", "up", "up.here", "up.there"],
+    "from house import registry": ["", "registry"],
+    "from house import circle": ["", "circle", "round"],
+    "import household\nfrom house_of import cards\n'see house.a.one for more'": [],
+    "this is not Python": [],
+}
+
+
+@pytest.fixture
+def house(tmp_path) -> Path:
+    """A package with every form of import between its modules."""
+    for name, text in {
+        "__init__": "_HOMES = {'short': 'b'}\ndef __getattr__(name):\n    ...",
+        "a/__init__": "", "a/one": "import json, numpy.linalg", "a/two": "def f():\n    import house.b",
+        "b": "", "relative": "from . import a\nfrom .a import one\nfrom .up.here import x\nfrom .a.two import y",
+        "up/__init__": "from .there import z", "up/there": "",
+        "up/here": "from .. import b\nfrom ..a import one\nfrom . import there",
+        "registry": "import importlib, pkgutil\n"
+                    "for m in pkgutil.iter_modules():\n    importlib.import_module(f'house.{m.name}')",
+        "circle": "from house import round", "round": "from house import circle", "alone": "",
+    }.items():
+        path = tmp_path / "house" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "house"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_import_is_followed(house, form):
+    (house.parent / "notebook.py").write_text(form)
+    found = digests.closure(house.parent / "notebook.py", house)
+    parts = [file.relative_to(house).with_suffix("").parts for file in found]
+    assert sorted(".".join(part for part in each if part != "__init__") for each in parts) == sorted(FORMS[form])
+
+
+def test_a_module_belongs_to_its_own_closure(house):
+    assert digests.closure(house / "alone.py", house) == {house / "alone.py"}
+
+
+@pytest.mark.parametrize(("name", "profile"), [("two_geometries", "quick"), ("published_predicted", "quick"),
+                                               ("initial_bias", "laptop")])
+def test_whatever_a_chapter_has_imported_is_in_its_closure(name, profile):
+    """The whole script is executed, lazy imports included (the laptop's runs are recorded: nothing is trained)."""
+    code = """
+import pathlib, sys
+text = pathlib.Path(sys.argv[1]).read_text().replace('profile = "quick"', f'profile = "{sys.argv[2]}"')
+exec(compile(text, "chapter", "exec"))
+import sys
+ours = [module for name, module in sys.modules.items() if name.split(".")[0] == "bcebook"]
+print(*("IMPORTED " + module.__file__ for module in ours), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code, digests.BOOK / f"{name}.py", profile], capture_output=True,
+                          text=True, env=execute.without_startup() | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    imported = {Path(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("IMPORTED ")}
+    rooms = {PACKAGE / "chapters" / f"{other}.py" for other in catalog.CHAPTERS if other != name}
+    found = digests.closure(digests.BOOK / f"{name}.py")
+    assert len(imported) > 10 and imported - rooms <= found
+    assert PACKAGE / "cli.py" not in found and PACKAGE / "book" / "build.py" not in found  # it is not everything
+
+
+def test_a_change_reaches_the_chapters_that_can_import_it_and_no_other(tmp_path, monkeypatch):
+    copy, book = tmp_path / "bcebook", tmp_path / "book"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(digests.BOOK, book, ignore=shutil.ignore_patterns("_build", "*.ipynb"))
+    monkeypatch.setattr(digests, "PACKAGE", copy)
+    monkeypatch.setattr(digests, "BOOK", book)
+    monkeypatch.setattr(digests, "tools", lambda: "")
+
+    def state() -> dict[str, str]:
+        return {name: digests.chapter_digest(name, "quick", tmp_path / "data") for name in catalog.CHAPTERS}
+
+    def changed_by(path: Path) -> set[str]:
+        before = state()
+        path.write_text(path.read_text() + "\n# touched\n")
+        return {name for name, digest in state().items() if digest != before[name]}
+
+    assert state() == state()
+    assert changed_by(copy / "cli.py") == set()
+    assert changed_by(copy / "book" / "notebook.py") == set(catalog.CHAPTERS)
+    for name in catalog.CHAPTERS:
+        assert changed_by(book / f"{name}.py") == {name}
+    for module in ("science/metrics.py", "report/frames.py"):
+        reached = {name for name in catalog.CHAPTERS if copy / module in digests.closure(book / f"{name}.py", copy)}
+        assert changed_by(copy / module) == reached
+    rooms = [name for name in catalog.CHAPTERS if (copy / "chapters" / f"{name}.py").exists()]
+    for name in rooms:
+        touched = changed_by(copy / "chapters" / f"{name}.py")
+        assert name in touched and len(touched) <= max(1, len(rooms) / 2), f"{name} reaches {touched}"
+
+
+# --- execution -------------------------------------------------------------------------------------------------------
+
+TINY = """# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["parameters"]
+profile = "quick"
+device = "cpu"
+
+# %%
+import os, sys
+import matplotlib
+import matplotlib.pyplot as plt
+from IPython.display import display
+import warnings
+warnings.warn("only said")
+assert "PYTHONSTARTUP" not in os.environ and "PYTHONWARNINGS" not in os.environ
+assert matplotlib.rcParams["lines.linewidth"] == 1.5
+found = {"profile": "quick", "python": sys.executable}
+display({"text/plain": "found", "application/vnd.bcebook.findings+json": found}, raw=True)
+
+# %% mystnb={"figure": {"name": "fig-tiny"}}
+plt.plot([1, 2]);
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A book of two small chapters: tiny("good", ...) executes it with the sources given."""
+    monkeypatch.setattr(digests, "BOOK", tmp_path / "book")
+    monkeypatch.setattr(catalog, "configs", lambda name, profile: [])
+    (tmp_path / "book").mkdir()
+
+    def run(**sources: str) -> tuple[dict, list[str]]:
+        monkeypatch.setattr(catalog, "CHAPTERS", dict.fromkeys(sources, "A title"))
+        for name, text in sources.items():
+            (tmp_path / "book" / f"{name}.py").write_text(text)
+        said = []
+        return execute.execute("quick", "cpu", tmp_path / "data", tmp_path / "out", 2, said.append), said
+
+    return run
+
+
+def test_a_users_settings_reach_no_page(tiny, tmp_path, monkeypatch):
+    """Another python3 kernel, a backend without pictures, start-up files, warnings as errors: each would break it."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    for folder in (kernel, startup):
+        folder.mkdir(parents=True)
+    spec = {"argv": ["/bin/false"], "display_name": "mine", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    (startup / "own.py").write_text("import os; os._exit(1)")
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\n")
+    for name, value in {"JUPYTER_PATH": tmp_path / "jupyter", "IPYTHONDIR": tmp_path / "ipython", "MPLBACKEND": "agg",
+                        "MATPLOTLIBRC": tmp_path, "PYTHONWARNINGS": "error::UserWarning",
+                        "PYTHONSTARTUP": "/nothing.py"}.items():
+        monkeypatch.setenv(name, str(value))
+    failures, _ = tiny(tiny=TINY)
+    assert failures == {}
+    found = json.loads((tmp_path / "out" / "findings" / "quick" / "tiny.json").read_text())
+    assert os.path.normpath(found["python"]) == os.path.normpath(sys.executable)
+
+
+def test_a_figure_without_a_picture_has_failed_and_findings_go_with_their_notebook(tiny, tmp_path):
+    out = tmp_path / "out"
+    findings, notebooks = out / "findings" / "quick", out / "notebooks" / "quick"
+    assert tiny(tiny=TINY, other=TINY)[0] == {}
+    assert {path.name for path in findings.iterdir()} == {"tiny.json", "other.json"}
+    good = (notebooks / "tiny.ipynb").read_bytes()
+    failures, _ = tiny(tiny=TINY.replace("warnings.warn", "plt.switch_backend('agg')\nwarnings.warn"))  # no `other`
+    assert list(failures) == ["tiny"]
+    assert failures["tiny"].startswith("in cell 3 (plt.plot([1, 2]);): no picture was produced")
+    assert (notebooks / "tiny.ipynb").read_bytes() == good and execute.failed_before("quick", out) == failures
+    assert [path.name for path in findings.iterdir()] == ["tiny.json"]
+    assert tiny(tiny=TINY) == ({}, ["    tiny: up to date"]) and execute.failed_before("quick", out) == {}
+    (findings / "tiny.json").unlink()  # what is not there is made
+    failures, said = tiny(tiny=TINY)
+    assert failures == {} and "up to date" not in said[0] and (findings / "tiny.json").exists()
+    failures, _ = tiny(tiny=TINY.split("found =")[0])
+    assert failures == {} and not list(findings.iterdir())  # nothing is found any more, nothing is left behind
+
+
+def test_one_chapter_alone_can_be_built(tmp_path, capsys):
+    chapter = catalog.WITHOUT_RUNS[0]
+    other = next(name for name in catalog.CHAPTERS if name != chapter)
+    assert build("quick", "cpu", tmp_path / "data", 1, tmp_path / "out", chapter) == 0
+    html = tmp_path / "out" / "html"
+    assert (tmp_path / "out" / "notebooks" / "quick" / f"{chapter}.ipynb").exists()
+    assert list((html / "_images").glob("*.svg")) and "not been executed" not in (html / f"{chapter}.html").read_text()
+    assert "not been executed" in (html / f"{other}.html").read_text()
+    assert not (tmp_path / "data" / "runs").exists()
+    capsys.readouterr()
+    assert build("quick", "cpu", tmp_path / "data", 1, tmp_path / "out", chapter) == 0
+    assert capsys.readouterr().out.count("up to date") == 2
+    with pytest.raises(ValueError, match="there is no chapter 'nonsense'; choose one of"):
+        build("quick", "cpu", tmp_path / "data", 1, tmp_path / "out", "nonsense")
