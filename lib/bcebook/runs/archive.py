@@ -1,15 +1,15 @@
-"""Runs in one file, to carry them from the machine that trained them: `write` there, `add` here, every byte checked."""
+"""Runs in one file, to carry them from the machine that trained them: `write` there, `add` here, all verified."""
 
 import io
 import json
 import math
-import os
 import re
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
+from bcebook.runs import atomic
 from bcebook.runs.store import FILES, Run, RunStore, check_folder, read_folder
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
@@ -23,39 +23,40 @@ class ArchiveError(ValueError):
 
 
 def write(store: RunStore, keys: list[str], path: Path) -> list[str]:
-    """Put the whole runs of these keys into one zip at `path`, in this order and as many as fit; returns the keys left out.
+    """Put the whole runs of these keys into one zip at `path`, in this order and as many as fit; returns the keys left
+    out.
 
     Replaces `path` only when the archive is complete. Raises OSError with the earlier file as it was.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    left = []
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
-            size = 0
-            for key in keys:
-                packed = io.BytesIO()  # to know what a run adds before it is added
-                with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as single:
-                    contents = {name: (store.root / key / name).read_bytes() for name in MEMBERS}
-                    for name, content in contents.items():
-                        single.writestr(zipfile.ZipInfo(f"{key}/{name}"), content, zipfile.ZIP_DEFLATED)
-                if size + packed.tell() > LIMIT:
-                    left.append(key)
-                    continue
-                size += packed.tell()
-                for name, content in contents.items():  # a fixed date (1980): equal runs make equal archives
-                    target.writestr(zipfile.ZipInfo(f"{key}/{name}"), content, zipfile.ZIP_DEFLATED)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    left, size, whole = [], 0, io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
+        for key in keys:
+            contents = {f"{key}/{name}": (store.root / key / name).read_bytes() for name in MEMBERS}
+            packed = io.BytesIO()  # to know what a run adds before it is added
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as single:
+                _put(single, contents)
+            if size + packed.tell() > LIMIT:
+                left.append(key)
+                continue
+            size += packed.tell()
+            _put(target, contents)
+    atomic.write(path, whole.getbuffer())
     return left
+
+
+def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
+    """Under a fixed date (1980), so that equal runs make equal archives."""
+    for name, content in contents.items():
+        target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
 def add(path: Path, recorded: Path) -> tuple[list[Run], list[Run]]:
     """Verify every run in the archive `path` and move the new ones into the folder `recorded`; (added, already there).
 
-    All or nothing: raises ArchiveError, with `recorded` unchanged, if a member is not a file of a run, a checksum fails, a
-    key is not that of its configuration, or a run is not whole (see `problem`). Only plain text is read; nothing is executed.
+    All or nothing: raises ArchiveError, with `recorded` unchanged, if a member is not a file of a run, a checksum
+    fails, a key is not that of its configuration, or a run is not whole (see `problem`). Only plain text is read;
+    nothing is executed.
     """
     recorded.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".import-", dir=recorded))
@@ -105,22 +106,24 @@ def problem(run: Run) -> str:
 
 
 def _unpack(path: Path, folder: Path) -> list[str]:
-    """Write the files of an archive under `folder`; the keys in order. Only `<key>/<file of a run>` is ever written."""
+    """Write the files of an archive under `folder`; the keys in order. Only `<key>/<file of a run>` is written."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members, found = {}, archive.infolist()
-            for info in found:
+            members = {}
+            for info in archive.infolist():
                 match = MEMBER.fullmatch(info.filename)
                 if match and match[2] == "failed.json":
                     raise ArchiveError(f"{path}: {match[1]} is a failed run; nothing was added.")
                 if not match or match[2] not in MEMBERS or (info.external_attr >> 16) & 0o170000 == 0o120000:
-                    raise ArchiveError(f"{path}: {json.dumps(info.filename)} is not a file of a run; nothing was added.")
+                    name = json.dumps(info.filename)
+                    raise ArchiveError(f"{path}: {name} is not a file of a run; nothing was added.")
                 if info.file_size > FILE_LIMIT:
                     raise ArchiveError(f"{path}: {info.filename} is larger than any file of a run; nothing was added.")
                 members.setdefault(match[1], []).append(info)
             for key, infos in members.items():
                 if sorted(info.filename for info in infos) != sorted(f"{key}/{name}" for name in MEMBERS):
-                    raise ArchiveError(f"{path}: run {key} does not have each of {', '.join(MEMBERS)} once; nothing was added.")
+                    raise ArchiveError(f"{path}: run {key} does not have each of {', '.join(MEMBERS)} once; "
+                                       "nothing was added.")
                 (folder / key).mkdir()
                 for info in infos:
                     with archive.open(info) as source:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bcebook.runs import atomic
 from bcebook.runs.config import RunConfig
 
 FILES = ("config.json", "history.csv", "result.json", "environment.json")
@@ -21,9 +22,10 @@ FILES = ("config.json", "history.csv", "result.json", "environment.json")
 class Run:
     """A finished run.
 
-    history: column -> one value per epoch, the epoch-0 row being the network before training; nan where an epoch was not
-    measured. final, best: name -> value (accuracies are fractions). scores: split ("train", "test") -> kind ("positive",
-    "negative", "bias") -> the dictionary of a `summaries.ScoreSummary`. environment: what it ran on, how long, which code, when.
+    history: column -> one value per epoch, the epoch-0 row being the network before training; nan where an epoch was
+    not measured. final, best: name -> value (accuracies are fractions). scores: split ("train", "test") -> kind
+    ("positive", "negative", "bias") -> the dictionary of a `summaries.ScoreSummary`. environment: what it ran on, how
+    long, which code, when.
     """
 
     config: RunConfig
@@ -57,7 +59,7 @@ class RunStore:
         return "failed" if self.failure(config) else "missing"
 
     def fingerprint(self, config: RunConfig) -> str:
-        """A digest of the stored content ("" if there is none), to see whether something made from it is up to date."""
+        """A digest of the stored content ("" if there is none), to see whether what was made of it is up to date."""
         folder = self._whole(config.key)
         return hashlib.sha256((folder / "checksums.json").read_bytes()).hexdigest()[:16] if folder else ""
 
@@ -87,7 +89,8 @@ class RunStore:
         return self.root / ".checkpoints" / config.key
 
     def save(self, run: Run) -> None:
-        """Write a run, all of it or nothing. Call it under `lock`. Raises OSError (a full disk, say) with nothing half-written."""
+        """Write a run, all of it or nothing. Call it under `lock`. Raises OSError (a full disk, say) with nothing
+        half-written."""
         key = run.config.key
         self.root.mkdir(parents=True, exist_ok=True)
         for stale in self.root.glob(f".tmp-{key}-*"):  # of a process that was killed while it held the lock
@@ -102,9 +105,9 @@ class RunStore:
                 "result.json": _json(result, indent=None),  # thousands of histogram counts: one line
                 "environment.json": _json(run.environment),
             }
-            contents["checksums.json"] = _json({name: hashlib.sha256(text.encode()).hexdigest() for name, text in contents.items()})
-            for name, text in contents.items():
-                _write(partial / name, text)
+            sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in contents.items()}
+            for name, text in (contents | {"checksums.json": _json(sums)}).items():
+                atomic.write(partial / name, text)
             target = self.root / key
             if target.exists():
                 if self._whole(key) == target:
@@ -118,10 +121,8 @@ class RunStore:
     def save_failure(self, config: RunConfig, cause: str, environment: dict) -> None:
         """Record that a run ended without a result, and why."""
         self.root.mkdir(parents=True, exist_ok=True)
-        path = self._failure_path(config)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        _write(partial, _json({"config": config.to_dict(), "cause": cause, "environment": environment}))
-        partial.replace(path)
+        failure = {"config": config.to_dict(), "cause": cause, "environment": environment}
+        atomic.write(self._failure_path(config), _json(failure))
 
     def _failure_path(self, config: RunConfig) -> Path:
         return self.root / f"{config.key}.failed.json"
@@ -135,7 +136,8 @@ class RunStore:
             problem = check_folder(folder)
             if not problem:
                 return folder
-            warnings.warn(f"{folder} is damaged ({problem}); it counts as absent and will be trained again.", stacklevel=3)
+            warnings.warn(f"{folder} is damaged ({problem}); it counts as absent and will be trained again.",
+                          stacklevel=3)
         return None
 
 
@@ -194,9 +196,3 @@ def _csv(history: dict[str, list[float]]) -> str:
     cell = lambda v: "" if math.isnan(v) else repr(v)  # noqa: E731 - repr: a float comes back bit for bit
     return "\n".join([",".join(history), *(",".join(map(cell, row)) for row in rows)]) + "\n"
 
-
-def _write(path: Path, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
