@@ -57,7 +57,7 @@ def test_after_the_deadline_nothing_is_started_and_nothing_has_failed(small, tmp
 
 
 @pytest.mark.parametrize(("device", "jobs", "deadline", "kind"), [
-    ("cpu", 2, math.inf, Processes), ("cpu", 1, math.inf, Turns), ("cuda", 4, math.inf, Turns), ("cpu", 2, 1.0, Turns)])
+    ("cpu", 2, math.inf, Processes), ("cpu", 1, math.inf, Turns), ("cuda", 4, math.inf, Turns), ("cpu", 2, 1, Turns)])
 def test_the_executor_suits_the_machine(tmp_path, device, jobs, deadline, kind):
     assert type(choose.executor(tmp_path, device, jobs, deadline)) is kind
 
@@ -102,7 +102,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent_at_once(tmp_path, how):
     (tmp_path / "holder.py").write_text(HOLDER)
-    process = subprocess.Popen([sys.executable, tmp_path / "holder.py"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = [sys.executable, tmp_path / "holder.py"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert [process.stdout.readline() for _ in range(2)] == [b"set up\n"] * 2
     pids = _children(process.pid)
     assert len(pids) == 2

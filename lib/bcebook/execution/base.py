@@ -7,7 +7,7 @@ from bcebook.runs.config import RunConfig
 
 
 class Executor(Protocol):
-    """Trains runs into a store. Each finished run is there at once; one that is stopped goes on from its checkpoint."""
+    """Trains runs into a store. Each finished run is there at once; a stopped one goes on from its checkpoint."""
 
     def run(self, configs: list[RunConfig], deadline: float) -> list[str]:
         """Train `configs`; returns a sentence for each that failed. deadline: of time.monotonic; what is not done by

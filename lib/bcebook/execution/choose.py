@@ -9,7 +9,7 @@ from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import open_store
 
-# Runs at once on a GPU: one small network alone leaves most of it idle. A guess: `ci/bench_engine.py cuda` measures it.
+# Runs at once on a GPU: one small network alone leaves most of it idle. A guess; `ci/bench_engine.py cuda` measures.
 PACKED = 4
 
 

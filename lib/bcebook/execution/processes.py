@@ -73,7 +73,7 @@ class Processes:
         with (workers(self.jobs, _use_threads, (max(1, cores() // self.jobs),)) as pool,
               tqdm(total=len(configs), desc=f"runs, {self.jobs} at once", unit="run", mininterval=every) as bar):
             while waiting or training:
-                while waiting and len(training) < self.jobs:  # no more than can be worked on: so we know which these are
+                while waiting and len(training) < self.jobs:  # no more, so that these are the ones in progress
                     config = waiting.popleft()
                     try:
                         training[pool.submit(_train, config, self.data, self.device, deadline)] = config
@@ -95,8 +95,8 @@ class Processes:
         store = open_store(self.data)
         kept = sum(store.state(config) == "trained" for config in configs)
         lost = [config.describe() for config in training if store.state(config) == "missing"]
-        return (f"a worker process was ended from outside, most likely because memory ran out, with these in progress: "
-                f"{'; '.join(lost)}; {kept} finished runs are kept, and the same command goes on from there "
+        return ("a worker process was ended from outside, most likely because memory ran out, with these in "
+                f"progress: {'; '.join(lost)}; {kept} finished runs are kept, and the same command goes on from there "
                 "(if it happens again, with fewer --jobs).")
 
 

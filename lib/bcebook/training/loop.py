@@ -15,7 +15,8 @@ from bcebook.training import checkpoint, measure, models
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
 
-EAGER_STEPS = 3  # on CUDA: before the step is captured as a graph, so that every library is set up and every buffer is there
+# On CUDA: steps before one is captured as a graph, so that every library is set up and every buffer is there.
+EAGER_STEPS = 3
 
 
 class RunFailed(RuntimeError):
@@ -27,7 +28,8 @@ def resolve(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA GPU here; use --device cpu, or see `bcebook doctor`.")
+        raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA GPU here; use --device cpu, or see "
+                         "`bcebook doctor`.")
     return torch.device(device)
 
 
@@ -42,14 +44,16 @@ def bfloat16(config: RunConfig, device: torch.device) -> bool:
 
 
 def penalty(config: RunConfig, classifier: nn.Module, features: Tensor) -> Tensor | float:
-    """The decoupled decay of a mini-batch: lambda_w/2 |W|^2 + lambda_h/2 sum over the batch of |h|^2 + lambda_b/2 |b|^2.
+    """The decoupled decay of a mini-batch: lambda_w/2 |W|^2 + lambda_h/2 sum over the batch of |h|^2 + lambda_b/2
+    |b|^2.
 
     The feature term is a sum, not a mean, as in the authors' code: a batch of B minimises the theory's objective with
     lambda_h B / N in the place of lambda_h.
     """
     if config.decay == "global":
         return 0.0
-    term = config.lambda_w / 2 * classifier.weight.square().sum() + config.lambda_h / 2 * features.float().square().sum()
+    term = config.lambda_w / 2 * classifier.weight.square().sum()
+    term = term + config.lambda_h / 2 * features.float().square().sum()
     return term + config.lambda_b / 2 * classifier.bias.square().sum() if config.lambda_b else term
 
 
@@ -64,9 +68,11 @@ def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> tor
 
 
 class Training:
-    """One run in progress, with all that decides how it goes on: `step` until `done`, then read history, final and scores.
+    """One run in progress, with all that decides how it goes on: `step` until `done`, then read history, final and
+    scores.
 
-    No step but the last of an epoch waits for a GPU. Each training has a CUDA stream of its own, so that several overlap.
+    No step but the last of an epoch waits for a GPU. Each training has a CUDA stream of its own, so that several
+    overlap.
     """
 
     def __init__(self, config: RunConfig, dataset: data.Dataset, device: torch.device):
@@ -75,7 +81,8 @@ class Training:
         self.epoch = self.batch = 0  # epochs finished; batches finished of the epoch in progress
         self.seconds, self.resumed = 0.0, 0  # spent so far, over all attempts; attempts that went on from a checkpoint
         self.history, self.final, self.scores = defaultdict(list), {}, {}
-        self.images = Images(dataset.subset(config.train_size, config.imbalance_factor), config.augmentation, device, config.seed)
+        part = dataset.subset(config.train_size, config.imbalance_factor)
+        self.images = Images(part, config.augmentation, device, config.seed)
         # The caller's random state neither enters nor changes. After the weights are drawn nothing uses the global
         # generator; a network with dropout would need it in `state`.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -188,8 +195,9 @@ class Training:
     def state(self) -> dict:
         """Everything that decides the steps to come, as tensors and plain data."""
         return {
-            "engine": engine_version(), "autocast": self.autocast, "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds,
-            "resumed": self.resumed, "history": dict(self.history), "loss_sum": self.loss_sum, "images": self.images.state(),
+            "engine": engine_version(), "autocast": self.autocast, "epoch": self.epoch, "batch": self.batch,
+            "seconds": self.seconds, "resumed": self.resumed, "history": dict(self.history),
+            "loss_sum": self.loss_sum, "images": self.images.state(),
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
         }
 
@@ -198,7 +206,8 @@ class Training:
         state = checkpoint.latest(folder)
         if state is None:
             return
-        if not isinstance(state, dict) or (state.get("engine"), state.get("autocast")) != (engine_version(), self.autocast):
+        ours = (engine_version(), self.autocast)
+        if not isinstance(state, dict) or (state.get("engine"), state.get("autocast")) != ours:
             warnings.warn(f"{folder} was written by another version of the engine; the run starts anew.", stacklevel=2)
             return
         for name in ("epoch", "batch", "seconds"):
@@ -211,7 +220,8 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
-                group["lr"] = group["lr"].to(self.device)  # unlike the state, load_state_dict leaves it where it was saved
+                # Unlike the state, load_state_dict leaves it where it was saved.
+                group["lr"] = group["lr"].to(self.device)
         self.model.train()
         if self.stream:
             torch.cuda.synchronize(self.device)

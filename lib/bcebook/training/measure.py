@@ -11,14 +11,17 @@ from bcebook.training.images import Images
 
 DENSE_EPOCHS = 20
 MARGIN_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)  # of the margins that a finished run keeps, as quantiles
-EVERY = ("test_accuracy", "test_uniform_accuracy", "test_uniform_threshold")  # after every epoch: the test set is small
-MEASURED = ("train_accuracy", "train_uniform_accuracy", "train_uniform_threshold", "nc1", "nc2", "nc2_means", "nc3", "positive_median",
-            "negative_median", "raw_cosine", "centred_cosine", "length_spread", "compactness", "distinctiveness")
+# After every epoch: the test set is small.
+EVERY = ("test_accuracy", "test_uniform_accuracy", "test_uniform_threshold")
+MEASURED = ("train_accuracy", "train_uniform_accuracy", "train_uniform_threshold", "nc1", "nc2", "nc2_means", "nc3",
+            "positive_median", "negative_median", "raw_cosine", "centred_cosine", "length_spread", "compactness",
+            "distinctiveness")
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network makes of a whole split, in evaluation mode: logits (N, K) float32, features (N, d) float32, labels (N,)."""
+    """What a network makes of a whole split, in evaluation mode: logits (N, K) float32, features (N, d) float32,
+    labels (N,)."""
 
     logits: Tensor
     features: Tensor
@@ -29,10 +32,12 @@ class Outputs:
 
 
 def measured_epochs(epochs: int) -> set[int]:
-    """The epochs after which the whole training and test sets are measured: dense first, then ever more rarely, and the last.
+    """The epochs after which the whole training and test sets are measured: dense first, then ever more rarely, and
+    the last.
 
-    A measurement is a forward pass over both sets, about a third of an epoch's work, so about 28 in 100 epochs cost a tenth
-    of the run: 0 to 20 (the paper's claim on speed is about those), and seven more (never fewer than three) in geometric steps.
+    A measurement is a forward pass over both sets, about a third of an epoch's work, so about 28 in 100 epochs cost a
+    tenth of the run: 0 to 20 (the paper's claim on speed is about those), and seven more (never fewer than three) in
+    geometric steps.
     """
     dense = min(DENSE_EPOCHS, epochs)
     more = max(3, epochs // 14)
@@ -54,19 +59,21 @@ def outputs(model: nn.Module, images: Images, split: str, autocast: bool) -> Out
 def biases(bias: Tensor) -> dict[str, float]:
     """The part of a history's row that every epoch has: the classifier biases (K,) in four numbers."""
     bias = bias.detach().double()
-    values = torch.stack([bias.mean(), bias.std(), bias.min(), bias.max()]).tolist()  # one wait for the device, not four
+    # One wait for the device, not four.
+    values = torch.stack([bias.mean(), bias.std(), bias.min(), bias.max()]).tolist()
     return dict(zip(("bias_mean", "bias_std", "bias_min", "bias_max"), values, strict=True))
 
 
 def every_row(test: Outputs) -> dict[str, float]:
-    """The part of a history's row that every epoch has beside `biases`: EVERY. With it "best" is over all epochs, as in the
-    authors' script."""
+    """The part of a history's row that every epoch has beside `biases`: EVERY. With it "best" is over all epochs, as
+    in the authors' script."""
     return _accuracies("test", test)
 
 
 def row(classifier: nn.Module, train: Outputs) -> dict[str, float]:
     """The part of a history's row that the measured epochs have: MEASURED, of the training set."""
-    values = _accuracies("train", train) | vars(metrics.neural_collapse(train.features, train.labels, classifier.weight))
+    values = _accuracies("train", train)
+    values |= vars(metrics.neural_collapse(train.features, train.labels, classifier.weight))
     scores = train.logits + classifier.bias.detach()
     own = nn.functional.one_hot(train.labels, scores.shape[1]).bool()
     values |= {"positive_median": float(scores[own].median()), "negative_median": float(scores[~own].median())}
@@ -97,16 +104,19 @@ def final(classifier: nn.Module, train: Outputs, test: Outputs) -> tuple[dict[st
         lengths = metrics.feature_lengths(out.features, out.labels)
         figures |= {f"{split}_length_{part}": value for part, value in vars(lengths).items()}
         found = summaries.decision_scores_summary(out.logits + bias, out.labels, bias)
-        levels = metrics.margins(out.logits, out.labels).double().quantile(torch.tensor(MARGIN_LEVELS, dtype=torch.float64, device=bias.device))
-        figures |= {f"{split}_margin_{level:g}": value for level, value in zip(MARGIN_LEVELS, levels.tolist(), strict=True)}
+        levels = torch.tensor(MARGIN_LEVELS, dtype=torch.float64, device=bias.device)
+        margins = metrics.margins(out.logits, out.labels).double().quantile(levels).tolist()
+        figures |= {f"{split}_margin_{level:g}": value for level, value in zip(MARGIN_LEVELS, margins, strict=True)}
         scores[split] = {kind: summary.to_dict() for kind, summary in found.items()}
-    figures["test_served_by_train_threshold"] = metrics.served_share(test.logits, test.labels, figures["train_uniform_threshold"])
+    threshold = figures["train_uniform_threshold"]
+    figures["test_served_by_train_threshold"] = metrics.served_share(test.logits, test.labels, threshold)
     return figures, scores
 
 
 def best(history: dict[str, list[float]]) -> dict[str, float]:
-    """The best test figures over the measured epochs from 1 on (every epoch; the runs of an earlier engine: some of them), and where they stood. Chosen on the test set, as in the
-    authors' script: a number to compare with theirs, not an estimate of how well the network generalises."""
+    """The best test figures over the measured epochs from 1 on (every epoch; the runs of an earlier engine: some of
+    them), and where they stood. Chosen on the test set, as in the authors' script: a number to compare with theirs,
+    not an estimate of how well the network generalises."""
     accuracy, uniform = history["test_accuracy"], history["test_uniform_accuracy"]
     measured = [epoch for epoch, value in enumerate(accuracy) if epoch and not math.isnan(value)]
     at = max(measured, key=accuracy.__getitem__)

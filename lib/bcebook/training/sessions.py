@@ -22,10 +22,10 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: boo
           checkpoint_every: float = CHECKPOINT_SECONDS) -> Run:
     """The run of `config`: from the store if it is there, else trained on `device` ("cpu", "cuda", "auto") and stored.
 
-    Two processes that want the same run train it once: the second waits and reads what the first one stored. A run that was
-    killed goes on from its last checkpoint (one every `checkpoint_every` seconds; 0: after each step). On the CPU with the same number of
-    threads, two trainings agree bit for bit, interrupted or not. Raises RunFailed if the run diverges, now or in an earlier
-    attempt with the same code; the cause is recorded in the store.
+    Two processes that want the same run train it once: the second waits and reads what the first one stored. A run
+    that was killed goes on from its last checkpoint (one every `checkpoint_every` seconds; 0: after each step). On the
+    CPU with the same number of threads, two trainings agree bit for bit, interrupted or not. Raises RunFailed if the
+    run diverges, now or in an earlier attempt with the same code; the cause is recorded in the store.
     """
     steps = _steps(config, store, device, progress, data_root, checkpoint_every)
     while True:
@@ -35,12 +35,12 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: boo
             return end.value
 
 
-def train_together(configs: list[RunConfig], store: RunStore, device: str = "cuda", at_once: int = 1, deadline: float = math.inf,
-                   progress: bool = True, data_root=None) -> list[str]:
+def train_together(configs: list[RunConfig], store: RunStore, device: str = "cuda", at_once: int = 1,
+                   deadline: float = math.inf, progress: bool = True, data_root=None) -> list[str]:
     """Train the runs in this process, `at_once` of them in turns, a step each: on a GPU their kernels overlap.
 
-    deadline: of time.monotonic; then every run in progress leaves a checkpoint and the call returns. Returns a sentence for
-    each run that failed.
+    deadline: of time.monotonic; then every run in progress leaves a checkpoint and the call returns. Returns a
+    sentence for each run that failed.
     """
     waiting, active, problems = deque(configs), [], []
     bar = tqdm(total=len(configs), desc=f"runs, {at_once} at once", unit="run", disable=not progress)
@@ -48,7 +48,9 @@ def train_together(configs: list[RunConfig], store: RunStore, device: str = "cud
         while (waiting or active) and time.monotonic() < deadline:
             while waiting and len(active) < at_once:
                 config = waiting.popleft()
-                active.append((config, _steps(config, store, device, progress and at_once == 1, data_root, CHECKPOINT_SECONDS, at_once)))
+                shown = progress and at_once == 1
+                steps = _steps(config, store, device, shown, data_root, CHECKPOINT_SECONDS, at_once)
+                active.append((config, steps))
             for config, steps in list(active):
                 try:
                     next(steps)
@@ -66,9 +68,11 @@ def train_together(configs: list[RunConfig], store: RunStore, device: str = "cud
     return problems
 
 
-def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data_root, every: float, turns: int = 1) -> Generator[None, None, Run]:
-    """The way from a configuration to its stored run, which it returns, with a pause after each mini-batch. Closed at such a
-    pause, it leaves a checkpoint. turns: how many runs share the process; a run's seconds are its share of the time."""
+def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data_root, every: float,
+           turns: int = 1) -> Generator[None, None, Run]:
+    """The way from a configuration to its stored run, which it returns, with a pause after each mini-batch. Closed at
+    such a pause, it leaves a checkpoint. turns: how many runs share the process; a run's seconds are its share of the
+    time."""
     if run := store.find(config):
         return run
     with store.lock(config):
@@ -107,7 +111,8 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
             raise
         finally:
             bar.close()
-        run = Run(config, dict(training.history), training.final, measure.best(training.history), training.scores, surroundings)
+        best = measure.best(training.history)
+        run = Run(config, dict(training.history), training.final, best, training.scores, surroundings)
         run.environment.update(seconds=round(training.seconds, 2), resumed=training.resumed,
                                precision="bfloat16" if training.autocast else "float32")
         store.save(run)
@@ -119,4 +124,5 @@ def _save(folder, training: loop.Training) -> None:
     try:
         checkpoint.save(folder, training.steps, training.state())
     except OSError as error:  # a full disk must not end a training that may still finish
-        warnings.warn(f"no checkpoint could be written to {folder} ({error}); the training goes on without.", stacklevel=2)
+        warnings.warn(f"no checkpoint could be written to {folder} ({error}); the training goes on without.",
+                      stacklevel=2)
