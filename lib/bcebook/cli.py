@@ -45,7 +45,7 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           match: Match = ""):
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
-    from bcebook.execution.pool import train_missing
+    from bcebook.execution.choose import train_missing
 
     with _interruptible():
         problems = train_missing(chosen, data_dir(data), device, jobs)
@@ -71,7 +71,7 @@ def record(
     seconds = _seconds(budget)
     chosen = _chosen(profile, chapter, match)
     from bcebook.runs.archive import write
-    from bcebook.execution.pool import train_missing
+    from bcebook.execution.choose import train_missing
     from bcebook.runs.store import open_store
 
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
@@ -181,7 +181,7 @@ def doctor(data: DataDir = None):
     from bcebook.book.build import BOOK
     from bcebook.training.datasets import COUNTS, archive
     from bcebook.runs.provenance import code_version, processor
-    from bcebook.execution.pool import cores
+    from bcebook.execution.base import cores
     from bcebook.runs.store import open_store
 
     folder = data_dir(data)

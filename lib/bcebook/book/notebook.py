@@ -11,7 +11,7 @@ from bcebook import names
 from bcebook.book.findings import Shown
 from bcebook.chapters.recipes import LOSSES, OPTIMIZERS, PROFILES
 from bcebook.chapters.room import Room
-from bcebook.execution import pool
+from bcebook.execution.choose import train_missing
 from bcebook.paths import data_dir as find_data
 from bcebook.report import claims, markdown, plots
 from bcebook.runs.provenance import code_version, versions
@@ -37,7 +37,7 @@ class Chapter:
 
         Raises RuntimeError if every run failed.
         """
-        problems = pool.train_missing(self.configs, self.data, self.device)
+        problems = train_missing(self.configs, self.data, self.device)
         for problem in problems:
             print(f"Left out: {problem}")
         runs = self._stored(self.configs)
