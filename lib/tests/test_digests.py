@@ -155,15 +155,16 @@ plt.plot([1, 2]);
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A book of two small chapters: tiny("good", ...) executes it with the sources given."""
+    """A book of small chapters: tiny(name=source, ...) executes it; None: there is no notebook."""
     monkeypatch.setattr(digests, "BOOK", tmp_path / "book")
     monkeypatch.setattr(catalog, "configs", lambda name, profile: [])
     (tmp_path / "book").mkdir()
 
-    def run(**sources: str) -> tuple[dict, list[str]]:
+    def run(**sources: str | None) -> tuple[dict, list[str]]:
         monkeypatch.setattr(catalog, "CHAPTERS", dict.fromkeys(sources, "A title"))
         for name, text in sources.items():
-            (tmp_path / "book" / f"{name}.py").write_text(text)
+            if text is not None:
+                (tmp_path / "book" / f"{name}.py").write_text(text)
         said = []
         return execute.execute("quick", "cpu", tmp_path / "data", tmp_path / "out", 2, said.append), said
 
@@ -207,6 +208,12 @@ def test_a_figure_without_a_picture_has_failed_and_findings_go_with_their_notebo
     assert failures == {} and "up to date" not in said[0] and (findings / "tiny.json").exists()
     failures, _ = tiny(tiny=TINY.split("found =")[0])
     assert failures == {} and not list(findings.iterdir())  # nothing is found any more, nothing is left behind
+
+
+def test_a_chapter_without_a_notebook_stops_no_other(tiny, tmp_path):
+    failures, _ = tiny(tiny=TINY, planned=None)
+    assert list(failures) == ["planned"] and "planned.py" in failures["planned"]
+    assert (tmp_path / "out" / "notebooks" / "quick" / "tiny.ipynb").exists()
 
 
 def test_one_chapter_alone_can_be_built(tmp_path, capsys):

@@ -16,10 +16,15 @@ BOOK = REPOSITORY / "book"
 
 
 def chapter_digest(name: str, profile: str, data: Path) -> str:
-    """Of the notebook, what of the library it can import, its runs in every profile, its parameters and the tools."""
+    """Of the notebook, what of the library it can import, its runs in every profile, its parameters and the tools.
+
+    "" for a chapter whose notebook is not there yet: nothing is up to date with that, and executing it says so.
+    """
+    notebook, room = BOOK / f"{name}.py", PACKAGE / "chapters" / f"{name}.py"
+    if not notebook.exists():
+        return ""
     store = open_store(data)
     runs = [store.fingerprint(config) for which in catalog.PROFILES for config in catalog.configs(name, which)]
-    notebook, room = BOOK / f"{name}.py", PACKAGE / "chapters" / f"{name}.py"
     library = closure(notebook, PACKAGE) | (closure(room, PACKAGE) if room.exists() else set())
     sources = [notebook, *sorted(library), *sorted(published().glob("*.csv"))]
     return digest(sources, [profile, str(data), tools(), *runs])
