@@ -7,6 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from bcebook import names
+
 COLOUR = {"ce": "#0072B2", "bce": "#D55E00"}  # nothing else takes these two
 NAME = {"ce": "CE", "bce": "BCE", "sgd": "SGD", "adamw": "AdamW"}
 GREY = "#555555"
@@ -110,24 +112,37 @@ def paper_handles(models) -> list[Line2D]:
             for model in models]
 
 
-def collapse_curves(ax: Axes, runs: list, name: str) -> Axes:
-    """One measure of neural collapse over the epochs, a curve for each run: colour the loss, solid SGD, dashed AdamW."""
-    for run in runs:
-        epochs, values = (np.asarray(run.history[column]) for column in ("epoch", name))
-        known = np.isfinite(values)
-        ax.plot(epochs[known], values[known], color=COLOUR[run.config.loss], linestyle={"sgd": "-", "adamw": "--"}[run.config.optimizer],
-                linewidth=1.3, marker=".", markersize=3)
+def collapse_curves(ax: Axes, runs: list, name: str, until: float = np.inf, levels=()) -> Axes:
+    """One measure of neural collapse over the epochs, a curve for each run: colour the loss, solid SGD, dashed AdamW.
+
+    The lowest seed is drawn strong, with a dot at each measured epoch, the others pale. until: the last epoch that is
+    drawn; levels: values marked by a thin grey line.
+    """
+    lowest = min((run.config.seed for run in runs), default=0)
+    for level in levels:
+        ax.axhline(level, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
+    measured = [run for run in runs if name in run.history]  # a run of an earlier engine may lack a measure
+    for run in sorted(measured, key=lambda run: -run.config.seed):  # the strong curve on top
+        epochs, values = (np.asarray(run.history[column], float) for column in ("epoch", name))
+        known = np.isfinite(values) & (epochs <= until)
+        strength = {"linewidth": 0.8, "alpha": 0.35}
+        if run.config.seed == lowest:
+            strength = {"linewidth": 1.3, "marker": ".", "markersize": 3}
+        ax.plot(epochs[known], values[known], color=COLOUR[run.config.loss],
+                linestyle={"sgd": "-", "adamw": "--"}[run.config.optimizer], **strength)
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set(xlabel="epoch")
     return ax
 
 
-def collapse_legend(figure) -> None:
-    """The key of `collapse_curves`, below the panels."""
-    handles = [Line2D([], [], color=COLOUR[loss], linestyle=style, label=f"{NAME[loss]}, {NAME[optimizer]}")
+def collapse_legend(figure, several: bool = False) -> None:
+    """The key of `collapse_curves`, below the panels; several: whether there are pale seeds."""
+    handles = [Line2D([], [], color=COLOUR[loss], linestyle=style, label=f"{names.of(loss)}, {names.of(optimizer)}")
                for loss in ("ce", "bce") for optimizer, style in (("sgd", "-"), ("adamw", "--"))]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    if several:
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8, alpha=0.35, label="other seeds"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=5)
 
 
 def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: float) -> Axes:

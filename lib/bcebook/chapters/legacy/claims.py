@@ -85,44 +85,6 @@ def initial_bias(runs: list[Run]) -> str:
     return "\n".join(lines)
 
 
-def bias_decay(runs: list[Run]) -> str:
-    """Markdown: where the biases end as lambda_b grows, beside the closed form and the paper's medians."""
-    table = frames.medians(runs)
-    wide = table.pivot_table(index=["network", "loss", "optimizer", "lambda_b"], columns="quantity", values="median")
-    ce = wide[wide.index.get_level_values("loss") == "ce"]
-    lines = []
-    if len(ce):
-        least = (ce["positive"] - ce["negative"]).groupby(level=["network", "optimizer"]).agg(np.ptp).max()
-        lines.append(f"- **CE does not use its bias.** Between the smallest and the largest $\\lambda_b$ its median bias goes from "
-                     f"{_number(ce['bias'].max())} to {_number(ce['bias'].min())}; the gap between its median positive and negative scores changes "
-                     f"by at most {_number(least)}.")
-    lines += _between(table)
-    reach = {frames.rates_sum(run) for run in runs if run.config.optimizer == "adamw"}
-    if reach:
-        lines.append(f"- **AdamW's reach.** A step of AdamW moves a parameter by about the learning rate, however strong the pull. Its "
-                     f"learning rates add up to {' or '.join(f'{value:.1f}' for value in sorted(reach))} in a run here: about as far as a bias can come.")
-    networks, closed = frames.networks(runs), frames.by_decay(runs)
-    published = frames.published_medians(runs, "lambda_b")
-    published = published[published["quantity"] == "bias"].set_index(["model", "loss", "optimizer", "value"])["median"]
-    lines += ["- **The median bias after training**, below it the paper's networks in brackets (" + ", ".join(plots.MARKER)
-              + "). *Predicted*: {eq}`eq-decay` for our runs with CE and SGD, from their own start; the closed-form minimum for BCE.", "",
-              "| $\\lambda_b$ | CE, SGD, predicted | " + " | ".join(f"CE, {plots.NAME[o]}" for o in OPTIMIZERS) + " | BCE, predicted | "
-              + " | ".join(f"BCE, {plots.NAME[o]}" for o in OPTIMIZERS) + " |", "|---" * 7 + "|"]
-    sgd = {(frames.network(run), run.config.lambda_b): run for run in runs if (run.config.loss, run.config.optimizer) == ("ce", "sgd")}
-    for network in networks:
-        for value in sorted({run.config.lambda_b for run in runs}, reverse=True):
-            ce, bce = sgd.get((network, value)), closed.get((network, "bce", value))
-            predicted = {"ce": frames.ce_bias_under_decay(ce) if ce else math.nan, "bce": frames.closed_form(bce)["bias"] if bce else math.nan}
-            cells = []
-            for loss in LOSSES:
-                cells.append(_number(predicted[loss]))
-                for optimizer in OPTIMIZERS:
-                    theirs = ", ".join(_number(published.get((model, loss, optimizer, value), math.nan)) for model in plots.MARKER)
-                    cells.append(f"{_number(wide['bias'].get((network, loss, optimizer, value), math.nan))}<br>({theirs})")
-            lines.append(f"| {_of(network, networks)}{value:g} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def _between(table: pd.DataFrame) -> list[str]:
     """Does BCE's median bias lie between the medians of negative and positive scores?"""
     wide = table[table["loss"] == "bce"].pivot_table(index=["network", "optimizer", "bias_init_mean", "lambda_b", "seed"], columns="quantity", values="median")
@@ -131,26 +93,6 @@ def _between(table: pd.DataFrame) -> list[str]:
     between = (wide["negative"] < wide["bias"]) & (wide["bias"] < wide["positive"])
     return [f"- **BCE's bias settles between negative and positive scores: {'supported' if between.all() else 'contradicted'}.** "
             f"The median bias lies between the medians of the negative and the positive scores in {between.sum()} of {len(between)} runs."]
-
-
-def neural_collapse(runs: list[Run]) -> str:
-    """Markdown: the collapse at the last epoch, CE beside BCE."""
-    networks, names = frames.networks(runs), ("nc1", "nc2", "nc2_means", "nc3")
-    table = frames.finals(runs)
-    lines = ["| | loss | train $A$, % | NC1 | NC2 | NC2, means | NC3 |", "|" + "---|" * 7]
-    lower = Counter()
-    pairs = 0
-    for (model, dataset, optimizer, _), rows in table.groupby(["model", "dataset", "optimizer", "seed"], sort=False):
-        both = {row.loss: row for row in rows.itertuples()}
-        for loss in LOSSES:
-            if row := both.get(loss):
-                cells = " | ".join(f"{getattr(row, f'train_{name}'):.3g}" for name in names)
-                lines.append(f"| {_of((model, dataset), networks)}{plots.NAME[optimizer]} | {plots.NAME[loss]} | {percent(row.train_accuracy, 2)} | {cells} |")
-        if set(both) == set(LOSSES):
-            pairs += 1
-            lower.update(name for name in names if getattr(both["bce"], f"train_{name}") < getattr(both["ce"], f"train_{name}"))
-    told = ", ".join(f"{label} in {lower[name]}" for name, label in zip(names, ("NC1", "NC2", "NC2 of the means", "NC3"), strict=True))
-    return "\n".join([*lines, "", f"**BCE ends closer to collapse than CE**, of {pairs} pairs with the same optimizer and seed: {told}."])
 
 
 def score_histograms(runs: list[Run]) -> str:

@@ -14,11 +14,6 @@ def initial_bias(runs: list[Run]) -> Figure:
     return _bias_sweep(runs, "bias_init_mean")
 
 
-def bias_decay(runs: list[Run]) -> Figure:
-    """Scores and biases against lambda_b, laid out as in `initial_bias`."""
-    return _bias_sweep(runs, "lambda_b")
-
-
 def _bias_sweep(runs: list[Run], varied: str) -> Figure:
     published = frames.published_medians(runs, varied)
     networks = frames.networks(runs)
@@ -42,20 +37,6 @@ def _rows(runs: list[Run]) -> list[tuple]:
     """The pairs of network and optimizer that have runs, one row of panels each."""
     there = {(frames.network(run), run.config.optimizer) for run in runs}
     return [(network, optimizer) for network in frames.networks(runs) for optimizer in OPTIMIZERS if (network, optimizer) in there]
-
-
-def neural_collapse(runs: list[Run]) -> Figure:
-    """NC1, NC2 and NC3 of the training set over the epochs, for the lowest seed; a row of panels for each network."""
-    networks = frames.networks(runs)
-    seed = min(run.config.seed for run in runs)
-    figure, axes = plt.subplots(len(networks), 3, figsize=(8.6, 0.6 + 2.7 * len(networks)), sharey="col", squeeze=False)
-    for row, network in zip(axes, networks, strict=True):
-        chosen = [run for run in runs if frames.network(run) == network and run.config.seed == seed]
-        for ax, name in zip(row, ("nc1", "nc2", "nc3"), strict=True):
-            plots.collapse_curves(ax, chosen, name)
-            ax.set_title((f"{frames.name(*network)}: " if len(networks) > 1 else "") + name.upper())
-    plots.collapse_legend(figure)
-    return figure
 
 
 def score_histograms(runs: list[Run]) -> Figure:
