@@ -220,7 +220,9 @@ def described(parts: list[Finding], of: str, told: str) -> Finding:
     """The family of these parts, with the rule of a single one and a sentence on what was seen."""
     finding = verdicts.family(parts, stats.holm, of=of)
     single = f"; a single one: {parts[0].rule}" if parts else ""
-    return finding.but(rule=finding.rule + single, detail=f"{finding.detail}; {told}" if finding.n else "")
+    against = sum(part.adjusted == verdicts.CONTRADICTED for part in finding.parts)
+    detail = f"{against} of the {of} contradict it after adjustment; {told}"
+    return finding.but(rule=finding.rule + single, detail=detail if finding.n else "")
 
 
 def further(runs: list[Run], measures: tuple[str, ...]) -> Finding:
