@@ -1,7 +1,7 @@
 """The engine against the reference loop, and what its speed does to the science: python ci/bench_engine.py [PART ...].
 
-Parts: resnet18, mnist, sweep, batched, measure, science, and on a GPU cuda. Ratios are of times taken in turns in this one process
-tree; the machine should be doing nothing else. With no part named, all that this machine can do.
+Parts: resnet18, mnist, sweep, batched, measure, science, and on a GPU cuda. Ratios are of times taken in turns in this
+one process tree; the machine should be doing nothing else. With no part named, all that this machine can do.
 """
 
 import dataclasses
@@ -36,10 +36,11 @@ CPU = torch.device("cpu")
 
 def fast_epoch(training: Training) -> float:
     """Seconds of one epoch of ours, without the measurement at its end."""
-    training.full = set()  # nothing is measured: the reference's epoch does not measure either
+    record, training._record = training._record, lambda rate, loss: None  # the reference's does not measure either
     epoch, began = training.epoch, time.perf_counter()
     while training.epoch == epoch:
         training.step()
+    training._record = record
     return time.perf_counter() - began
 
 
@@ -72,29 +73,31 @@ def in_turns(name: str, config: RunConfig, epochs: int, device: str = "cpu") -> 
     dataset = data.load(config.dataset)
     part = dataset.subset(config.train_size)
     part = dataclasses.replace(part, x_test=part.x_test[::5], y_test=part.y_test[::5])
-    slow, fast = Reference(config, part, device), Training(dataclasses.replace(config, train_size=None, precision="auto"), part, torch.device(device))
+    slow = Reference(config, part, device)
+    fast = Training(dataclasses.replace(config, train_size=None, precision="auto"), part, torch.device(device))
     slow.epoch(), fast_epoch(fast)
     theirs, ours = zip(*[(slow.epoch(), fast_epoch(fast)) for _ in range(epochs)], strict=True)
     steps = fast.batches
     print(f"{name}: ratio {spread([a / b for a, b in zip(theirs, ours, strict=True)])}; "
-          f"ms a step: reference {1000 * statistics.median(theirs) / steps:.1f}, ours {1000 * statistics.median(ours) / steps:.1f}; "
+          f"ms a step: reference {1000 * statistics.median(theirs) / steps:.1f}, "
+          f"ours {1000 * statistics.median(ours) / steps:.1f}; "
           f"test accuracy after {epochs + 1} epochs: {slow.accuracy():.1%}, {ours_accuracy(fast):.1%}", flush=True)
 
 
 def settings(model: str, dataset: str, **changes) -> RunConfig:
-    base = dict(model=model, dataset=dataset, loss="bce", optimizer="sgd", learning_rate=0.05, epochs=100, lambda_w=5e-4, lambda_h=5e-4,
-                lambda_b=0.0)
+    base = dict(model=model, dataset=dataset, loss="bce", optimizer="sgd", learning_rate=0.05, epochs=100,
+                lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
     return RunConfig(**(base | changes))
 
 
 def resnet18() -> None:
-    in_turns("ResNet18 / CIFAR10, batch 128, 2,560 images an epoch", settings("resnet18", "cifar10", train_size=2560, learning_rate=0.01), 3)
+    config = settings("resnet18", "cifar10", train_size=2560, learning_rate=0.01)
+    in_turns("ResNet18 / CIFAR10, batch 128, 2,560 images an epoch", config, 3)
 
 
 def mnist() -> None:
-    in_turns("resnet8 / MNIST with the paper's transforms, batch 128, 12,800 images an epoch", settings("resnet8", "mnist", train_size=12_800), 3)
-
-
+    in_turns("resnet8 / MNIST with the paper's transforms, batch 128, 12,800 images an epoch",
+             settings("resnet8", "mnist", train_size=12_800), 3)
     packed("resnet8 / MNIST", settings("resnet8", "mnist", train_size=12_800, precision="auto"))
     part = data.load("mnist").subset(12_800)
     config = settings("resnet8", "mnist")
@@ -110,12 +113,15 @@ def mnist() -> None:
         for index in range(images.batch_count(config.batch_size)):
             images.batch(*images.chosen(index, config.batch_size))
         ours.append(time.perf_counter() - began)
-    print(f"MNIST's images and transforms alone: ratio {spread([a / b for a, b in zip(theirs[1:], ours[1:], strict=True)])}; "
-          f"ms a batch: reference {10 * statistics.median(theirs[1:]):.2f}, ours {10 * statistics.median(ours[1:]):.2f}", flush=True)
+    theirs, ours = theirs[1:], ours[1:]
+    print(f"MNIST's images and transforms alone: ratio {spread([a / b for a, b in zip(theirs, ours, strict=True)])}; "
+          f"ms a batch: reference {10 * statistics.median(theirs):.2f}, ours {10 * statistics.median(ours):.2f}",
+          flush=True)
 
 
 def sweep() -> None:
-    """The 36 small runs of the initial-bias chapter: the reference one after the other, ours as `bcebook build` trains them."""
+    """The 36 small runs of the initial-bias chapter: the reference one after the other, ours as `bcebook build` trains
+    them."""
     configs = catalog.configs("initial_bias", "quick")
     sample = [c for c in configs if c.bias_init_mean == 5]  # one of each loss and optimizer, 4 of the 36
     digits = data.load("digits")
@@ -135,64 +141,82 @@ def sweep() -> None:
         accuracies.append(slow.accuracy())
     percents = lambda values: ", ".join(f"{value:.1%}" for value in values)  # noqa: E731
     total = sum(theirs) * len(configs) / len(sample)
-    print(f"sweep of {len(configs)} runs: ratio {total / ours:.1f}; ours {ours:.0f} s, reference {total:.0f} s ({len(sample)} runs of "
-          f"{min(theirs):.0f} to {max(theirs):.0f} s, times {len(configs) // len(sample)}); test accuracy of those: "
+    print(f"sweep of {len(configs)} runs: ratio {total / ours:.1f}; ours {ours:.0f} s, reference {total:.0f} s "
+          f"({len(sample)} runs of {min(theirs):.0f} to {max(theirs):.0f} s, times {len(configs) // len(sample)}); "
+          "test accuracy of those: "
           f"{percents(accuracies)} and ours {percents(found[c].final['test_accuracy'] for c in sample)}", flush=True)
 
 
 def measuring() -> None:
-    """What the measurements cost, as a share of the run's own time."""
+    """What the measurements cost, as a share of the run's own time, on one thread, as our processes have."""
+    torch.set_num_threads(1)
     cases = [("convnet / digits", settings("convnet", "digits", learning_rate=0.1)),
              ("resnet8 / CIFAR10, 5,000 images", settings("resnet8", "cifar10", train_size=5000, precision="auto"))]
     for name, config in cases:
         dataset = data.load(config.dataset)
         share = 1 if config.train_size is None else config.train_size / len(dataset.x_train)
-        dataset = dataclasses.replace(dataset, x_test=dataset.x_test[: int(share * len(dataset.x_test))], y_test=dataset.y_test[: int(share * len(dataset.y_test))])
+        kept = int(share * len(dataset.x_test))
+        dataset = dataclasses.replace(dataset, x_test=dataset.x_test[:kept], y_test=dataset.y_test[:kept])
         training = Training(config, dataset, CPU)
         fast_epoch(training)
         epoch = statistics.median(fast_epoch(training) for _ in range(3))
-        times = []
-        for _ in range(4):
-            began = time.perf_counter()
-            training.full = {training.epoch}
-            training._record(0.0, 0.0)
-            times.append(time.perf_counter() - began)
-        each = statistics.median(times)
+        test, both = (statistics.median(_recording(training, full) for _ in range(5))
+                      for full in (set(), {training.epoch}))
+        print(f"measuring {name}: the test set after every epoch costs {test / epoch:.1%} of an epoch of "
+              f"{epoch:.2f} s, both sets {both / epoch:.1%}", flush=True)
         for epochs in (24, 100):
             count = len(measure.measured_epochs(epochs))
-            print(f"measuring {name}: one costs {each / epoch:.0%} of an epoch; {count} in a run of {epochs} epochs: "
-                  f"{count * each / (epochs * epoch):.1%} of the training", flush=True)
+            spent = count * both + (epochs + 1 - count) * test
+            print(f"  {epochs} epochs, {count} of them with both sets: {spent / (epochs * epoch):.1%} of the training, "
+                  f"of which the test set after the others {(epochs + 1 - count) * test / (epochs * epoch):.1%}",
+                  flush=True)
+
+
+def _recording(training: Training, full: set[int]) -> float:
+    """Seconds of what is measured after an epoch: the test set, and the training set after the epochs of `full`."""
+    began, training.full = time.perf_counter(), full
+    training._record(0.0, 0.0)
+    return time.perf_counter() - began
 
 
 def science() -> None:
-    """bfloat16 against float32, three seeds each: accuracy within the spread of the seeds, medians within 0.05 of each other and,
-    where training has converged, of the closed form."""
-    near = dict(learning_rate=0.1, bias_init_mean=5)  # near the minimum's bias: from 0 the bias takes many times as long to converge
+    """bfloat16 against float32, three seeds each: accuracy within the spread of the seeds, medians within 0.05 of each
+    other and, where training has converged, of the closed form."""
+    # Near the minimum's bias: from 0 the bias takes many times as long to converge.
+    near = dict(learning_rate=0.1, bias_init_mean=5)
     cases = [("convnet / digits, 200 epochs", settings("convnet", "digits", epochs=200, **near)),
-             ("resnet8 / MNIST, 6,000 images, 16 epochs", settings("resnet8", "mnist", train_size=6000, epochs=16, **near))]
+             ("resnet8 / MNIST, 6,000 images, 16 epochs",
+              settings("resnet8", "mnist", train_size=6000, epochs=16, **near))]
     torch.set_num_threads(1)
     for name, config in cases:
-        closed = theory.minimum("bce", 10, theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10), 0.0)
-        print(f"science {name}: closed form positive {closed.positive:.3f}, bias {closed.bias:.3f}, negative {closed.negative:.3f}")
+        c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10)
+        closed = theory.minimum("bce", 10, c, 0.0)
+        print(f"science {name}: closed form positive {closed.positive:.3f}, bias {closed.bias:.3f}, "
+              f"negative {closed.negative:.3f}")
         medians = {}
         for precision in ("float32", "bfloat16"):
             with tempfile.TemporaryDirectory() as folder:
-                runs = [train(dataclasses.replace(config, seed=seed, precision=precision), RunStore(folder), progress=False) for seed in range(3)]
+                chosen = [dataclasses.replace(config, seed=seed, precision=precision) for seed in range(3)]
+                runs = [train(each, RunStore(folder), progress=False) for each in chosen]
             accuracies = [run.final["test_accuracy"] for run in runs]
-            rows = np.array([[run.scores["train"][kind]["quantiles"][5] for kind in ("positive", "bias", "negative")] for run in runs])
+            rows = np.array([[run.scores["train"][kind]["quantiles"][5] for kind in ("positive", "bias", "negative")]
+                             for run in runs])
             medians[precision] = rows
-            print(f"  {precision:8} test accuracy {', '.join(f'{a:.2%}' for a in accuracies)}; medians (positive, bias, negative) "
+            print(f"  {precision:8} test accuracy {', '.join(f'{a:.2%}' for a in accuracies)}; "
+                  "medians (positive, bias, negative) "
                   f"{'; '.join(', '.join(f'{v:.3f}' for v in row) for row in rows)}; "
-                  f"NC1 {', '.join(format(run.final['train_nc1'], '.1e') for run in runs)}; {sum(run.environment['seconds'] for run in runs):.0f} s", flush=True)
+                  f"NC1 {', '.join(format(run.final['train_nc1'], '.1e') for run in runs)}; "
+                  f"{sum(run.environment['seconds'] for run in runs):.0f} s", flush=True)
         gap = np.abs(medians["float32"].mean(0) - medians["bfloat16"].mean(0))
         off = np.abs(medians["bfloat16"].mean(0) - [closed.positive, closed.bias, closed.negative])
         print(f"  largest difference of the mean medians {gap.max():.3f} (seeds of one precision: "
-              f"{max(np.ptp(rows, 0).max() for rows in medians.values()):.3f}); from the closed form {off.max():.3f}", flush=True)
+              f"{max(np.ptp(rows, 0).max() for rows in medians.values()):.3f}); from the closed form {off.max():.3f}",
+              flush=True)
 
 
 def batched() -> None:
-    """Many small models as one batched model (one grouped convolution for all) against one model alone: what was tried for the
-    quick sweep, and dropped because a process a core does as well without it."""
+    """Many small models as one batched model (one grouped convolution for all) against one model alone: what was tried
+    for the quick sweep, and dropped because a process a core does as well without it."""
     torch.set_num_threads(1)  # as each of our processes has
     batch, classes = 128, 10
     images, labels = torch.randn(batch, 1, 8, 8), torch.arange(batch) % classes
@@ -200,7 +224,8 @@ def batched() -> None:
     def milliseconds(count: int) -> float:
         layers, width = [], 1
         for out, stride in ((16, 1), (32, 2), (32, 2)):
-            layers += [nn.Conv2d(width * count, out * count, 3, stride, 1, bias=False, groups=count), nn.BatchNorm2d(out * count), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(width * count, out * count, 3, stride, 1, bias=False, groups=count),
+                       nn.BatchNorm2d(out * count), nn.ReLU(inplace=True)]
             width = out
         net = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         embed, head = (nn.Parameter(0.1 * torch.randn(count, *shape)) for shape in ((128, 32), (32, classes)))
@@ -210,7 +235,8 @@ def batched() -> None:
         for _ in range(15):
             began = time.perf_counter()
             features = net(x).contiguous().view(batch, count, 128).transpose(0, 1)
-            loss = nn.functional.cross_entropy((features @ embed @ head).reshape(count * batch, classes), labels.repeat(count)) * count
+            logits = (features @ embed @ head).reshape(count * batch, classes)
+            loss = nn.functional.cross_entropy(logits, labels.repeat(count)) * count
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -218,11 +244,13 @@ def batched() -> None:
         return statistics.median(times)
 
     each = {count: milliseconds(count) for count in (1, 4, 12, 36)}
-    print("batched convnets, ms a model and step on one thread: " + ", ".join(f"{count} at once {value:.2f}" for count, value in each.items()))
+    print("batched convnets, ms a model and step on one thread: "
+          + ", ".join(f"{count} at once {value:.2f}" for count, value in each.items()))
 
 
 def cuda() -> None:
-    """On a GPU: is a graph's step the eager step; one run against the reference; several at once; the achieved FLOP/s."""
+    """On a GPU: is a graph's step the eager step; one run against the reference; several at once; the achieved
+    FLOP/s."""
     device = torch.device("cuda")
     dataset = data.load("cifar10")
     config = settings("resnet18", "cifar10", learning_rate=0.01, precision="auto")
@@ -271,14 +299,16 @@ def cuda() -> None:
         began = time.perf_counter()
         steps(trainings, 391 * 2 - 40)
         each = (time.perf_counter() - began) / (391 * 2 - 40) / count
-        print(f"{count} at once: {1000 * each:.2f} ms a step, ratio in runs per hour {statistics.median(theirs) / (391 * each):.1f}; "
+        print(f"{count} at once: {1000 * each:.2f} ms a step, "
+              f"ratio in runs per hour {statistics.median(theirs) / (391 * each):.1f}; "
               f"{flops / each / 1e12:.0f} TFLOP/s where a bfloat16 matrix product reaches {peak / 1e12:.0f}; "
               f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
         del trainings, training
         torch.cuda.empty_cache()
 
 
-PARTS = {"resnet18": resnet18, "mnist": mnist, "sweep": sweep, "batched": batched, "measure": measuring, "science": science}
+PARTS = {"resnet18": resnet18, "mnist": mnist, "sweep": sweep, "batched": batched, "measure": measuring,
+         "science": science}
 if torch.cuda.is_available():
     PARTS["cuda"] = cuda
 

@@ -1,7 +1,7 @@
 """Time and peak memory of the two heavy measures at the book's largest sizes: python ci/bench_metrics.py
 
-Each runs in a process of its own. Peak memory is what the process held at most beyond the inputs, which are made in place so
-that making them leaves no higher peak behind.
+Each runs in a process of its own. Peak memory is what the process held at most beyond the inputs, which are made in
+place so that making them leaves no higher peak behind.
 """
 
 import os
@@ -40,7 +40,8 @@ def measure(name: str) -> None:
     before, start = peak_mib(), time.perf_counter()
     result = call()
     seconds, grown = time.perf_counter() - start, peak_mib() - before
-    print(f"{name:17} {size:36} {torch.get_num_threads()} threads {seconds:7.2f} s {grown:7.0f} MiB beyond the inputs   {result}")
+    print(f"{name:17} {size:36} {torch.get_num_threads()} threads {seconds:7.2f} s "
+          f"{grown:7.0f} MiB beyond the inputs   {result}")
 
 
 if __name__ == "__main__":

@@ -156,8 +156,8 @@ def test_a_deadline_leaves_checkpoints_from_which_the_next_call_goes_on(small, t
 
 
 def test_a_paper_run_takes_at_most_150_kB(small, tmp_path):
-    """A ResNet18 run is as long as any here (100 epochs) and its scores fill at most the summary's 2,048 bins: build the largest
-    that can be, from a real run's numbers, and let the store write it."""
+    """A ResNet18 run is as long as any here (100 epochs) and its scores fill at most the summary's 2,048 bins: build
+    the largest that can be, from a real run's numbers, and let the store write it."""
     config = next(c for c in catalog.configs("initial_bias", "paper"))
     run = train(small(), RunStore(tmp_path / "real"), progress=False)
     rows = config.epochs + 1

@@ -17,7 +17,8 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
-    """SIGINT in the middle of training: exit code 130, a sentence, whole runs only, no process left, and it goes on from there."""
+    """SIGINT in the middle of training: exit code 130, a sentence, whole runs only, no process left, and it goes on
+    from there."""
     command = [*PROGRAM, "train", "--data", tmp_path, "--jobs", "2", "--match", "adamw da1 "]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     done = lambda: [p for p in (tmp_path / "runs").glob("*") if len(p.name) == 16]  # noqa: E731

@@ -40,8 +40,9 @@ def _python(code: str, *arguments) -> subprocess.CompletedProcess:
 
 
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
-    """SIGKILL at any moment: while it trains, measures, writes a checkpoint or stores the run. The children are forked from one
-    process that has torch loaded, so that each lives for milliseconds and dies in the middle of something else."""
+    """SIGKILL at any moment: while it trains, measures, writes a checkpoint or stores the run. The children are forked
+    from one process that has torch loaded, so that each lives for milliseconds and dies in the middle of something
+    else."""
     result = _python("""
         import json, os, random, signal, sys, time
         from pathlib import Path
@@ -161,7 +162,8 @@ def test_another_engines_checkpoint_is_not_continued(tmp_path, whole, monkeypatc
 
 
 def test_a_full_disk_costs_the_checkpoint_or_the_last_minutes_and_nothing_else(tmp_path, whole):
-    """Files may not grow past a limit: first one that stops the checkpoints alone, then one that stops the run's own files too."""
+    """Files may not grow past a limit: first one that stops the checkpoints alone, then one that stops the run's own
+    files too."""
     code = """
         import json, resource, sys, warnings
         warnings.simplefilter("always")
