@@ -78,17 +78,16 @@ def _stays(name: str) -> bool:
 
 def _warn(path: Path, title: str, problem: str | None) -> None:
     """Say on top of a chapter's page that it failed, and why, or that it has not been executed."""
-    import nbformat
-
-    def cell(text: str, id: str):  # without an id of ours it gets one by chance: the page would be new in every build
-        return nbformat.v4.new_markdown_cell(text, id=id)
-
     there = path.exists()
-    notebook = nbformat.read(path, 4) if there else nbformat.v4.new_notebook()
-    if not there:
-        notebook.cells.append(cell(f"# {title}", "title"))
+    notebook = json.loads(path.read_text()) if there else {"cells": [_text("title", f"# {title}")], "metadata": {},
+                                                           "nbformat": 4, "nbformat_minor": 5}
     shown = "below is its last good execution" if there else "it has never been executed with success"
     text = (f"This page failed in its last build; {shown}.\n\n```\n{problem}\n```" if problem
             else "This page has not been executed yet; `bcebook build` makes it.")
-    notebook.cells.insert(1, cell(f":::{{warning}}\n{text}\n:::", "warning"))
-    nbformat.write(notebook, path)
+    notebook["cells"].insert(1, _text("warning", f":::{{warning}}\n{text}\n:::"))
+    path.write_text(json.dumps(notebook))
+
+
+def _text(name: str, text: str) -> dict:
+    """A cell of Markdown, the same each time: nbformat's have an id by chance, and take a second to import."""
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text}
