@@ -79,8 +79,8 @@ def test_one_setting_that_goes_the_other_way_contradicts(plant):
     assert {part.adjusted for part in finding.parts if "AdamW" in part.label} == {"contradicted"}
     assert {part.adjusted for part in finding.parts if "SGD" in part.label} == {"supported"}
     assert finding.value == 0.5
-    assert finding.detail == ("3 of the tests contradict it after adjustment; the mean is below zero for NC1 in 1 of 2, "
-                              "NC2 of the means in 1 of 2 and NC3 in 1 of 2 settings")
+    assert finding.detail == ("3 of the tests contradict it after adjustment; the mean is below zero for "
+                              "NC1 in 1 of 2, NC2 of the means in 1 of 2 and NC3 in 1 of 2 settings")
 
 
 def test_the_pages_numbers_by_a_second_way(plant):

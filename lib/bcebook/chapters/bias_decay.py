@@ -113,8 +113,10 @@ def goes_down(runs: list[Run], loss: str) -> Finding:
             f"(a hundredth of the start) and falls by more than {TOLD_APART:g} over all of them "
             "(two medians closer than that cannot be told apart in the paper's figures)")
     finding = verdicts.every(sum(down), len(down), what, of="sweeps", label=f"the same test on {names.of(loss)}")
-    least = f"the smallest fall from the weakest decay to the strongest is {markdown.number(min(falls))}" if falls else ""
-    return finding.but(detail=least)
+    if not falls:
+        return finding
+    least = markdown.number(min(falls))
+    return finding.but(detail=f"the smallest fall from the weakest decay to the strongest is {least}")
 
 
 def ce_goes_down(runs: list[Run]) -> Finding:
