@@ -167,7 +167,7 @@ def measuring() -> None:
         for epochs in (24, 100):
             count = len(measure.measured_epochs(epochs))
             spent = count * both + (epochs + 1 - count) * test
-            print(f"  {epochs} epochs, {count} of them with both sets: {spent / (epochs * epoch):.1%} of the training, "
+            print(f"  {epochs} epochs, {count} of them with both sets: {spent / (epochs * epoch):.1%} of the run, "
                   f"of which the test set after the others {(epochs + 1 - count) * test / (epochs * epoch):.1%}",
                   flush=True)
 
