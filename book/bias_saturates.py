@@ -29,7 +29,7 @@
 # **What to expect.** We solve the same model in closed form. The claim holds up to a critical $\lambda_b$. Beyond it, a bias is
 # dearer than a second way to shift all scores: a direction that all classifier rows share. From there on the bias is
 # $c / \lambda_b$, the shared direction does the rest, and scores minus bias do not depend on $\lambda_b$ any more.
-# This page proves that, checks it against a plain minimisation, and says what it means for the theorem.
+# This page proves that, checks it against a plain minimisation, and tests the theorem beyond the critical value.
 #
 # **What was known.** For CE the global minimisers in this model, and that it has no bad local minima, are due to Zhu et al.
 # {cite:p}`zhu2021`; for the mean squared error see Zhou et al. {cite:p}`zhou2022`. That a decayed bias changes the geometry was
@@ -38,10 +38,10 @@
 # as far as we know. We have the paper's theorem as a summary of its statement, not its full text or its proof.
 
 # %% tags=["parameters"]
-profile = "quick"  # digits, on a CPU; "paper": ResNet18 on CIFAR10
+profile = "quick"  # or "laptop", "paper"
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
-seeds = None  # None: the profile's own; or a list
+seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
 # ## The model
@@ -66,7 +66,7 @@ seeds = None  # None: the profile's own; or a list
 # w_y \cdot h = s + o, \qquad w_j \cdot h = -\frac{s}{K-1} + o \quad (j \ne y) .
 # $$ (eq-form)
 #
-# There is a critical $\lambda_b^*$ (infinite if $K = 2$, or if $t^*$ in step 4 is not positive). For $\lambda_b \le \lambda_b^*$ the *offset* $o$ is 0, $W$ is a centred simplex ETF
+# There is a critical $\lambda_b^*$ (infinite if $K = 2$, or if $t^*$ in step four is not positive). For $\lambda_b \le \lambda_b^*$ the *offset* $o$ is $0$, $W$ is a centred simplex ETF
 # and $b$ solves {eq}`eq-paper-bias`. For $\lambda_b > \lambda_b^*$,
 #
 # $$
@@ -79,9 +79,9 @@ seeds = None  # None: the profile's own; or a list
 # ## Proof
 #
 # **A minimum exists.** The decays bound $W$ and $H$; for bounded $Z = WH$ BCE grows without bound in $|b|$ (CE too, once $b$ is taken
-# with mean 0).
+# with mean $0$).
 #
-# **Step 1: a convex problem in $Z$.** For a given $Z$ of rank at most $d$, the least
+# **Step one: a convex problem in $Z$.** For a given $Z$ of rank at most $d$, the least
 # $\tfrac{\lambda_W}{2} \lVert W \rVert^2 + \tfrac{\lambda_H}{2} \lVert H \rVert^2$ with $WH = Z$ is
 # $\sqrt{\lambda_W \lambda_H}$ times the nuclear norm $\lVert Z \rVert_*$, the sum of the singular values. The rank of $Z$ is at most $K$. So for
 # $d \ge K$ the minimum of $f$ is that of
@@ -93,7 +93,7 @@ seeds = None  # None: the profile's own; or a list
 # which is convex. (For smaller $d$, the minimum of $f$ is at least that of $\varphi$, and equal to it exactly when some minimiser
 # of $\varphi$ has rank at most $d$.)
 #
-# **Step 2: two numbers and a bias are left.** $\varphi$ stays the same when the classes are permuted, and when the samples of a
+# **Step two: two numbers and a bias are left.** $\varphi$ stays the same when the classes are permuted, and when the samples of a
 # class are. Because $\varphi$ is convex, the average of a minimiser over all these permutations is again a minimiser. It has
 # $b = \beta \mathbf 1$, and $Z = A \otimes \mathbf 1_n^\top$ with $A$ constant on and off its diagonal: this is {eq}`eq-form`. $A$ has
 # eigenvalue $K o$ on $\mathbf 1$ and $s K / (K-1)$, $K - 1$ times, on the complement, so that
@@ -114,7 +114,7 @@ seeds = None  # None: the profile's own; or a list
 # So $Z$ is unique, and $W$ and $H$ are unique up to a rotation. At fixed $W$ and $b$ the problem in each $h_i$ is strictly convex and
 # the same for all samples of a class, so that they coincide at every minimum.
 #
-# **Step 3: the bias term is a Huber function.** At fixed $t$, with $o = b - t$, what remains of {eq}`eq-reduced` is $K$ times
+# **Step three: the bias term is a Huber function.** At fixed $t$, with $o = b - t$, what remains of {eq}`eq-reduced` is $K$ times
 #
 # $$
 # \min_b\; \frac{\lambda_b}{2} b^2 + c\, |b - t| =
@@ -128,9 +128,9 @@ seeds = None  # None: the profile's own; or a list
 # $g := \min(\lambda_b t, c)$ for $t \ge 0$. At the minimum $s > 0$ if $c < 1/K$: at $s = 0$ the loss has slope
 # $-\sigma(t) - \sigma(-t) = -1$ in $s$, whatever $t$ is, against a cost of $Kc$. (So for $c \ge 1/K$ no ETF is left, under CE and BCE
 # alike.) And $t \ge 0$: the loss at $t = 0$ has slope $\sigma(-s) - (K-1)\, \sigma(-\tfrac{s}{K-1}) \le 0$ in $t$. Hence $o \le 0$. For $K = 2$ that
-# slope is 0, and $t = b = o = 0$.
+# slope is $0$, and $t = b = o = 0$.
 #
-# **Step 4: the stationarity conditions are linear.** Let $u = \sigma(t - s)$ be the error left on a sample's own class and
+# **Step four: the stationarity conditions are linear.** Let $u = \sigma(t - s)$ be the error left on a sample's own class and
 # $v = \sigma(-\tfrac{s}{K-1} - t)$ that on each other class. Setting the derivatives of {eq}`eq-reduced` in $s$ and in $t$ to zero gives
 #
 # $$
@@ -148,7 +148,7 @@ seeds = None  # None: the profile's own; or a list
 # - $g = c$: the errors are $u = (K-2) c$ and $v = 2c$, and
 #   $t^* = \tfrac1K \bigl[\operatorname{logit}((K-2) c) - (K-1) \operatorname{logit}(2c)\bigr]$.
 #
-# **Step 5: saturation.** Put $\lambda_b^* := c / t^*$ (infinite if $t^* \le 0$). For $\lambda_b < \lambda_b^*$ the slope of {eq}`eq-reduced` in $t$ at $t^*$ is
+# **Step five: saturation.** Put $\lambda_b^* := c / t^*$ (infinite if $t^* \le 0$). For $\lambda_b < \lambda_b^*$ the slope of {eq}`eq-reduced` in $t$ at $t^*$ is
 # negative, so that $t > t^*$, and $\lambda_b t = g \le c$ keeps $o = 0$. For $\lambda_b \ge \lambda_b^*$, $t^*$ itself is stationary, with $g = c$: neither $s$
 # nor $t$, so no logit and no loss, depends on $\lambda_b$ any more, and {eq}`eq-huber` gives {eq}`eq-saturated`. While $o = 0$, the second
 # condition of {eq}`eq-linear` reads $K \lambda_b b = (K-1) v - u$, which is {eq}`eq-paper-bias`. $\square$
@@ -172,73 +172,69 @@ seeds = None  # None: the profile's own; or a list
 # $\gamma$, the change $W + \varepsilon\, x q^\top$, $H - \varepsilon\, q y^\top$ alters $WH$ by $-\varepsilon^2 x y^\top$ and $f$ by
 # $\varepsilon^2 (\lambda - \gamma) + O(\varepsilon^4)$, so at a local minimum $\gamma \le \lambda$. $\square$
 #
+# **When the bias separates the scores.** It does exactly if $b < s + o$, which is $t < s$ and so $u < 1/2$; the negative scores are below
+# $b$ anyway, because $s > 0$ and $t \ge 0$. By the two ends of step four this is $c < \tfrac{1}{2(K-1)}$ without decay of
+# the bias, and $c < \tfrac{1}{2(K-2)}$ beyond the critical $\lambda_b$. Decaying the bias does not spoil the separation; it only moves both
+# scores.
+#
+# ## In $K - 1$ dimensions
+#
+# With an offset the minimiser of {eq}`eq-convex` has rank $K$. In $d = K - 1$ dimensions there is no room for it: up to $\lambda_b^*$ the simplex ETF
+# is still the minimum, beyond it the minimum of $f$ is strictly larger than that of $\varphi$. What takes its place? A point that is lower
+# than every point of a form shows that the minimum does not have that form; that needs no proof that the lower point is itself the
+# minimum. So we look for points below the lowest $f$ of the theorem's form, one ETF and one bias.
+#
 # ## What we see
 #
-# The closed form beside a minimisation over all entries of $W$, $H$ and $b$ from random starts, which knows nothing of the proof. The
-# setting is the paper's: $K = 10$, $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$, batches of 128.
+# The statements of this page, each with a numerical check: a minimisation over all entries of $W$, $H$ and $b$ from random starts, which
+# knows nothing of the proof. The setting is the paper's: $K = 10$, $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$, batches of $128$.
 
 # %%
-import numpy as np
-from IPython.display import Markdown
-
-from bcebook.chapters.legacy import theory_claims, theory_pages
 from bcebook.book.notebook import Chapter
+from bcebook.chapters import bias_saturates as room
 
-chapter = Chapter("bias_saturates", profile, device, data_dir, seeds)
-swept = theory_pages.solved(10, [*theory_pages.SWEPT, 0.0])
-curve = theory_pages.solved(10, np.geomspace(3e-6, 0.7, 22))
+chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
+chapter.findings()
 
-# %% [markdown]
-# To the left of the dotted line the three ways agree. To its right the bias falls as $c / \lambda_b$, and the offset takes its place.
-
-# %% mystnb={"figure": {"caption": "The minimum of BCE for 10 classes at the paper's decay and batch size, against the decay of the bias. Black: closed form. Vermilion circles: our plain minimisation over classifier, features and biases. Dashed grey: the paper's bias equation, given the true positive score. Dotted: the critical bias decay.", "name": "fig-saturation"}, "image": {"alt": "Two panels against lambda_b. Left: the bias is near 5 up to the critical value and then falls to 0, while the offset leaves 0 there and falls to about minus 4.6; the paper's equation stays well above the bias beyond the critical value. Right: positive and negative scores fall together beyond it. Circles of the minimisation lie on all black lines."}}
-theory_pages.saturation(curve);
+# %% mystnb={"figure": {"caption": "The minimum of BCE for ten classes at the paper's decay and batch size, against the decay of the bias. Black: closed form. Vermilion circles: our plain minimisation over classifier, features and biases. Dashed grey: the paper's bias equation, given the true positive score. Dotted: the critical bias decay.", "name": "fig-saturation"}, "image": {"alt": "Two panels against lambda_b on a logarithmic axis. Left: black lines of bias and offset with circles of the minimisation, and the paper's equation in dashed grey. Right: black lines of positive and negative scores with circles. A dotted vertical line marks the critical value in both."}}
+room.saturation();
 
 # %% [markdown]
-# The paper's equation, where it differs, was given the *true* positive score. That both scores fall with the bias is the offset; their
-# distance from the bias, which is all the loss sees, stays. At the values that the paper swept, with the share of the mean row in $\lVert w_k \rVert^2$:
+# Compare the lines on either side of the dotted one: to its left the three ways should agree, to its right the bias should fall as
+# $c / \lambda_b$ and the offset take its place. The paper's equation was given the *true* positive score. If both scores fall with the
+# bias, that is the offset; their distance from the bias is all the loss sees. At the values that the paper swept, with the share of the
+# mean row in $\lVert w_k \rVert^2$ and what the minimisation found:
 
 # %%
-Markdown(theory_claims.saturation(swept))
+room.swept()
 
 # %%
-c = {num_classes: theory_pages.paper_c(num_classes) for num_classes in (10, 100)}
-Markdown(theory_claims.transition(c, theory_pages.SWEPT))
+room.transition()
 
 # %% [markdown]
 # The figure below shows where the transition lies for other decays. The critical $\lambda_b$ grows a little faster than $c$, because
 # $t^*$ shrinks as $c$ grows.
 
-# %% mystnb={"figure": {"caption": "What makes the threshold between positive and negative scores, for BCE with 10 and 100 classes: the bias alone (white) or the offset (green). Black line: critical bias decay. Dashed: c = 1/K, from where on no ETF is left. White circles: the settings swept in the paper.", "name": "fig-phases"}, "image": {"alt": "Two maps over c and lambda_b on logarithmic axes, for 10 and for 100 classes. Below a rising black line the map is white, above it quickly turns dark green. Six white circles stand above each other in each map, four of them above the line and two below."}}
-theory_pages.phases();
+# %% mystnb={"figure": {"caption": "What makes the threshold between positive and negative scores, for BCE with ten and a hundred classes: the bias alone (white) or the offset (green). Black line: critical bias decay. Dashed: where c is one over the number of classes, from where on no ETF is left. White circles: the settings swept in the paper.", "name": "fig-phases"}, "image": {"alt": "Two maps over c and lambda_b on logarithmic axes, for ten and for a hundred classes, coloured from white to dark green by the share of the threshold that the offset makes. In each a black line from the lower left upwards, a dashed vertical line, and a column of white circles."}}
+room.phases();
 
 # %% [markdown]
-# ## In $K - 1$ dimensions
-#
-# With an offset the minimiser of {eq}`eq-convex` has rank $K$. In $d = K - 1$ dimensions there is no room for it: up to $\lambda_b^*$ the simplex ETF
-# is still the minimum, beyond it the minimum of $f$ is strictly larger than that of $\varphi$. What takes its place? For $K = 5$, $n = 20$,
-# $\lambda_W = \lambda_H = 2 \cdot 10^{-3}$ the table sets the lowest $f$ of the theorem's form (one ETF, one bias) beside the lowest that the plain
-# minimisation finds in 4 dimensions, and beside the bound, the minimum for $d \ge K$. *Spread* is the largest minus the smallest bias of
-# the point found.
+# In $K - 1$ dimensions, the lowest $f$ of the theorem's form stands beside the lowest that the plain minimisation finds and beside the
+# bound, the minimum for $d \ge K$. *Spread* is the largest minus the smallest bias of the point found: where it is not zero, the classes
+# are no longer treated alike. *Restarts there*: how many of the random starts ended at that point; a few only mean that a lower one may
+# have been missed.
 
 # %%
-Markdown(theory_claims.one_less_dimension(theory_pages.one_less_dimension()))
+room.one_less_dimension()
 
 # %% [markdown]
-# A point that is lower than every point of a form shows that the minimum does not have that form; that needs no proof that the lower
-# point is itself the minimum. So at $d = K - 1$ the theorem as we have it holds up to $\lambda_b^*$ (proved above), is open just above, and in
-# this setting fails for larger $\lambda_b$, where the classes are no longer treated alike.
+# **What this means for the paper's theorem.** Up to the critical $\lambda_b$ it is proved above, bias equation included, also in $K - 1$
+# dimensions. This contains $\lambda_b = 0$, where the paper sweeps the initial bias. Beyond it, for $d \ge K$, {eq}`eq-saturated` and
+# {eq}`eq-mean-row` say what takes the place of its form: $W$ is not a centred ETF, $h$ is not proportional to $w_y$, and the bias is smaller
+# than the equation's solution, while the centred rows and class means still form simplex ETFs. In $K - 1$ dimensions the rows of the table
+# that are marked open are so: the form lies above the bound, and we have neither a lower point nor a proof that there is none.
 #
-# ## What this means for the paper's theorem
-#
-# - **Up to the critical $\lambda_b$: confirmed**, bias equation included, also in $K - 1$ dimensions. This contains $\lambda_b = 0$, where the paper
-#   sweeps the initial bias.
-# - **Beyond it, for $d \ge K$: contradicted as we have it.** $W$ is not a centred ETF, $h$ is not proportional to $w_y$, and the bias is
-#   smaller than the equation's solution. The centred rows and class means still form simplex ETFs.
-# - **The bias separates the scores** exactly if $b < s + o$, the same as $u < 1/2$: for $c < \tfrac{1}{2(K-1)}$ without decay of the bias, and for
-#   $c < \tfrac{1}{2(K-2)}$ beyond the critical $\lambda_b$. Decaying the bias does not spoil the separation; it only moves both scores.
-#
-# **Where we differ from the paper.** Nothing is trained here, and the features are free. Whether networks follow is the subject of
+# Nothing is trained here, and the features are free: {doc}`departures` lists every difference. Whether networks follow is the subject of
 # [the closed form and the published figures](published_predicted).
 #
 # ## Where these numbers come from

@@ -21,9 +21,9 @@
 # all pairs at the same widest angle, summing to zero), each feature is a fixed multiple of its own classifier row, and all biases are
 # equal. For BCE the bias solves an equation and, under a condition, lies between all positive and all negative scores.
 #
-# **What to expect.** Both minima in closed form, with a proof, beside a minimisation that knows nothing of it. CE's holds as stated.
-# BCE's holds up to a critical decay of the bias, beyond which a second way to shift scores takes over; that is the subject of
-# {doc}`bias_saturates`. While it holds, the two minima have one shape: they differ in scale and bias only.
+# **What to expect.** Both minima in closed form, with a proof, beside a minimisation that knows nothing of it. CE's theorem is proved as
+# stated. BCE's is proved up to a critical decay of the bias, beyond which a second way to shift scores takes over; that is the subject
+# of {doc}`bias_saturates`. While it holds, the two minima have one shape: they differ in scale and bias only.
 #
 # **What was known.** Neural collapse was observed by Papyan, Han and Donoho {cite:p}`papyan2020`. That CE's global minimisers in this
 # model show it is due to Zhu et al. {cite:p}`zhu2021`, for the mean squared error to Zhou et al. {cite:p}`zhou2022`. For BCE it is the
@@ -32,10 +32,10 @@
 # as far as we know.
 
 # %% tags=["parameters"]
-profile = "quick"  # digits, on a CPU; "paper": ResNet18 on CIFAR10
+profile = "quick"  # or "laptop", "paper"
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
-seeds = None  # None: the profile's own; or a list
+seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
 # ## The model
@@ -67,7 +67,7 @@ seeds = None  # None: the profile's own; or a list
 # $$ (eq-ce-minimum)
 #
 # unique up to rotations of $\mathbb{R}^d$. $s$ is the positive score, the negative ones are $-s/(K-1)$, and the softmax of every wrong
-# class is exactly $c$. All biases are equal; they are 0 if $\lambda_b > 0$. If $c \ge 1/K$, then $W = H = 0$.
+# class is exactly $c$. All biases are equal; they are $0$ if $\lambda_b > 0$. If $c \ge 1/K$, then $W = H = 0$.
 # :::
 #
 # :::{admonition} Theorem (BCE; the paper's)
@@ -98,7 +98,7 @@ seeds = None  # None: the profile's own; or a list
 #
 # The first three steps serve both losses.
 #
-# **Step 1: decay is a nuclear norm.** *For $Z = WH$ of rank $r$,*
+# **Step one: decay is a nuclear norm.** *For $Z = WH$ of rank $r$,*
 #
 # $$
 # \tfrac{\lambda_W}{2} \lVert W \rVert^2 + \tfrac{\lambda_H}{2} \lVert H \rVert^2 \ge \sqrt{\lambda_W \lambda_H}\, \lVert Z \rVert_* ,
@@ -120,7 +120,7 @@ seeds = None  # None: the profile's own; or a list
 # $X X^\top = \mu^2\, U^\top W H V = \mu^2 S$, so that $X = \mu\, S^{1/2} Q^\top$ with orthonormal columns in $Q$. Such a $Q$ exists if
 # and only if $d \ge r$.
 #
-# **Step 2: a convex problem.** Hence $f$ is at least
+# **Step two: a convex problem.** Hence $f$ is at least
 #
 # $$
 # \varphi(Z, b) = \frac1N \sum_i \ell(z_i - b, y_i) + \sqrt{\lambda_W \lambda_H}\, \lVert Z \rVert_*
@@ -128,11 +128,11 @@ seeds = None  # None: the profile's own; or a list
 # $$ (eq-minima-convex)
 #
 # with $z_i$ the columns of $Z$. $\varphi$ is convex, because both losses are convex in the logits. If a minimiser of $\varphi$ has rank
-# at most $d$, then $\min f = \min \varphi$, and the minimisers of $f$ are exactly what Step 1 makes of the minimisers of $\varphi$ of
+# at most $d$, then $\min f = \min \varphi$, and the minimisers of $f$ are exactly what Step one makes of the minimisers of $\varphi$ of
 # rank at most $d$. (Minimisers exist: the norm bounds $Z$, and for bounded $Z$ the loss grows without bound in $b$; for CE in the part
 # of $b$ of mean zero, which is the only part that it sees.)
 #
-# **Step 3: average over the classes.** $\varphi$ does not change when the classes are permuted, in $b$ and in the rows and columns of
+# **Step three: average over the classes.** $\varphi$ does not change when the classes are permuted, in $b$ and in the rows and columns of
 # $Z$ together, nor when the samples of a class are. By convexity the average of a minimiser over all these permutations is a minimiser
 # too. Being unchanged by all of them, it has $b = \beta \mathbf 1$ and one value of $w_k \cdot h$ for all own classes, one for all
 # others:
@@ -145,7 +145,7 @@ seeds = None  # None: the profile's own; or a list
 # $K - 1$ times, so that $\sqrt{\lambda_W \lambda_H}\, \lVert Z \rVert_* = K c\, (|s| + |o|)$. Three numbers are left: $s$, $o$ and
 # $\beta$.
 #
-# **Step 4, CE: one equation.** All differences of logits are $s K / (K-1)$, and
+# **Step four, CE: one equation.** All differences of logits are $s K / (K-1)$, and
 #
 # $$
 # f = \log\bigl(1 + (K-1)\, e^{-s K / (K-1)}\bigr) + K c\, (|s| + |o|) + \tfrac{K \lambda_b}{2} \beta^2 .
@@ -153,9 +153,9 @@ seeds = None  # None: the profile's own; or a list
 #
 # The loss contains neither $o$ nor $\beta$: $o = 0$, and $\beta = 0$ if $\lambda_b > 0$. A negative $s$ is worse than $|s|$. For
 # $s \ge 0$ the derivative is $K (c - v)$, with $v = 1 / (K - 1 + e^{s K / (K-1)})$ the softmax of a wrong class, which falls strictly
-# from $1/K$ to 0. So if $c < 1/K$ the minimum is where $v = c$, which is the $s$ of {eq}`eq-ce-minimum`; otherwise it is at $s = 0$.
+# from $1/K$ to $0$. So if $c < 1/K$ the minimum is where $v = c$, which is the $s$ of {eq}`eq-ce-minimum`; otherwise it is at $s = 0$.
 #
-# **Step 5, CE: all minimisers, not only the averaged one.** Let $\Pi = I - \mathbf 1 \mathbf 1^\top / K$ take the mean out of each
+# **Step five, CE: all minimisers, not only the averaged one.** Let $\Pi = I - \mathbf 1 \mathbf 1^\top / K$ take the mean out of each
 # column, $P = I - \mathbf 1 \mathbf 1^\top / N$ out of each row. CE is strictly convex in $\Pi$ times the logits, so that all
 # minimisers share $M := \Pi (Z - b \mathbf 1^\top)$. The averaged one shows that $M$ has row sums zero. Two inequalities:
 # $\lVert Z \rVert_* \ge \lVert \Pi Z \rVert_*$ with equality only for $\Pi Z = Z$, since
@@ -166,14 +166,14 @@ seeds = None  # None: the profile's own; or a list
 # term, equality must hold in both: $\Pi b = 0$ and $Z = M$. The minimiser of $\varphi$ is unique, up to the common bias if
 # $\lambda_b = 0$.
 #
-# **Step 6: back to $W$ and $H$.** For $o = 0$ and $s > 0$, $Z$ has rank $K - 1 \le d$, and $A = s\, (e_j \cdot e_k)_{jk}$ is positive
-# semidefinite. So $U$ and $V$ are the same up to the $n$ copies of each column, and Step 1 gives {eq}`eq-ce-minimum`: its factor
+# **Step six: back to $W$ and $H$.** For $o = 0$ and $s > 0$, $Z$ has rank $K - 1 \le d$, and $A = s\, (e_j \cdot e_k)_{jk}$ is positive
+# semidefinite. So $U$ and $V$ are the same up to the $n$ copies of each column, and Step one gives {eq}`eq-ce-minimum`: its factor
 # $n^{1/4}$ turns $\mu$ into $\kappa$. This is neural collapse. All features of a class are equal (NC1); $W W^\top$ and the Gram matrix
 # of the class means are multiples of the ETF's (NC2); features and rows are aligned (NC3). $\square$
 #
-# **BCE.** Steps 1 to 3 and 6 are the same. In place of Steps 4 and 5, BCE has a problem in $s$, $o$ and $\beta$ that does contain
+# **BCE.** Steps one to three and six are the same. In place of Steps four and five, BCE has a problem in $s$, $o$ and $\beta$ that does contain
 # $\beta - o$; {doc}`bias_saturates` solves it, and shows that the minimiser is unique. Up to the critical $\lambda_b$ its solution has
-# $o = 0$, and Step 6 applies. Beyond it $o < 0$ and $Z$ has rank $K$.
+# $o = 0$, and Step six applies. Beyond it $o < 0$ and $Z$ has rank $K$.
 #
 # **The separation.** {eq}`eq-bce-bias` reads $\lambda_b b = F(b)$ with $F$ strictly falling. So $b < s$ if and only if
 # $\lambda_b s > F(s)$, and since $\sigma(0) = 1/2$ this is the condition. The negative scores are below $b$ anyway, because $b \ge 0$.
@@ -200,52 +200,58 @@ seeds = None  # None: the profile's own; or a list
 #
 # ## What we see
 #
-# Closed form beside a minimisation over all entries of $W$, $H$ and $b$ from random starts (`theory.solve`: quasi-Newton, then Newton),
-# in dimensions $K - 1$, $K$ and more, on both sides of the critical $\lambda_b$, and in two settings with $c > 1/K$.
+# The statements of this page, each with a numerical check. The minimisation runs over all entries of $W$, $H$ and $b$ from random starts
+# (`theory.solve`: quasi-Newton, then Newton), in dimensions $K - 1$, $K$ and more, on both sides of the critical $\lambda_b$, and in two
+# settings with $c > 1/K$.
 
 # %%
-from IPython.display import Markdown
-
-from bcebook.chapters.legacy import geometry_pages
 from bcebook.book.notebook import Chapter
+from bcebook.chapters import minima as room
 
-chapter = Chapter("minima", profile, device, data_dir, seeds)
-Markdown(geometry_pages.agreement_table(geometry_pages.agreement()))
+chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
+chapter.findings()
+
+# %% mystnb={"figure": {"caption": "Scores and bias (dashed) at the minimum for ten classes, against c. Black: closed form. Circles: our plain minimisation over classifier, features and biases. Dotted: where c is one over the number of classes.", "name": "fig-minima"}, "image": {"alt": "Three panels against c on a logarithmic axis: CE, BCE without decay of the bias, and BCE with it. In each a solid black line for the positive and one for the negative scores, a dashed one for the bias, circles of the minimisation, and a dotted vertical line at one over the number of classes."}}
+room.against_c();
+
+# %% [markdown]
+# From $c = 1/K$ on all scores are equal. Compare the panels from left to right: the scale of the scores as the decay weakens, where the
+# bias lies between them, and how a decayed bias moves the scores themselves (the offset).
+#
+# **Closed form beside minimisation**, in every setting:
+
+# %%
+room.agreement_table()
 
 # %% [markdown]
 # *Positive*, *negative* and *bias* are the closed form. *Apart* is the largest disagreement with the minimisation, over the scores of
-# all pairs of classes, all biases, and the objective. *Critical*: the $\lambda_b$ from which on BCE has an offset (–: never). In the
-# last row there is an offset without an ETF, so that all scores agree and are negative. Near the critical $\lambda_b$ and elsewhere,
-# more settings drawn at random are among the library's tests.
-
-# %% mystnb={"figure": {"caption": "Scores and bias (dashed) at the minimum for 10 classes, against c. Black: closed form. Circles: our plain minimisation over classifier, features and biases. Dotted: c = 1/K, from where on all scores are equal.", "name": "fig-minima"}, "image": {"alt": "Three panels against c on a logarithmic axis: CE, BCE without decay of the bias, and BCE with it. In each, positive and negative scores approach each other as c grows and meet at c = 1/10. CE's bias is 0. BCE's bias without decay lies between the scores, with decay it is near 0 while the negative scores lie far below it. All circles are on the black lines."}}
-geometry_pages.against_c();
-
-# %% [markdown]
-# From left to right: CE's scores stay near 0 for the wrong classes, and only the own score grows as the decay weakens. BCE without
-# decay of the bias has the same shape on a larger scale, and the bias in between. With a decayed bias the scores themselves move down
-# (the offset).
+# all pairs of classes, all biases, and the objective. *Critical*: the $\lambda_b$ from which on BCE has an offset (∞: never). Where BCE
+# has an offset without an ETF, all scores agree and are negative. Near the critical $\lambda_b$ and elsewhere, more settings drawn at
+# random are among the library's tests.
 #
-# `theory.solve` gives all samples of a class one feature: at fixed $W$ and $b$ the problem in each feature is strictly convex, and the
-# same for the whole class. To see that nothing hinges on it, we also minimise $f$ with a feature for every sample, through the loss
-# functions that train the networks:
+# **A feature for every sample.** `theory.solve` gives all samples of a class one feature: at fixed $W$ and $b$ the problem in each feature
+# is strictly convex, and the same for the whole class. To see that nothing hinges on it, we also minimise $f$ with a feature for every
+# sample, through the loss functions that train the networks. *Apart* is the largest distance from the closed form, in any score of any
+# sample and any bias.
 
 # %%
-Markdown(geometry_pages.free_features(geometry_pages.one_feature_a_sample()))
+room.free_features()
 
 # %% [markdown]
-# **Neural collapse at the minimum**, with the measures that the book uses on networks, 10 classes at the paper's decay and batch size.
+# **Neural collapse at the minimum**, with the measures that the book uses on networks, ten classes at the paper's decay and batch size.
 # NC2 is taken of $W W^\top$. With an offset the rows share a direction, and this measure sees it:
 #
 # $$
 # \text{NC2} = \sqrt{2 - \frac{2\, s}{\sqrt{s^2 + (K-1)\, o^2}}}
-# $$ (eq-nc2-offset)
+# $$ (eq-nc-offset)
 #
-# with $s$ the ETF part of {eq}`eq-minima-form` (ours: insert $W W^\top = \kappa^2 A$ with $|o|$ for $o$). NC2 of the class means and
-# NC3 subtract the global mean first, and are blind to it. *Cosine* is that of $h$ and $w_y$, 1 if they are aligned.
+# with $s$ the ETF part of {eq}`eq-minima-form`. (Ours: $W W^\top = \kappa^2 A$ with $|o|$ for $o$, whose eigenvalues are $K |o|$ on
+# $\mathbf 1$ and $s K / (K-1)$, $K - 1$ times. NC2 is its distance, scaled to norm one, from $(I - \mathbf 1 \mathbf 1^\top / K) / \sqrt{K-1}$,
+# which has norm one, and the inner product of the two is $s / \sqrt{s^2 + (K-1)\, o^2}$.) NC2 of the class means and NC3 subtract the global mean first, and are blind to
+# it. *Cosine* is that of $h$ and $w_y$, $1$ if they are aligned.
 
 # %%
-Markdown(geometry_pages.collapse_table(geometry_pages.collapse()))
+room.collapse_table()
 
 # %% [markdown]
 # So a network that has fully arrived at BCE's minimum shows a large NC2 if its bias is decayed beyond the critical value. The paper's
@@ -254,31 +260,21 @@ Markdown(geometry_pages.collapse_table(geometry_pages.collapse()))
 # **The errors left**, in units of $c$, measured with the gradients of the losses:
 
 # %%
-Markdown(geometry_pages.errors())
+room.errors()
 
 # %% [markdown]
-# Without decay of the bias, own errors are $K - 1$ and all others 1, for both losses, as {eq}`eq-same-errors` says. Beyond the critical
-# $\lambda_b$ BCE's are $K - 2$ and 2. The last column is the square of the ratio of the features' lengths, in their ETF part.
+# By {eq}`eq-same-errors`, without decay of the bias own errors are $K - 1$ and all others $1$, for both losses. Beyond the critical
+# $\lambda_b$ BCE's are $K - 2$ and $2$, as the next chapter shows; for two classes there is no critical value. The last column is the
+# square of the ratio of the features' lengths, in their ETF part.
 #
-# **The separation:**
-
-# %%
-Markdown(geometry_pages.separation())
-
-# %% [markdown]
-# ## What was shown, proved, or left open
+# **What follows for the paper's comparison.** At the minimum neither loss is the more compact one: both collapse completely, onto the
+# same simplex ETF up to scale. What the paper reports of networks, higher compactness and accuracy with BCE, is therefore not a property
+# of these minima. It must come from the way there, from what free features leave out, or from test data.
 #
-# - **CE's theorem: confirmed**, proved in full above, with the scale in closed form.
-# - **BCE's theorem: confirmed up to the critical $\lambda_b$**, with its bias equation and its separation condition. Beyond it, it
-#   fails as we have it: {doc}`bias_saturates`.
-# - **At the minimum neither loss is the more compact one.** Both collapse completely (NC1 is 0), onto the same simplex ETF up to scale.
-#   What the paper reports of networks, higher compactness and accuracy with BCE, is therefore not a property of these minima. It must
-#   come from the way there, from what free features leave out, or from test data.
-# - **Left open here**: how fast each loss gets there ([the chapter on collapse](neural_collapse) measures it on networks), classes of
-#   unequal size, and $d < K - 1$, where the minimiser of {eq}`eq-minima-convex` no longer fits.
+# **Left open here**: how fast each loss gets there ([the chapter on collapse](neural_collapse) measures it on networks), classes of
+# unequal size, and $d < K - 1$, where the minimiser of {eq}`eq-minima-convex` no longer fits.
 #
-# **Where we differ from the paper.** Nothing is trained here, and the features are free. The tables use the paper's
-# $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$ and batches of 128 where they say so.
+# Nothing is trained here, and the features are free: {doc}`departures` lists every difference.
 #
 # ## Where these numbers come from
 
