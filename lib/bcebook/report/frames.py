@@ -12,6 +12,8 @@ from bcebook.runs.store import Run
 
 KINDS = ("positive", "bias", "negative")
 GROUP = ["dataset", "model", "augmentation", "optimizer"]
+STAND_IN = ("resnet18", "cifar10")  # the paper's network and data set beside which one that it does not have is set
+NOTHING = stats.Estimate(math.nan, math.nan, 0, math.nan, math.nan)  # no run has the figure
 
 
 def summary(run: Run, split: str, kind: str) -> ScoreSummary:
@@ -20,8 +22,8 @@ def summary(run: Run, split: str, kind: str) -> ScoreSummary:
 
 
 def medians(runs: list[Run], split: str = "train") -> pd.DataFrame:
-    """One row for each run and quantity: network, loss, optimizer, bias_init_mean, lambda_b, seed, start (the biases' mean before
-    training), quantity, median."""
+    """One row for each run and quantity: network, loss, optimizer, bias_init_mean, lambda_b, seed, start (the biases'
+    mean before training), quantity, median."""
     rows = []
     for run in runs:
         config = run.config
@@ -38,8 +40,8 @@ def by_decay(runs: list[Run]) -> dict[tuple, Run]:
 
 
 def closed_form(run: Run) -> dict[str, float]:
-    """The minimum that a run with decoupled decay heads for: positive and negative score and, where the objective determines
-    it, the bias."""
+    """The minimum that a run with decoupled decay heads for: positive and negative score and, where the objective
+    determines it, the bias."""
     config = run.config
     classes = run.scores["train"]["bias"]["count"]
     c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, classes)
@@ -56,62 +58,73 @@ def rates_sum(run: Run) -> float:
 
 
 def ce_bias_under_decay(run: Run) -> float:
-    """What decay alone makes of the mean of CE's biases with SGD, whose momentum of 0.9 multiplies a lasting pull by ten: the start
-    times exp(-10 lambda_b sum of the learning rates). Source: ours."""
+    """What decay alone makes of the mean of CE's biases with SGD, whose momentum of 0.9 multiplies a lasting pull by
+    ten: the start times exp(-10 lambda_b sum of the learning rates). Source: ours."""
     return run.history["bias_mean"][0] * math.exp(-10 * run.config.lambda_b * rates_sum(run))
 
 
 def finals(runs: list[Run]) -> pd.DataFrame:
-    """One row a run: the settings that the chapters vary, every final figure, and the best ones as best_<name>."""
-    names = GROUP + ["loss", "seed"]
-    return pd.DataFrame([{name: getattr(run.config, name) for name in names} | run.final
-                         | {f"best_{name}": value for name, value in run.best.items()} for run in runs])
+    """One row a run: the settings that the chapters vary (GROUP, loss, seed), every final figure, and the best ones as
+    best_<name>. A figure that a run of an earlier engine lacks is nan."""
+    settings = [*GROUP, "loss", "seed"]
+    rows = [{name: getattr(run.config, name) for name in settings} | run.final
+            | {f"best_{name}": value for name, value in run.best.items()} for run in runs]
+    return pd.DataFrame(rows, columns=None if rows else settings)
 
 
 def by_setting(runs: list[Run], figures: list[str]) -> pd.DataFrame:
-    """Seeds -> estimates: for each setting, loss and figure a `stats.Estimate`. Index GROUP + loss; columns `figures`."""
-    table = finals(runs)
-    return table.groupby(GROUP + ["loss"], sort=False)[figures].agg(lambda values: stats.summarise(values.to_numpy()))
+    """Seeds -> estimates: for each setting and loss a row of GROUP, loss and for each figure a `stats.Estimate`; one of
+    n = 0 where no run has the figure."""
+    rows = []
+    for setting, group in finals(runs).groupby([*GROUP, "loss"], sort=False):
+        known = {figure: group[figure].dropna().to_numpy() if figure in group else [] for figure in figures}
+        rows.append(dict(zip([*GROUP, "loss"], setting, strict=True)) | {
+            figure: stats.student_interval(values) if len(values) else NOTHING for figure, values in known.items()})
+    return pd.DataFrame(rows, columns=[*GROUP, "loss", *figures])
 
 
 def differences(runs: list[Run], figures: list[str]) -> pd.DataFrame:
-    """BCE minus CE, paired by seed: for each setting and figure a `stats.Estimate`, and the seeds' own differences."""
-    rows = []
-    for setting, group in finals(runs).groupby(GROUP, sort=False):
+    """BCE minus CE, paired by seed: a row for each setting and figure that has a pair.
+
+    Columns GROUP, figure, each (the seeds' own differences, in the order of the seeds), estimate (their mean with
+    Student's interval: the one that decides, and the one that is drawn) and p (Student's, two-sided; nan for one seed).
+    """
+    rows, table = [], finals(runs)
+    for setting, group in table.groupby(GROUP, sort=False):
         bce, ce = (group[group["loss"] == loss].set_index("seed") for loss in ("bce", "ce"))
-        common = bce.index.intersection(ce.index)
-        if common.empty:
-            continue
         for figure in figures:
-            each = (bce[figure] - ce[figure])[common]
-            rows.append(dict(zip(GROUP, setting, strict=True)) | {
-                "figure": figure,
-                "difference": stats.paired_difference(bce[figure].to_dict(), ce[figure].to_dict()),
-                "student": stats.student_interval(each.to_numpy()),
-                "each": each.to_numpy(),
-            })
-    return pd.DataFrame(rows)
+            each = (bce[figure] - ce[figure]).dropna().sort_index() if figure in group else pd.Series(dtype=float)
+            if len(each):
+                rows.append(dict(zip(GROUP, setting, strict=True)) | {
+                    "figure": figure, "each": each.to_numpy(), "estimate": stats.student_interval(each.to_numpy()),
+                    "p": stats.student_p(each.to_numpy())})
+    return pd.DataFrame(rows, columns=[*GROUP, "figure", "each", "estimate", "p"])
 
 
 def with_published(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with the GROUP columns, and the paper's differences BCE - CE beside it: paper_accuracy, paper_uniform_accuracy."""
-    ce, bce = (pd.DataFrame([published_accuracy(*row, loss) for row in table[GROUP].itertuples(index=False)], table.index)
-               for loss in ("ce", "bce"))
+    """A table with the GROUP columns, and the paper's differences BCE - CE beside it: paper_accuracy,
+    paper_uniform_accuracy; nan where the paper has no such setting."""
+    measures = ["accuracy", "uniform_accuracy"]
+    ce, bce = (pd.DataFrame([published_accuracy(*row, loss)[measures] for row in table[GROUP].itertuples(index=False)],
+                            index=table.index, columns=measures, dtype=float) for loss in ("ce", "bce"))
     return pd.concat([table, (bce - ce).add_prefix("paper_")], axis=1)
 
 
 def published_accuracy(dataset: str, model: str, augmentation: str, optimizer: str, loss: str) -> pd.Series:
-    """The paper's accuracy and uniform_accuracy of a setting; a network that the paper does not have (the quick profile's) is
-    set beside ResNet18 on CIFAR10."""
-    table = paper.accuracy().set_index(GROUP + ["loss"])
-    key = (dataset, model, augmentation, optimizer, loss)
-    key = key if key in table.index else ("cifar10", "resnet18", augmentation, optimizer, loss)
-    return table.loc[key] if key in table.index else pd.Series({"accuracy": math.nan, "uniform_accuracy": math.nan})
+    """The paper's accuracy and uniform_accuracy of a setting (nan: it has none), and `of`, the (model, data set) that
+    they are of (None: none). A network that the paper does not have is set beside STAND_IN, with the same optimizer and
+    augmentation."""
+    table = paper.accuracy().set_index([*GROUP, "loss"])
+    for network in ((model, dataset), STAND_IN):
+        key = (network[1], network[0], augmentation, optimizer, loss)
+        if key in table.index:
+            return pd.Series(dict(table.loc[key]) | {"of": network}, dtype=object)
+    return pd.Series({"accuracy": math.nan, "uniform_accuracy": math.nan, "of": None}, dtype=object)
 
 
 def published_medians(runs: list[Run], varied: str) -> pd.DataFrame:
-    """The paper's medians against `varied` ("bias_init_mean" or "lambda_b") that belong beside these runs: those with as many
-    classes, since they have the same closed form, whatever the images are."""
+    """The paper's medians against `varied` ("bias_init_mean" or "lambda_b") that belong beside these runs: those with
+    as many classes, since they have the same closed form, whatever the images are."""
     named = {"bias_init_mean": "initial_bias_mean"}.get(varied, varied)
     return paper.medians(named, "cifar100" if runs[0].config.dataset == "cifar100" else "cifar10")
 

@@ -51,8 +51,8 @@ def violin(ax: Axes, at: float, summary, colour: str, style: str, width: float =
 
 
 def bias_box(ax: Axes, at: float, summary, colour: str, width: float = 0.36) -> Axes:
-    """The biases of one network as an outlined box from the smallest to the largest, their median as a bar: K values make
-    no density."""
+    """The biases of one network as an outlined box from the smallest to the largest, their median as a bar: K values
+    make no density."""
     low, high = summary.quantiles[0], summary.quantiles[-1]
     ax.add_patch(Rectangle((at - width / 2, low), width, high - low, facecolor="white", edgecolor=colour, linewidth=1.1, zorder=5))
     ax.hlines(summary.median, at - width / 2, at + width / 2, color=colour, linewidth=1.8, zorder=5)
@@ -60,11 +60,13 @@ def bias_box(ax: Axes, at: float, summary, colour: str, width: float = 0.36) -> 
 
 
 def bias_sweep(ax: Axes, runs: list, varied: str, values: list, summaries, published, theory) -> Axes:
-    """Positive scores, negative scores and biases of one loss and optimizer against `varied`: "bias_init_mean" on a linear axis
-    with the diagonal on which a bias stays at its start, or "lambda_b", its values side by side, the largest at the left.
+    """Positive scores, negative scores and biases of one loss and optimizer against `varied`: "bias_init_mean" on a
+    linear axis with the diagonal on which a bias stays at its start, or "lambda_b", its values side by side, the
+    largest at the left.
 
-    runs: the runs of the panel; values: those of `varied` in all panels of the figure, in their order; summaries(run, kind) gives
-    their `summaries.ScoreSummary`; published: rows of `paper.medians` (columns model, value, median, reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
+    runs: the runs of the panel; values: those of `varied` in all panels of the figure, in their order; summaries(run,
+    kind) gives their `summaries.ScoreSummary`; published: rows of `paper.medians` (columns model, value, median,
+    reading_error) drawn as hollow markers; theory(run): kind -> value of the closed form.
     """
     loss = runs[0].config.loss
     place = {value: value if varied == "bias_init_mean" else index for index, value in enumerate(values)}
@@ -146,21 +148,23 @@ def collapse_legend(figure, several: bool = False) -> None:
 
 
 def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: float) -> Axes:
-    """Positive (filled) and negative (hatched) scores on train (solid) and test (dashed outline), with the biases and the best
-    uniform threshold of the training set.
+    """Positive (filled) and negative (hatched) scores on train (solid) and test (dashed outline), with the biases and
+    the best uniform threshold of the training set.
 
-    train, test: kind -> `summaries.ScoreSummary`. threshold: in units of the logit; drawn at threshold + mean bias, since a
-    logit is a score minus a bias. Each distribution has area 1; a box on the axis is the range of the
-    biases, the bar in it their mean.
+    train, test: kind -> `summaries.ScoreSummary`. threshold: in units of the logit; drawn at threshold + mean bias,
+    since a logit is a score minus a bias. Each distribution has area 1; a box on the axis is the range of the biases,
+    the bar in it their mean.
     """
     colour = COLOUR[loss]
-    for kind, fill in (("positive", {"facecolor": colour, "alpha": 0.55}), ("negative", {"facecolor": "none", "hatch": "/////"})):
+    for kind, fill in (("positive", {"facecolor": colour, "alpha": 0.55}),
+                       ("negative", {"facecolor": "none", "hatch": "/////"})):
         edges, density = _coarse(train[kind])
         ax.stairs(density, edges, fill=True, edgecolor=colour, linewidth=0.6, **fill)
         edges, density = _coarse(test[kind])
         ax.stairs(density, edges, color=colour, linestyle="--", linewidth=1.1)
     bias = train["bias"]
-    ax.axvspan(bias.quantiles[0], bias.quantiles[-1], ymax=0.035, facecolor="white", edgecolor=colour, linewidth=1.2, zorder=5)
+    ax.axvspan(bias.quantiles[0], bias.quantiles[-1], ymax=0.035, facecolor="white", edgecolor=colour, linewidth=1.2,
+               zorder=5)
     ax.axvline(bias.mean, ymax=0.1, color=colour, linewidth=1.6, zorder=5)
     if np.isfinite(threshold):
         ax.axvline(threshold + bias.mean, color="black", linewidth=1.1, linestyle="-.", zorder=4)
@@ -190,27 +194,37 @@ def _coarse(summary, bins: int = 45) -> tuple[np.ndarray, np.ndarray]:
     return edges, counts.reshape(-1, factor).sum(1) / (counts.sum() * step * factor)
 
 
-def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, published: list[float]) -> Axes:
-    """BCE minus CE for each row: the seeds as faint dots, mean and interval, the paper's difference as a hollow diamond.
+def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, published=(), points=True) -> Axes:
+    """BCE minus CE for each row: the seeds as faint dots, their mean and its interval, the paper's difference as a
+    hollow diamond.
 
-    estimates: `stats.Estimate` in fractions; each: the seeds' own differences; drawn in percentage points.
+    estimates: `stats.Estimate`s whose interval is the one that decides; a single seed has none and no bar. each: the
+    seeds' own differences. published: the paper's, or nothing. points: they are fractions, drawn in percentage points;
+    else they have no unit and are drawn as they are.
     """
-    rows = np.arange(len(labels))[::-1]
+    rows, scale = np.arange(len(labels))[::-1], 100 if points else 1
     for row, estimate, seeds in zip(rows, estimates, each, strict=True):
-        ax.scatter(100 * np.asarray(seeds), np.full(len(seeds), row), s=12, color=COLOUR["bce"], alpha=0.3, linewidth=0)
+        ax.scatter(scale * np.asarray(seeds), np.full(len(seeds), row - 0.2), s=14, color=COLOUR["bce"], alpha=0.4,
+                   linewidth=0)  # below the bar, which would hide them
         if np.isfinite(estimate.low):
-            ax.hlines(row, 100 * estimate.low, 100 * estimate.high, color=COLOUR["bce"], linewidth=2)
-        ax.scatter(100 * estimate.mean, row, s=34, color=COLOUR["bce"], zorder=3)
-    ax.scatter(100 * np.asarray(published, float), rows, marker="D", s=26, facecolor="none", edgecolor="black", linewidth=0.9, zorder=4)
+            ax.hlines(row, scale * estimate.low, scale * estimate.high, color=COLOUR["bce"], linewidth=2)
+        ax.scatter(scale * estimate.mean, row, s=34, color=COLOUR["bce"], zorder=3)
+    if len(published):
+        ax.scatter(scale * np.asarray(published, float), rows, marker="D", s=26, facecolor="none", edgecolor="black",
+                   linewidth=0.9, zorder=4)
     ax.axvline(0, color=GREY, linewidth=0.8)
     ax.set_yticks(rows, labels)
-    ax.set_xlabel("BCE − CE, percentage points")
+    ax.set_ylim(-0.6, len(labels) - 0.4)
+    ax.set_xlabel("BCE − CE, percentage points" if points else "BCE − CE")
     return ax
 
 
-def difference_legend(figure) -> None:
+def difference_legend(figure, published: bool = True) -> None:
     """The key of `difference_dots`, below the panels."""
     handles = [Line2D([], [], marker="o", color=COLOUR["bce"], alpha=0.3, linestyle="", markersize=4, label="one seed"),
-               Line2D([], [], marker="o", color=COLOUR["bce"], linewidth=2, label="mean and 95 % bootstrap interval"),
-               Line2D([], [], marker="D", color="black", markerfacecolor="none", linestyle="", markersize=5, label="paper")]
+               Line2D([], [], marker="o", color=COLOUR["bce"], linewidth=2,
+                      label="mean and its 95 % interval (Student's)")]
+    if published:
+        handles.append(Line2D([], [], marker="D", color="black", markerfacecolor="none", linestyle="", markersize=5,
+                              label="paper"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)

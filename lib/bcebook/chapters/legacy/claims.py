@@ -1,48 +1,13 @@
 """From runs to sentences: every verdict on a chapter of experiments is computed here."""
 
 import math
-from collections import Counter
 
 import numpy as np
 import pandas as pd
 
 from bcebook.report import frames, plots
 from bcebook.chapters.catalog import LOSSES, OPTIMIZERS
-from bcebook.science.stats import Estimate
 from bcebook.runs.store import Run
-
-SYMBOL = {"accuracy": "$A$", "uniform_accuracy": r"$A_\text{Uni}$"}
-
-
-def verdict(difference: Estimate, claimed: float) -> str:
-    """ "supported", "contradicted" or "undecided": does the interval of a difference lie on the claimed side of zero?
-
-    difference: an estimate with its interval. claimed: the paper's difference, or just its sign. Source: ours.
-    """
-    if claimed == 0 or math.isnan(difference.low):
-        return "undecided"
-    if difference.low > 0:
-        return "supported" if claimed > 0 else "contradicted"
-    if difference.high < 0:
-        return "supported" if claimed < 0 else "contradicted"
-    return "undecided"
-
-
-def percent(value: float, digits: int = 1, sign: bool = False) -> str:
-    """A fraction as percent, without the sign "%"; a dash for what is not known."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def with_interval(estimate: Estimate, digits: int = 1) -> str:
-    """A difference in percentage points with its interval: "+1.2 [+0.4, +2.0]"."""
-    text = percent(estimate.mean, digits, True)
-    return text if math.isnan(estimate.low) else f"{text} [{percent(estimate.low, digits, True)}, {percent(estimate.high, digits, True)}]"
-
-
-def mean_and_std(estimate: Estimate, digits: int = 1) -> str:
-    """Percent, mean ± standard deviation over seeds."""
-    return percent(estimate.mean, digits) + ("" if math.isnan(estimate.std) else f" ± {percent(estimate.std, digits)}")
-
 
 def initial_bias(runs: list[Run]) -> str:
     """Markdown: what the bias sweep shows, beside the paper's medians."""
@@ -93,68 +58,6 @@ def _between(table: pd.DataFrame) -> list[str]:
     between = (wide["negative"] < wide["bias"]) & (wide["bias"] < wide["positive"])
     return [f"- **BCE's bias settles between negative and positive scores: {'supported' if between.all() else 'contradicted'}.** "
             f"The median bias lies between the medians of the negative and the positive scores in {between.sum()} of {len(between)} runs."]
-
-
-def score_histograms(runs: list[Run]) -> str:
-    """Markdown: how many test samples each network gets right, and how many with one threshold for all."""
-    lines = ["| | $A$, % | $A_\\text{Uni}$, % | lost, points | mean bias | threshold |",
-             "|---|---|---|---|---|---|"]
-    lost, networks, seeds = {}, frames.networks(runs), len({run.config.seed for run in runs})
-    for run in runs:
-        final, bias, network = run.final, frames.summary(run, "train", "bias").mean, frames.network(run)
-        lost[network, run.config.optimizer, run.config.seed, run.config.loss] = final["test_accuracy"] - final["test_uniform_accuracy"]
-        lines.append(f"| {_of(network, networks)}{plots.NAME[run.config.loss]}, {plots.NAME[run.config.optimizer]}"
-                     f"{f', seed {run.config.seed}' if seeds > 1 else ''} | "
-                     f"{percent(final['test_accuracy'])} | {percent(final['test_uniform_accuracy'])} | "
-                     f"{percent(final['test_accuracy'] - final['test_uniform_accuracy'])} | {_number(bias)} | {_number(final['train_uniform_threshold'] + bias)} |")
-    pairs = [(value, lost[*key, "ce"]) for (*key, loss), value in lost.items() if loss == "bce" and (*key, "ce") in lost]
-    fewer = sum(bce < ce for bce, ce in pairs)
-    lines += ["", "*Lost*: accuracy minus uniform accuracy, on the test set. *Threshold*: the best one of the training set, plus the mean "
-              "bias, as drawn.", "",
-              f"BCE loses fewer test samples than CE to the single threshold in {fewer} of {len(pairs)} pairs of networks. The accuracy "
-              "chapter puts intervals around these figures."]
-    return "\n".join(lines)
-
-
-def accuracy(runs: list[Run]) -> str:
-    """Markdown: a verdict for each setting and both measures, from Student's interval of the paired differences."""
-    table = frames.differences(runs, ["test_accuracy", "test_uniform_accuracy"])
-    if table.empty:
-        return "No setting has runs of both losses with a common seed, so there is nothing to compare."
-    table = frames.with_published(table)
-    lines = ["| setting | of | BCE − CE, points [95 % bootstrap] | [95 % Student] | paper | verdict |",
-             "|---|---|---|---|---|---|"]
-    count, several = Counter(), len(frames.networks(runs)) > 1
-    for row in table.itertuples():
-        name = row.figure.removeprefix("test_")
-        claimed = getattr(row, f"paper_{name}")
-        result = verdict(row.student, claimed)
-        count[name, result] += 1
-        lines.append(f"| {frames.label(row.optimizer, row.augmentation, row.model, row.dataset, several)} | {SYMBOL[name]} | "
-                     f"{with_interval(row.difference)} | [{percent(row.student.low, sign=True)}, {percent(row.student.high, sign=True)}] | "
-                     f"{percent(claimed, sign=True)} | {result} |")
-    settings = len(table) // 2
-    for name in ("accuracy", "uniform_accuracy"):
-        told = ", ".join(f"{result} in {count[name, result]}" for result in ("supported", "contradicted", "undecided") if count[name, result])
-        lines += ["", f"**{name.replace('_', ' ').capitalize()}**, BCE against CE, over {settings} settings: "
-                  f"the sign of the paper's difference is {told}."]
-    return "\n".join(lines)
-
-
-def accuracy_table(runs: list[Run]) -> str:
-    """Markdown: mean ± standard deviation over seeds of the final (and of the best) epoch, beside the paper's table."""
-    figures = ["test_accuracy", "best_test_accuracy", "test_uniform_accuracy", "best_test_uniform_accuracy"]
-    ours = frames.by_setting(runs, figures)
-    several = len(frames.networks(runs)) > 1
-    lines = ["| setting | loss | $A$ final | best | paper | $A_\\text{Uni}$ final | best | paper |",
-             "|---|---|---|---|---|---|---|---|"]
-    for setting, row in ours.iterrows():
-        dataset, model, augmentation, optimizer, loss = setting
-        theirs = frames.published_accuracy(*setting)
-        cells = [mean_and_std(row[name]) for name in figures]
-        lines.append(f"| {frames.label(optimizer, augmentation, model, dataset, several)} | {plots.NAME[loss]} | {cells[0]} | {cells[1]} | "
-                     f"{percent(theirs['accuracy'])} | {cells[2]} | {cells[3]} | {percent(theirs['uniform_accuracy'])} |")
-    return "\n".join(lines)
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,239 @@
+"""The chapter on accuracies: is BCE more accurate than CE, sample by sample and with one threshold for all?"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from bcebook import names, paper
+from bcebook.chapters import recipes
+from bcebook.chapters.room import Room
+from bcebook.lazy import lazy
+from bcebook.report import markdown, tables
+from bcebook.report.claims import Claim
+from bcebook.science import verdicts
+from bcebook.science.verdicts import Finding
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from bcebook.runs.store import Run
+
+pd, plt = lazy("pandas"), lazy("matplotlib.pyplot")
+frames, plots, stats = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.science.stats")
+
+MEASURES = ("accuracy", "uniform_accuracy")
+TITLES = {"accuracy": "accuracy", "uniform_accuracy": "uniform accuracy"}
+
+
+def accuracy_differences(runs: list[Run]) -> Figure:
+    """BCE minus CE in test accuracy and in test uniform accuracy, a row for each setting, with the interval that
+    decides and the paper's difference."""
+    table = frames.differences(runs, [f"test_{name}" for name in MEASURES])
+    if table.empty:
+        figure = plt.figure(figsize=(8.6, 1))
+        figure.text(0.5, 0.5, "no setting has runs of both losses with a common seed", ha="center")
+        return figure
+    table, several = frames.with_published(table), len(frames.networks(runs)) > 1
+    settings = table.groupby(frames.GROUP, sort=False).ngroups
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 1.6 + 0.5 * settings), sharey=True)
+    for ax, name in zip(axes, MEASURES, strict=True):
+        rows = table[table["figure"] == f"test_{name}"]
+        labels = [frames.label(r.optimizer, r.augmentation, r.model, r.dataset, several) for r in rows.itertuples()]
+        plots.difference_dots(ax, labels, list(rows["estimate"]), list(rows["each"]), list(rows[f"paper_{name}"]))
+        ax.set_title(TITLES[name])
+    plots.difference_legend(figure, published=bool(table["paper_accuracy"].notna().any()))
+    return figure
+
+
+def final_and_best(runs: list[Run]) -> tables.Table:
+    """Accuracy and uniform accuracy on the test set, after the last and at the best epoch, beside the paper's: a row
+    for each setting and loss."""
+    figures = {name: (f"test_{name}", f"best_test_{name}") for name in MEASURES}
+    table = frames.by_setting(runs, [figure for pair in figures.values() for figure in pair])
+    several, rows = len(frames.networks(runs)) > 1, []
+    for row in table.to_dict("records"):
+        theirs = frames.published_accuracy(*(row[name] for name in [*frames.GROUP, "loss"]))
+        label = frames.label(row["optimizer"], row["augmentation"], row["model"], row["dataset"], several)
+        rows.append(row | {"setting": label, "of": theirs["of"]} | {f"paper_{name}": theirs[name] for name in MEASURES})
+    columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of)}
+    for name, (final, best) in figures.items():
+        symbol = names.MEASURE[name]
+        columns |= {final: tables.means(f"{symbol}, final"), best: tables.means("best"),
+                    f"paper_{name}": tables.percents("paper")}
+    return tables.Table(pd.DataFrame(rows), columns, (
+        "Percent; over several seeds their mean ± standard deviation. *Final*: after the last epoch. *Best*: the "
+        f"largest value over {looked_at(runs)}, chosen on the test set, and for each of the two measures by itself.",
+        beside({row["of"]: (row["model"], row["dataset"]) for row in rows})))
+
+
+def looked_at(runs: list[Run]) -> str:
+    """Over how many epochs "best" was sought: "all epochs", or how many of how many, with the runs they are of."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for run in runs:
+        pairs = zip(run.history["epoch"], run.history["test_accuracy"], strict=True)
+        seen = sum(epoch >= 1 and not math.isnan(value) for epoch, value in pairs)
+        every = run.config.epochs
+        told = "all epochs" if seen == every else f"those {seen} of {every} epochs that were measured"
+        found.setdefault(told, []).append(frames.network(run))
+    if len(found) == 1:
+        return next(iter(found))
+    return markdown.listed(f"{told} ({', '.join(names.network(*each) for each in dict.fromkeys(networks))})"
+                           for told, networks in sorted(found.items()))
+
+
+def beside(networks: dict) -> str:
+    """What the paper's columns are of; networks: the paper's (model, data set), or None -> one of ours beside it."""
+    theirs = [each for each in networks if each]
+    if not theirs:
+        return "The paper's table has none of these settings."
+    others = [names.network(*each) for each in theirs if networks[each] != each]
+    text = "Where the paper's table lacks a setting, there is a dash. " if None in networks else ""
+    if not others:
+        return text + "The paper's columns are of the same network, data set, optimizer and augmentation."
+    return (f"{text}The paper's columns are of {markdown.listed(others)} with the same optimizer and augmentation: "
+            "another task, on which only the differences between the losses can be compared.")
+
+
+def images_of(runs: list[Run]) -> dict[str, int]:
+    """Data set -> images in its test set."""
+    return {run.config.dataset: run.scores["test"]["positive"]["count"] for run in runs}
+
+
+def gaps(runs: list[Run]) -> tables.Table:
+    """BCE minus CE in percentage points and in test images, beside the paper's difference: a row for each setting and
+    measure."""
+    table = frames.with_published(frames.differences(runs, [f"test_{name}" for name in MEASURES]))
+    count, several, rows = images_of(runs), len(frames.networks(runs)) > 1, []
+    for row in table.to_dict("records"):
+        name = row["figure"].removeprefix("test_")
+        label = frames.label(row["optimizer"], row["augmentation"], row["model"], row["dataset"], several)
+        rows.append({"setting": label, "measure": name, "difference": row["estimate"], "seeds": row["estimate"].n,
+                     "images": row["estimate"].mean * count[row["dataset"]], "of": count[row["dataset"]],
+                     "paper": row[f"paper_{name}"]})
+    columns = {"setting": tables.Column("setting"), "measure": tables.Column("", names.MEASURE.get),
+               "difference": tables.estimates("BCE − CE, points [95 %]", 2),
+               "images": tables.fixed("test images", 1, sign=True), "of": tables.Column("of"),
+               "seeds": tables.Column("seeds"), "paper": tables.percents("paper, points", sign=True)}
+    one = [f"{markdown.percent(1 / n, 2)} points on {names.dataset(dataset)}" for dataset, n in count.items()]
+    return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
+        "Means over the seeds; in brackets Student's interval of the paired differences, which decides the verdicts "
+        "and which one seed does not have. *Test images*: the same mean difference, as so many images of the test "
+        f"set. One image is {markdown.listed(one)}.",))
+
+
+def published() -> tables.Table:
+    """The paper's own table as differences BCE - CE in points: a row for each network and data set, A and A_Uni for
+    each optimizer and augmentation."""
+    table = paper_pairs()
+    rows, columns = [], {"network": tables.Column("")}
+    for (dataset, model), group in table.groupby(["dataset", "model"], sort=False):
+        row = {"network": names.network(model, dataset)}
+        for pair in group.to_dict("records"):
+            for name in MEASURES:
+                key = f"{pair['optimizer']} {pair['augmentation']} {name}"
+                head = f"{names.of(pair['optimizer'])}, {names.of(pair['augmentation'])}: {names.MEASURE[name]}"
+                row[key], columns[key] = pair[name], tables.percents(head, sign=True)
+        rows.append(row)
+    return tables.Table(pd.DataFrame(rows), columns, ("The paper's table, BCE − CE in percentage points.",))
+
+
+def imagenet() -> tables.Table:
+    """The paper's networks fine-tuned on ImageNet-1k: both losses and their difference in points."""
+    wide = paper.imagenet().pivot(index=["dataset", "model"], columns="loss", values=list(MEASURES))
+    rows, columns = [], {"network": tables.Column("")}
+    for name in MEASURES:
+        for loss in recipes.LOSSES:
+            columns[f"{name} {loss}"] = tables.percents(f"{names.MEASURE[name]}, {names.of(loss)}", 2)
+        columns[f"{name} difference"] = tables.percents("BCE − CE", 2, sign=True)
+    for (_, model), row in wide.sort_index(ascending=False).iterrows():
+        cells = {f"{name} {loss}": row[name, loss] for name in MEASURES for loss in recipes.LOSSES}
+        rows.append({"network": model} | cells
+                    | {f"{name} difference": row[name, "bce"] - row[name, "ce"] for name in MEASURES})
+    counts = [f"{names.MEASURE[name]} in {sum(row[f'{name} difference'] > 0 for row in rows)}" for name in MEASURES]
+    return tables.Table(pd.DataFrame(rows), columns, (
+        "The paper's networks, fine-tuned on ImageNet-1k, percent. "
+        f"Of {len(rows)} rows, BCE is above CE on {markdown.listed(counts)}.",))
+
+
+def paper_pairs() -> pandas.DataFrame:
+    """The paper's table, a row for each pair of losses: GROUP and BCE minus CE in accuracy and uniform_accuracy
+    (fractions, rounded to the table's own digits: a tie is a tie)."""
+    table = paper.accuracy().set_index([*frames.GROUP, "loss"])[list(MEASURES)].unstack("loss", sort=False)
+    return pd.DataFrame({name: (table[name, "bce"] - table[name, "ce"]).round(6) for name in MEASURES}).reset_index()
+
+
+def signs(name: str) -> tuple[int, int, int, float, str]:
+    """Of the paper's pairs: in how many BCE is above CE in a measure, below, level; the exact sign test's p over those
+    that differ; and what to think of it, in words."""
+    gap = paper_pairs()[name]
+    wins, losses, ties = int((gap > 0).sum()), int((gap < 0).sum()), int((gap == 0).sum())
+    told = (f"of all {len(gap)} pairs, BCE is above CE in {wins}, below in {losses}, level in {ties}; the p of the "
+            "exact sign test takes the pairs that differ as independent, which those of one network and data set are "
+            "not: it overstates the evidence")
+    return wins, losses, ties, stats.sign_test_p(wins, losses), told
+
+
+def table_accuracy() -> Finding:
+    """The paper's own rows of A: most of them?"""
+    wins, losses, _, p, told = signs("accuracy")
+    return verdicts.most(wins, losses, p, "BCE is above CE", of="pairs").but(detail=told)
+
+
+def table_uniform() -> Finding:
+    """The paper's own rows of A_Uni: all of them?"""
+    wins, losses, ties, p, told = signs("uniform_accuracy")
+    return verdicts.every(wins, wins + losses + ties, "BCE is above CE", of="pairs").but(detail=told, p=p)
+
+
+def parts(runs: list[Run], name: str) -> list[Finding]:
+    """Each setting's test of "BCE is higher" in a measure, by Student's interval over the seeds: the paper's direction,
+    whatever its table has in this cell, if anything."""
+    several, found = len(frames.networks(runs)) > 1, []
+    for row in frames.differences(runs, [f"test_{name}"]).itertuples():
+        label = frames.label(row.optimizer, row.augmentation, row.model, row.dataset, several)
+        found.append(verdicts.sign(row.estimate, 1, unit="points", p=row.p, label=label))
+    return found
+
+
+def with_signs(finding: Finding) -> Finding:
+    """A family's finding, and in how many settings the mean difference is above zero at all."""
+    means = [part.value for part in finding.parts]
+    wins, losses = sum(mean > 0 for mean in means), sum(mean < 0 for mean in means)
+    if not wins + losses:
+        return finding
+    p = markdown.significant(stats.sign_test_p(wins, losses), 2)
+    return finding.but(detail=f"{finding.detail}; the mean difference is above zero in {wins} of {len(means)} (exact "
+                              f"sign test over the settings: p = {p})")
+
+
+def higher_accuracy(runs: list[Run]) -> Finding:
+    return with_signs(verdicts.majority(parts(runs, "accuracy"), stats.holm))
+
+
+def higher_uniform(runs: list[Run]) -> Finding:
+    return with_signs(verdicts.family(parts(runs, "uniform_accuracy"), stats.holm))
+
+
+TABLE = "the paper's table of accuracies"
+ROOM = Room(
+    name=__name__, part="tables", number=1, items=("accuracy",),
+    title="Accuracy and uniform accuracy",
+    of_the_paper="table of accuracies on CIFAR10 and CIFAR100", asks="is BCE more accurate than CE?",
+    runs=recipes.classification, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
+    figures=(accuracy_differences,), tables=(final_and_best, gaps),
+    claims=(
+        Claim("accuracy.higher_accuracy", "BCE reaches a higher accuracy than CE in most settings", TABLE,
+              "the settings in which BCE's test accuracy is higher, after Holm's adjustment", higher_accuracy),
+        Claim("accuracy.higher_uniform", "BCE reaches a higher uniform accuracy than CE in all settings", TABLE,
+              "the settings in which BCE's uniform accuracy on the test set is higher, after Holm's adjustment",
+              higher_uniform),
+        Claim("accuracy.table_accuracy",
+              "In the paper's own table, BCE has a higher accuracy than CE in most settings", TABLE,
+              "of its pairs that differ, those in which BCE is higher", table_accuracy, theory=True),
+        Claim("accuracy.table_uniform",
+              "In the paper's own table, BCE has a higher uniform accuracy than CE in all settings", TABLE,
+              "its pairs in which BCE is higher", table_uniform, theory=True),
+    ),
+)
