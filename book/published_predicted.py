@@ -14,74 +14,107 @@
 # ---
 
 # %% [markdown]
-# # The closed form predicts the published figures
+# # The closed form beside the published figures
 #
 # **The paper's claim** {cite:p}`li2025bce`: in networks trained with decoupled decay, BCE's bias settles between positive and negative
 # scores, whatever its initial mean; under CE it does not; and decaying the bias changes both. The paper shows this in violin plots of
 # ViT, Swin and ResNet18.
 #
 # **What to expect.** [The bias saturates](bias_saturates) gives the minimum of loss plus decay in closed form, with nothing to fit:
-# the number of classes, the two decays and the batch size fix every score and the bias. By the defaults of the authors' code
-# the published networks were trained with $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$ in batches of 128. A network that has reached the minimum must show the predicted numbers, whatever
-# its architecture. Where a median differs, the network has not arrived there, or the model leaves something out.
+# the number of classes, the two decays and the batch size fix every score and the bias, provided that features may take any sign.
+# ViT and Swin end in a LayerNorm, whose outputs have either sign (the length that it fixes is the same for all samples, as it is at
+# the minimum). ResNet18 ends in ReLU and average pooling: its features cannot be negative, and have a minimum of their own, which
+# the first table sets beside the closed form. The prediction takes $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$ and batches of $128$, the
+# defaults of the authors' code. If a network has reached its minimum, it shows the predicted numbers. Where a median differs, the
+# network has not arrived there, or the model leaves something out.
 #
 # Two things are known about arriving. If only the initial mean of the bias varies, the minimum is one and the same, so that medians
-# that differ from start to start have not arrived. And the gradient of CE has no part along a common shift of all biases, so that CE's mean
-# bias is moved by its own decay alone: it stays for $\lambda_b = 0$, and else shrinks at a rate that the learning rates fix.
+# that differ from start to start have not arrived. And the gradient of CE has no part along a common shift of all biases, so that with
+# SGD CE's mean bias is moved by its own decay alone: it stays for $\lambda_b = 0$, and else shrinks at a rate that the learning rates fix.
 
 # %% tags=["parameters"]
-profile = "quick"  # digits, on a CPU; "paper": ResNet18 on CIFAR10
+profile = "quick"  # or "laptop", "paper"
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
-seeds = None  # None: the profile's own; or a list
+seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
-# Every median that could be read off the published pictures, with its prediction: the closed-form minimum or, for CE's bias without
-# decay, the initial mean. Reading is good to about 0.05 (ViT, Swin) and 0.1 (ResNet18); a median *agrees* if it is no further off than
-# that plus 0.05.
+# Nothing is trained for this page. Its numbers are medians read off the published pictures, and minima.
 
 # %%
-from IPython.display import Markdown
-
-from bcebook.chapters.legacy import theory_claims, theory_pages
 from bcebook.book.notebook import Chapter
+from bcebook.chapters import published_predicted as room
 
-chapter = Chapter("published_predicted", profile, device, data_dir, seeds)
-medians = theory_pages.predictions()
-
-# %% [markdown]
-# First the sweep that shows the saturation: BCE against the decay of the bias. No line in it was fitted.
-
-# %% mystnb={"figure": {"caption": "BCE's scores and bias against the decay of the bias: medians read off the paper's figures (hollow), and the closed form (black; the bias dashed). Dotted: the critical bias decay. ViT and Swin are moved sideways a little; ResNet18, whose data set is not stated, stands with 10 classes.", "name": "fig-published-decay"}, "image": {"alt": "Four panels, 10 and 100 classes with SGD and AdamW. In each, black lines of positive score, bias and negative score are level up to a dotted critical value and then fall. With AdamW nearly all hollow markers lie on the lines; with SGD many do, but those of small bias decay and those of Swin with 100 classes lie off."}}
-theory_pages.decay_sweep(medians);
+chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 
 # %% [markdown]
-# Look to the right of the dotted lines: all three quantities fall together, as the offset predicts. An equation for the bias alone,
-# with scores that do not move, would miss this. Now all medians, over both sweeps.
+# First the two minima, for ten classes. With nonnegative features and at least as many dimensions as classes the minimum is, as far
+# as we know, that of a function of the positive score $p$, the negative score $q$ and the bias $b$ alone: the loss, plus
+# $\tfrac{K \lambda_b}{2} b^2$, plus the decay of classifier and features, which with $c = \sqrt{n \lambda_W \lambda_H}$ is
+#
+# $$
+# \begin{cases} c\,\bigl((K-1)\,\lvert p - q \rvert + \lvert p + (K-1)\, q \rvert\bigr) & \text{where } \lvert p + (K-1)\, q \rvert \ge \lvert p - q \rvert , \\
+# c K \sqrt{p^2 + (K-1)\, q^2} & \text{otherwise.} \end{cases}
+# $$ (eq-nonnegative)
+#
+# In the first case the sign does not bind, and the minimum is that of free features; in the second the features of different classes
+# are orthogonal. This is checked, not proved: the last finding below compares it with a minimisation under bounds. For CE compare
+# Dang et al. {cite:p}`dang2024`, who treat ReLU features.
 
-# %% mystnb={"figure": {"caption": "Published median against prediction, for CE (blue) and BCE (vermilion): positive scores, negative scores and biases of both sweeps. Thin black line: equal. The column at 0 under CE are biases that decay has not yet brought to their minimum.", "name": "fig-published-scatter"}, "image": {"alt": "Four panels, CE and BCE with SGD and AdamW, hollow markers of published against predicted values with the line of equality. With AdamW the markers hug the line, but for a column above 0 under CE. With SGD under BCE there are broad vertical columns, where the same prediction meets many medians."}}
-theory_pages.scatter(medians);
+# %%
+room.minima()
 
 # %% [markdown]
+# Next the sweep in which the two part, and in which the bias saturates: BCE against the decay of the bias. No line in it is fitted.
+
+# %% mystnb={"figure": {"caption": "BCE's scores and bias against the decay of the bias: medians read off the paper's figures (hollow), the closed form for features of either sign (black; the bias dashed), and the minimum for nonnegative features (wide grey lines). Dotted: the critical bias decay of the closed form. ViT and Swin are moved sideways a little; ResNet18, whose data set is not stated, stands with ten classes.", "name": "fig-published-decay"}, "image": {"alt": "Four panels, ten and a hundred classes with SGD and AdamW. Across: the decay of the bias, logarithmic. Upwards: positive score, bias and negative score, each with a black line for free features, a wide grey line for nonnegative ones, and hollow markers for ViT, Swin and ResNet18. A dotted vertical line marks the critical decay."}}
+room.decay_sweep();
+
+# %% [markdown]
+# Look to the right of the dotted lines: if the offset takes over from the bias, all three quantities fall together; by an equation for
+# the bias alone, the scores would not move. ResNet18's markers belong to the grey lines, the others to the black ones. Now all medians,
+# over both sweeps, each beside the minimum of its own kind of features.
+
+# %% mystnb={"figure": {"caption": "Published median against prediction, for CE (blue) and BCE (vermilion): positive scores, negative scores and biases of both sweeps. Thin black line: equal.", "name": "fig-published-scatter"}, "image": {"alt": "Four panels, CE and BCE with SGD and AdamW. Across: the predicted value; upwards: the published median, as hollow markers, one shape a network. A thin line of equality runs through each panel, whose title counts the medians that agree."}}
+room.scatter();
+
+# %% [markdown]
+# A vertical column of markers is one prediction that meets many medians: the same minimum for all starts, or, under CE, the bias that
+# decay has not yet brought down.
+#
 # ## What we see
 
 # %%
-Markdown(theory_claims.published(medians, theory_pages.panel_residuals(medians)))
+chapter.findings()
+
+# %% [markdown]
+# Reading a median is good to about $0.05$ (ViT, Swin) and $0.1$ (ResNet18); it *agrees* if it is no further off than that plus $0.05$.
+# All starts of one network have one minimum, so that their medians are no independent evidence: a *value* is the middle one of them,
+# and CE's bias without decay, whose prediction is its own start, is none. In the sweep over $\lambda_b$ every median has its own
+# minimum, and is a value. *Free* and *nonnegative* count the values that agree with the minimum of such features, *other loss* those that
+# agree with the wrong loss's minimum.
+
+# %%
+room.counts()
+
+# %%
+room.panels()
 
 # %% [markdown]
 # **How a panel is read.** The sweep over the initial mean (*start*): *agrees* if all medians do; *start still shows* if some quantity
 # varies over the starts by more than reading explains, so that these networks have not arrived, whatever the model; else *off from every
-# start*: they have forgotten their start but differ from the minimum, where the model leaves something out. The sweep over $\lambda_b$, CE:
-# *bias still decays* if the scores agree and some bias does not, else *scores off*. BCE: *logits agree* if score minus bias is right for both kinds of
-# score, and only the split between bias and offset is not; else *logits off*.
+# start*: they have forgotten their start but differ from the minimum, where the model leaves something out. The sweep over $\lambda_b$,
+# CE: *bias still decays* if the scores agree and some bias does not, else *scores off*. BCE: *logits agree* if score minus bias is right
+# for both kinds of score, and only the split between bias and offset is not; else *logits off*.
 #
-# **Why some have not arrived.** The loss pulls on bias and scores by the errors that are left, which at the minimum are of size $c$. With
-# $\lambda_b = 0$ this is all that moves the bias. Once the loss has its logits, the split into bias and offset is moved only by the decay, at a rate of
-# $\lambda_b$: slowly where $\lambda_b$ is small. AdamW divides every step by the size of recent gradients, so that directions of small gradient
-# move faster than under SGD. This is the mechanism that the model suggests; the published figures do not let us measure it.
+# **Why a network may not have arrived.** The loss pulls on bias and scores by the errors that are left, which at the minimum are of size
+# $c$. With $\lambda_b = 0$ this is all that moves the bias. Once the loss has its logits, the split into bias and offset is moved only by
+# the decay, at a rate of $\lambda_b$: slowly where $\lambda_b$ is small. AdamW divides every step by the size of recent gradients, so that
+# directions of small gradient move faster than under SGD. This is the mechanism that the model suggests; the published figures do not
+# let us measure it.
 #
-# We do not know why some panels are off from every start. Most of them are ViT's, whose published networks train with dropout and
-# are measured without; the model has no dropout. That this is the reason is not tested here.
+# Why a panel is off from every start is unknown. ViT's published networks train with dropout and are measured without, and the model
+# has no dropout; that this is a reason is not tested here.
 #
 # ## How far CE's bias decays
 #
@@ -92,24 +125,26 @@ Markdown(theory_claims.published(medians, theory_pages.panel_residuals(medians))
 # \bar b \approx \bar b_0 \, e^{-\lambda_b T}, \qquad T = \sum_{\text{steps}} \frac{\eta}{1 - \mu} .
 # $$ (eq-drift)
 #
-# The published networks start at a mean of 10; the median of their biases stands for the mean. The *effective time* $T$ is the same for all $\lambda_b$ of a panel, so {eq}`eq-drift` can fail in
-# two ways: no $T$ fits the medians of a panel, or one does that is not the schedule's. We take the default schedule of the authors'
-# code: learning rate 0.01, lowered to a fifth at epochs 30, 60 and 80 of 100, momentum 0.9, 391 steps an epoch.
+# The published networks of this sweep start at a mean of $10$; the median of their biases stands for the mean. The *effective time* $T$
+# is the same for all $\lambda_b$ of a panel, so {eq}`eq-drift` can fail in two ways: no $T$ fits the medians of a panel, or one does that
+# is not the schedule's. Which schedule made the published figures is unknown. Known is this much: in the authors' argument parser the
+# default is cosine; their command line for SGD names no schedule, that for AdamW has another learning rate than the paper's text; and in
+# their loop the rates lag by one epoch, whichever it is. So two schedules can be meant, and the figure has both.
 
-# %% mystnb={"figure": {"caption": "CE's bias after training from an initial mean of 10, against its decay: medians read off the paper's figures (hollow), and what decay alone predicts for SGD with the default schedule (black line). Dotted: the one exponential that fits a panel's medians, where there is one.", "name": "fig-ce-drift"}, "image": {"alt": "Two panels, SGD and AdamW. The bias falls from 10 to 0 as lambda_b grows. With SGD each network's markers lie on a dotted exponential of their own, one to the right of the black prediction and four to its left. With AdamW two of four panels have a dotted exponential."}}
-theory_pages.drift(medians);
+# %% mystnb={"figure": {"caption": "CE's bias after training from an initial mean of ten, against its decay: medians read off the paper's figures (hollow), and what decay alone predicts for SGD with the authors' loop and steps (black line) or cosine (dashed). Dotted: the one exponential that fits a panel's medians, where there is one.", "name": "fig-ce-drift"}, "image": {"alt": "Two panels, SGD and AdamW. Across: the decay of the bias, logarithmic; upwards: CE's bias, with hollow markers for the published networks, dotted exponentials fitted to each network, and under SGD a solid and a dashed black line for the two schedules."}}
+room.drift();
 
 # %%
-default, constant = theory_pages.effective_time(), theory_pages.effective_time(factor=1)
-Markdown(theory_claims.ce_drift(theory_pages.implied_times(medians), default, constant))
+room.times()
 
 # %% [markdown]
-# So the form of {eq}`eq-drift` is confirmed with SGD: decay alone moves CE's bias. The rate is not the default schedule's. The published networks
-# must have had other learning rates, schedules or numbers of steps, each network its own; we do not know which. Under AdamW {eq}`eq-drift` does not apply: the
-# decay's gradient is divided by the size of CE's own gradients, which differ from network to network and change during training.
+# Where a fitted time belongs to none of the schedules, the published network must have had other learning rates, another schedule or
+# another number of steps, if {eq}`eq-drift` holds for it; we do not know which. Under AdamW {eq}`eq-drift` does not apply: the decay's
+# gradient is divided by the size of CE's own gradients, which differ from network to network and change during training. The prediction
+# at the minimum depends on none of this.
 #
-# **Where we differ from the paper.** Nothing is trained here. The medians are read off pictures, and the settings of the published networks are those
-# of the authors' code, which the drift shows not to hold for the learning rates. The prediction at the minimum does not depend on these.
+# The medians are read off pictures, and the settings of the published networks are those of the authors' code:
+# {doc}`departures` lists what else is unknown.
 #
 # ## Where these numbers come from
 
