@@ -20,20 +20,20 @@
 # neural collapse hold where there are more classes than that, as in language models or face recognition?
 #
 # **What to expect.** Collapse within the classes carries over to any $d$; the simplex ETF cannot, because it needs $K - 1$ dimensions. What takes its
-# place is a question of packing. We show two things. As the decay goes to zero, CE makes the *margin* as large as can be, and BCE the
-# *uniform gap*, which is the margin that one threshold for the whole data set can count on. And where the losses differ, the decay of the
-# bias decides which one arranges its classes evenly: with free biases it is BCE, with decayed ones it is CE.
+# place is a question of packing. This page proves that, as the decay goes to zero, CE makes the *margin* as large as can be, and BCE the
+# *uniform gap*, which is the margin that one threshold for the whole data set can count on. It then looks at minima away from that limit,
+# and asks of each loss whether it arranges its classes evenly, with free biases and with decayed ones.
 #
 # **What was known.** Jiang et al. {cite:p}`jiang2024` study CE with normalised features and classifier, without biases, and find the *softmax codes* that
 # maximise its margin as the temperature goes to zero; the case $d + 2 \le K \le 2d$ is treated in arXiv 2603.20587. For the sigmoid loss on pairs, with one common bias, minimisers are spherical codes
-# (arXiv 2509.18552). That a vanishing decay maximises a margin was shown for linear classifiers by Rosset, Zhu and Hastie (2003). The form of it
+# (arXiv 2509.18552). That a vanishing decay maximises a margin was shown for linear classifiers by Rosset, Zhu and Hastie. The form of it
 # below for BCE, with its consequence for uniform accuracy, the lemma, and what the decay of the bias does, are ours, as far as we know.
 
 # %% tags=["parameters"]
-profile = "quick"  # digits, on a CPU; "paper": ResNet18 on CIFAR10
+profile = "quick"  # or "laptop", "paper"
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
-seeds = None  # None: the profile's own; or a list
+seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
 # ## What carries over, and what cannot
@@ -41,7 +41,7 @@ seeds = None  # None: the profile's own; or a list
 # The model is that of [the bias saturates](bias_saturates): free features $H$, classifier $W$ with rows $w_k$, biases $b$, $n$ samples a class, logits
 # $W h - b$, and the decays $\lambda_W$, $\lambda_H$, $\lambda_b$. There, $d \ge K$ made the problem convex. Here it is not.
 #
-# :::{admonition} Theorem 1
+# :::{admonition} Theorem one
 # Let $c = \sqrt{n \lambda_W \lambda_H} < 1/K$ and $d$ be any dimension. At every local minimum of $f$, under CE or BCE, all samples of a class share one feature
 # (NC1), and $\lambda_W W^\top W = \lambda_H H H^\top$. If $d < K - 1$, the classifier is no simplex ETF, and the minimum of $f$ is strictly larger than for
 # $d \ge K$.
@@ -62,11 +62,11 @@ seeds = None  # None: the profile's own; or a list
 # $$ (eq-margin-gap)
 #
 # The margin compares logits within a sample. The uniform gap compares all positive logits with all negative ones; where it is above zero, one threshold separates
-# them, and uniform accuracy is 100 %. It is never larger than the margin. Both grow with $W$ and $H$, so let $\gamma$ and $\delta$ be margin and
+# them, and uniform accuracy is full. It is never larger than the margin. Both grow with $W$ and $H$, so let $\gamma$ and $\delta$ be margin and
 # uniform gap divided by $\rho / K$, $\rho = \lVert W \rVert \lVert H \rVert$ (Frobenius norms, one column of $H$ a class). Their largest values over all $W$, $H$ and $b$ are $\gamma^*$ and
 # $\delta^*$.
 #
-# :::{admonition} Theorem 2
+# :::{admonition} Theorem two
 # Let $\lambda_b = 0$ and $d \ge 2$. As $c \to 0$, the minimisers of CE have $\gamma \to \gamma^*$, and those of BCE have $\delta \to \delta^*$.
 # :::
 #
@@ -90,21 +90,20 @@ seeds = None  # None: the profile's own; or a list
 # random starts. On the left the biases are free, on the right they are decayed.
 
 # %%
-from IPython.display import Markdown
-
-from bcebook.chapters.legacy import dimension_pages
 from bcebook.book.notebook import Chapter
+from bcebook.chapters import fewer_dimensions as room
 
-chapter = Chapter("fewer_dimensions", profile, device, data_dir, seeds)
+chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 
-# %% mystnb={"figure": {"caption": "Eight classes in two dimensions at the minimum, CE (blue) and BCE (vermilion), with free biases and with decayed ones. Grey lines: under CE, where two classes have the largest logit; under BCE, where a class's own logit is zero. Rows of W are scaled to fit.", "name": "fig-planes"}, "image": {"alt": "Four drawings. CE with free biases: seven features on a ring, the eighth in the centre, inside a heptagon of boundaries. CE with decayed biases: eight features on a ring, eight equal sectors. BCE with free biases: eight features on a ring, each cut off by a line of its own. BCE with decayed biases: an uneven scatter, features and rows no longer aligned."}}
-dimension_pages.planes();
+# %% mystnb={"figure": {"caption": "Eight classes in two dimensions at the minimum, CE (blue) and BCE (vermilion), with free biases and with decayed ones. Grey lines: under CE, where two classes have the largest logit; under BCE, where a class's own logit is zero. Rows of W are scaled to fit.", "name": "fig-planes"}, "image": {"alt": "Four drawings of the plane: CE above, BCE below; free biases on the left, decayed ones on the right. Dots are the features of eight classes, arrows the classifier rows from the origin, grey lines the boundaries of the classes."}}
+room.planes();
 
 # %% [markdown]
-# Top left: CE puts one class *in the middle*. Its row has no length; a larger bias on the seven others gives it the centre. Within each sample this makes a larger
-# margin than the octagon, but the logits of different samples are no longer comparable. Bottom left: BCE may not do this. Its regions are half planes, one threshold
-# must serve all samples, and the regular octagon with one bias is what it finds. On the right the roles are exchanged. Without biases CE has nothing to put a class in the middle with, and
-# takes the octagon. BCE loses more, because it cannot do without its threshold:
+# Top left, look for a class *in the middle*. A class whose row has no length can have the centre, if larger biases on the others
+# leave it there. Within each sample this can make a larger margin than a regular octagon, but the logits of different samples are
+# then no longer comparable. Bottom left, BCE may not do this: its regions are half planes, and one threshold must serve all samples.
+# On the right the biases cost. Without biases CE has nothing to put a class in the middle with. BCE loses more, because in the plane it
+# cannot do without its threshold:
 #
 # :::{admonition} Lemma
 # For $d = 2$ and $K \ge 4$ no $W$ and $H$ without bias have all own scores above zero and all others below zero.
@@ -112,56 +111,62 @@ dimension_pages.planes();
 #
 # *Proof.* Suppose they have. $w_j \cdot h_k < 0$ for all $j \ne k$ puts all rows but $w_k$ into the open half plane opposite to $h_k$. If all $K$ rows lie in one open half plane, order them by angle: the half plane
 # $\{w_k \cdot h > 0\}$ of a row between two others is covered by the two others', but $h_k$ lies in it alone, a contradiction. If they do not, then for every $k$ the gap in angle between the two neighbours of $w_k$ must exceed
-# 180°. Summed over all $k$ these gaps are 720°, so that $720 > 180 K$, and $K < 4$. $\square$
+# $180°$. Summed over all $k$ these gaps are $720°$, so that $720 > 180 K$, and $K < 4$. $\square$
 #
 # With $d \ge K$ an offset can replace the bias ([the bias saturates](bias_saturates)). Here an offset costs one of the $d$ dimensions, and with two there is
 # none to spare.
 #
 # ## Three dimensions: twelve classes
 
-# %% mystnb={"figure": {"caption": "The features of twelve classes in three dimensions at the minimum, with the edges of their convex hull; the cross is the origin. Left: free biases; right: decayed ones. The angle is the smallest between two classifier rows.", "name": "fig-polyhedra"}, "image": {"alt": "Four polyhedra of features. BCE with free biases and CE with decayed biases are regular icosahedra with a smallest angle of 63.4 degrees. CE with free biases is irregular, with one class near the origin. BCE with decayed biases is a thin fan of points on one side of the origin."}}
-dimension_pages.polyhedra();
+# %% mystnb={"figure": {"caption": "The features of twelve classes in three dimensions at the minimum, with the edges of their convex hull; the cross is the origin. Left: free biases; right: decayed ones. The angle is the smallest between two classifier rows.", "name": "fig-polyhedra"}, "image": {"alt": "Four polyhedra whose corners are the features of twelve classes: CE above, BCE below; free biases on the left, decayed ones on the right. A cross marks the origin; each title has the smallest angle between two classifier rows."}}
+room.polyhedra();
 
 # %% [markdown]
-# The icosahedron is the best arrangement of twelve points on a sphere. BCE finds it when its bias is free, CE when it is not. With decayed biases BCE sets its features on one side of the origin and gives
-# a dimension to the threshold.
+# The icosahedron is the best arrangement of twelve points on a sphere. Which of the four drawings is one? In which does a class lie near
+# the origin, and in which do all features lie on one side of it, so that a dimension is left for the threshold?
 #
-# ## What we see
-#
-# Pairs of $K$ and $d$ with free biases. *Code* is the smallest angle of the best spherical code, where that is proved, *angle* the smallest between two classifier rows (a row of no
-# length left out), both in degrees; *alike*: whether all classes have one bias and one positive score; *margin* and *gap* (uniform gap) are divided by the size of $W$ and $H$, as in Theorem 2.
-
-# %%
-Markdown(dimension_pages.survey_table(dimension_pages.survey()))
-
-# %% [markdown]
-# At this decay, Theorem 2 holds in its limit only: in a few settings BCE's margin is still the larger one. The next table follows one setting as the decay shrinks.
-
-# %%
-Markdown(dimension_pages.small_decay())
-
-# %% [markdown]
 # And here both losses are followed from free to decayed biases.
 
-# %% mystnb={"figure": {"caption": "Smallest angle between classifier rows (top; black line: best spherical code) and uniform gap (bottom, divided by the size of W and H) against the decay of the bias. Circles: best of eight minimisations.", "name": "fig-few-dimensions-decay"}, "image": {"alt": "Four panels against lambda_b for K = 8, d = 2 and K = 12, d = 3. Under BCE angle and gap stay at the best code for small lambda_b and fall to about zero from 0.001 on. Under CE the gap is below zero for small lambda_b, and both jump to the best code between 0.0003 and 0.01."}}
-figure, sweep = dimension_pages.against_bias_decay()
-
-# %%
-Markdown(dimension_pages.decay_sentence(sweep))
+# %% mystnb={"figure": {"caption": "Smallest angle between classifier rows (top; black line: best spherical code) and uniform gap (bottom, divided by the size of W and H) against the decay of the bias, CE (blue) and BCE (vermilion). Circles: best of eight minimisations.", "name": "fig-few-dimensions-decay"}, "image": {"alt": "Four panels: eight classes in two dimensions on the left, twelve in three on the right. Across: the decay of the bias, logarithmic. Upwards: the smallest angle in the top row, with a black line for the best spherical code, and the uniform gap in the bottom row, with a black line at zero. CE and BCE are lines with circles."}}
+room.against_bias_decay();
 
 # %% [markdown]
-# ## What was shown, proved, or left open
+# The two ends of these lines, in numbers. *Code* is the smallest angle of the best spherical code, where that is proved, *angle* the
+# smallest between two classifier rows (a row of no length left out), both in degrees; *alike*: whether all
+# classes have one bias and one positive score; *gap*: the uniform gap, divided by the size of $W$ and $H$, as in Theorem two.
+
+# %%
+room.decay_table()
+
+# %% [markdown]
+# ## What we see
+
+# %%
+chapter.findings()
+
+# %% [markdown]
+# Many pairs of $K$ and $d$ with free biases; *margin* is divided by the size of $W$ and $H$ like the gap. These problems are not convex,
+# and a minimum found from eight starts is not proved to be global. A setting in which only one start reached the best minimum stands in
+# the table, but counts in no finding.
+
+# %%
+room.survey_table()
+
+# %% [markdown]
+# Theorem two holds in its limit; at the decay of this table either loss may have the larger margin. The next table follows one setting as
+# the decay shrinks.
+
+# %%
+room.small_decay()
+
+# %% [markdown]
+# ## What is left open
 #
-# - **Proved:** within-class collapse and the balance of $W$ and $H$ hold in every dimension; the simplex ETF is lost below $K - 1$. As the decay vanishes with free
-#   biases, BCE maximises the uniform gap and CE the margin. In the plane, four classes or more cannot be separated uniformly without a bias.
-# - **Shown by minimisation:** with free biases BCE's uniform gap was never smaller than CE's in the table, and its uniform accuracy was full where CE's was not. With strongly decayed biases it is the other way round in
-#   both settings followed: CE reaches the regular arrangement, and BCE fails.
-# - **Refuted:** that BCE keeps all classes alike in general, and that CE does not. Both have exceptions in the table, and where the best code is itself uneven ($K = 7$, $K = 9$ in space)
-#   neither keeps them alike.
-# - **Open:** these problems are not convex, and a minimum found from eight starts is not proved to be global, least of all where only one start reached it. For $d < K - 1$ we know neither
-#   $\gamma^*$ nor $\delta^*$ exactly, nor whether $\delta^*$ can always be had with one common bias. Whether trained networks with $d < K - 1$ follow is not tested here.
+# For $d < K - 1$ we know neither $\gamma^*$ nor $\delta^*$ exactly, nor whether $\delta^*$ can always be had with one common bias. Where the
+# best code is itself uneven, no arrangement of it treats the classes alike. Whether trained networks with $d < K - 1$ follow is not tested
+# here.
 #
-# **Where we differ from the paper.** It has no result for $d < K - 1$. Nothing is trained here, and the features are free.
+# The paper has no result for $d < K - 1$. Nothing is trained here, and the features are free: {doc}`departures` lists every difference.
 #
 # ## Where these numbers come from
 
