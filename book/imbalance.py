@@ -17,23 +17,23 @@
 # # Imbalance and minority collapse
 #
 # **The paper's open question** {cite:p}`li2025bce`: where some classes are much smaller than others, CE's classifier can lose the difference between the
-# small ones (*minority collapse*). BCE does better on long-tailed CIFAR100. Is that because BCE raises the imbalance at which
-# minority classes collapse?
+# small ones (*minority collapse*). The paper reports BCE's accuracies on long-tailed CIFAR100 as the better ones. Is that because BCE
+# raises the imbalance at which minority classes collapse?
 #
 # **What to expect.** In the model with free features the answer is no: the small classes merge at exactly the same size for both losses,
-# because the one term in which softmax and sigmoid differ cancels. This page proves that for classes of equal size, checks it against a plain minimisation, shows what each loss
+# because the one term in which softmax and sigmoid differ cancels. This page proves that for tail classes of equal size, checks it against a plain minimisation, looks at what each loss
 # does with a tail that is still open, and trains networks on both sides of the threshold.
 #
 # **What was known.** Minority collapse was described by Fang et al. {cite:p}`fang2021`. Hong and Ling {cite:p}`hong2024` make CE's problem convex, as we do here, and find the sharp
 # threshold for two groups of classes; Dang et al. {cite:p}`dang2024` treat CE with ReLU features. The geometry without collapse is that of Thrampoulidis et al.
-# {cite:p}`thrampoulidis2022`. BCE on long tails is used in BCE3S (arXiv 2511.14097). The threshold for BCE, with biases and any other classes beside the tail, and that it is CE's,
+# {cite:p}`thrampoulidis2022`. BCE on long tails is used in arXiv 2511.14097. The threshold for BCE, with biases and any other classes beside the tail, and that it is CE's,
 # are ours, as far as we know.
 
 # %% tags=["parameters"]
-profile = "quick"  # this chapter's runs are the same in every profile
+profile = "quick"  # or "laptop", "paper"
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
-seeds = None  # None: the profile's own; or a list
+seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
 # ## The threshold
@@ -60,7 +60,7 @@ seeds = None  # None: the profile's own; or a list
 # $$ (eq-collapse-share)
 # :::
 #
-# *Proof.* **Step 1: a convex problem.** All samples of a class share one feature ([proof](bias_saturates)); let $Z = WH$ have a column for each class, and put
+# *Proof.* **Step one: a convex problem.** All samples of a class share one feature ([proof](bias_saturates)); let $Z = WH$ have a column for each class, and put
 # $\tilde Z = Z D$, $D = \operatorname{diag}(\sqrt{n_1}, \dots, \sqrt{n_K})$. The least decay of all $W$ and $H$ with this product is $\mu \lVert \tilde Z \rVert_*$, $\mu = \sqrt{\lambda_W \lambda_H}$
 # (nuclear norm, the sum of the singular values). So for $d \ge K$ the minimum of $f$ is that of the convex
 #
@@ -68,12 +68,12 @@ seeds = None  # None: the profile's own; or a list
 # \varphi(\tilde Z, b) = \sum_k \frac{n_k}{N}\, \ell(z_k - b,\, k) + \mu\, \lVert \tilde Z \rVert_* + \frac{\lambda_b}{2} \lVert b \rVert^2 .
 # $$ (eq-imbalance-convex)
 #
-# **Step 2: the minimiser is unique**, up to a common constant in CE's biases if $\lambda_b = 0$. BCE is strictly convex in the logits, so all minimisers share them. If $\lambda_b > 0$ they share $b$ as well, because $\lVert b \rVert^2$ is strictly convex, hence $\tilde Z$. If
+# **Step two: the minimiser is unique**, up to a common constant in CE's biases if $\lambda_b = 0$. BCE is strictly convex in the logits, so all minimisers share them. If $\lambda_b > 0$ they share $b$ as well, because $\lVert b \rVert^2$ is strictly convex, hence $\tilde Z$. If
 # $\lambda_b = 0$ they differ by some $a$ in $\tilde Z + a s^\top$ and $b + a$, $s = (\sqrt{n_k})_k$. With $Q = I - s s^\top / N$, $\lVert X \rVert_* \ge \lVert X Q \rVert_*$, with equality only for
 # $X s = 0$, and $X Q$ does not depend on $a$: one $a$ is minimal. CE fixes the logits up to a constant for each column; the same argument with $I - \mathbf 1 \mathbf 1^\top / K$ from the left
 # fixes these.
 #
-# **Step 3: one number says how far the tail is open.** $\varphi$ stays the same when tail classes are permuted, and the minimiser is unique, so it stays the same as well. Hence its tail biases are equal, and
+# **Step three: one number says how far the tail is open.** $\varphi$ stays the same when tail classes are permuted, and the minimiser is unique, so it stays the same as well. Hence its tail biases are equal, and
 #
 # $$
 # \tilde Z = \tilde Z_0 + \alpha P ,
@@ -83,7 +83,7 @@ seeds = None  # None: the profile's own; or a list
 # diagonal, and all other entries are constant along the tail). The nuclear norm is then
 # $\lVert \tilde Z_0 \rVert_* + (T - 1) \lvert \alpha \rvert$.
 #
-# **Step 4: the slope at $\alpha = 0$.** There all tail classes have the same logit on each tail sample, hence the same probability $p$, be it a softmax or a sigmoid. The residual of class $j$ on a sample of class
+# **Step four: the slope at $\alpha = 0$.** There all tail classes have the same logit on each tail sample, hence the same probability $p$, be it a softmax or a sigmoid. The residual of class $j$ on a sample of class
 # $k$ is $p_{jk} - [j = k]$ in both losses, so the loss has the slope
 #
 # $$
@@ -93,7 +93,7 @@ seeds = None  # None: the profile's own; or a list
 # because the entries of $P$ sum to zero. *$p$ is gone, and with it every difference between the losses.* The decay's slope is $\pm (T - 1) \mu$ on the two sides of zero. $\varphi$ is strictly convex in $\alpha$, so
 # $\alpha = 0$ is its minimum at fixed $\tilde Z_0$ and $b$ exactly if $\sqrt m / N \le \mu$, which is {eq}`eq-collapse-size`.
 #
-# **Step 5: back to rows and features.** At a minimum $W W^\top = \sqrt{\lambda_H / \lambda_W}\, (\tilde Z \tilde Z^\top)^{1/2}$, which on the contrasts is $\lvert \alpha \rvert \sqrt{\lambda_H / \lambda_W}$. So two tail
+# **Step five: back to rows and features.** At a minimum $W W^\top = \sqrt{\lambda_H / \lambda_W}\, (\tilde Z \tilde Z^\top)^{1/2}$, which on the contrasts is $\lvert \alpha \rvert \sqrt{\lambda_H / \lambda_W}$. So two tail
 # rows lie
 #
 # $$
@@ -104,86 +104,85 @@ seeds = None  # None: the profile's own; or a list
 #
 # If all classes are equal, {eq}`eq-collapse-size` reads $c = \sqrt{n \lambda_W \lambda_H} \ge 1/K$, where also [the simplex ETF ends](bias_saturates).
 #
-# ## What we see: the theorem
+# ## The threshold by bisection
 #
 # The table finds the threshold without the theorem: for each setting and loss a bisection on plain minimisations over $W$, $H$ and $b$, which asks whether the tail rows are apart.
 # One random start is enough: for $d \ge K$ every local minimum is global ([proof](bias_saturates), with $\tilde Z$ in the place of $Z$).
 
 # %%
-from IPython.display import Markdown
-
-from bcebook.chapters.legacy import imbalance_pages
 from bcebook.book.notebook import Chapter
+from bcebook.chapters import imbalance as room
 
-chapter = Chapter("imbalance", profile, device, data_dir, seeds)
-Markdown(imbalance_pages.threshold_table(imbalance_pages.thresholds()))
+chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
+room.thresholds_table()
 
 # %% [markdown]
 # ## A tail that is still open
 #
-# Five large classes and five small ones, biases free. The threshold is the same; the way there is not quite.
+# Five large classes and five small ones, biases free. The threshold is the same for both losses; the way there need not be.
 
-# %% mystnb={"figure": {"caption": "Five large classes and five small ones at the minimum, CE (blue) and BCE (vermilion), free biases: angle within each group (rows taken around their mean), length of the rows, and biases. Left: against the imbalance at the paper's decay and batch size. Right: against c at an imbalance of 20. Dotted: the theorem's threshold.", "name": "fig-head-tail"}, "image": {"alt": "Six panels. The angle between small classes falls to zero at the dotted threshold for both losses; before it CE's has come down to about 55 degrees, BCE's is still near 90. The rows of small classes shorten steadily and vanish just beyond the threshold. Biases of small classes lie above those of large ones and move away from them with the imbalance."}}
-imbalance_pages.above_threshold();
+# %% mystnb={"figure": {"caption": "Five large classes and five small ones at the minimum, CE (blue) and BCE (vermilion), free biases: angle within each group (rows taken around their mean), length of the rows, and biases; solid: large classes, dashed: small ones. Left: against the imbalance at the paper's decay and batch size. Right: against c at a fixed imbalance. Dotted: the theorem's threshold.", "name": "fig-head-tail"}, "image": {"alt": "Six panels. Left column: against the imbalance; right column: against c. Rows: the angle within a group of classes, the length of a classifier row, and the bias, each with a solid line for the large classes and a dashed one for the small classes, for CE and BCE. A dotted vertical line marks the threshold."}}
+room.above_threshold();
 
 # %% [markdown]
-# Long before the threshold the small classes have short rows and high biases: they are found only where the evidence is strong. Past the threshold the merged tail shrinks further, until its rows vanish
-# and its bias alone is left. The angles seem to favour BCE: CE's small rows close slowly, BCE's stay wide until the end. But that is a matter of what they are measured around, and of the bias, as the next table shows (imbalance
-# 1000, far from the threshold).
+# Follow the small classes from left to right: what becomes of their angles, of the length of their rows, and of their biases? A class
+# with a short row and a high bias is found only where the evidence is strong. The angles depend on what they are measured around, and on
+# the bias; the next table has both, far from the threshold, with free and with decayed biases. In distance, relative to the large classes,
+# compare the losses once more.
 
 # %%
-Markdown(imbalance_pages.opened())
+room.opened_table()
 
 # %% [markdown]
-# As vectors from the origin BCE's small rows are no wider apart than CE's, and with a decayed bias both narrow, BCE's more. In distance, relative to the large classes, the losses differ little. Nothing here makes one loss the better one
-# for small classes.
-#
 # ## Trained networks
 #
-# Do networks follow? The quick profile's convnet is trained on a long-tailed subset of the digits (exponential class sizes, 20 to 1), with SGD. $\lambda_H$ is the paper's
-# $5 \cdot 10^{-4}$; five values of $\lambda_W$ put the *collapse size* $N B \lambda_W \lambda_H$ on both sides of the smallest classes. No two class sizes are equal, so
-# the theorem does not apply as it stands: the prediction is the minimum found with the actual class sizes.
+# Do networks follow? The quick profile's convnet, whose features are free in sign, is trained on a long-tailed subset of the digits
+# (exponential class sizes) with SGD, the same in every profile. $\lambda_H$ is the paper's $5 \cdot 10^{-4}$; several values of $\lambda_W$ put
+# the *collapse size* $N B \lambda_W \lambda_H$ on both sides of the smallest classes. No two class sizes are equal, so the theorem does not
+# apply as it stands: the prediction is the minimum found with the actual class sizes.
 
 # %%
 runs = chapter.runs()
 
-# %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: mean distance between the classifier rows of the three smallest classes over that of the three largest; dots: trained networks; triangles: four times as long; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Left: predicted curves of CE and BCE fall together from 0.53 to 0.02, steeply where the collapse size passes the sizes of the smallest classes. The outer dots lie on the curves, the middle ones below them. Right: test accuracy falls from over 90 percent to 49 percent as the tail collapses, for both losses."}}
-imbalance_pages.trained(runs);
+# %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: mean distance between the classifier rows of the three smallest classes over that of the three largest; dots: trained networks; triangles: four times as long; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Two panels against the collapse size, logarithmic. Left: the distance between the rows of the smallest classes, as black curves predicted for CE and BCE and as dots and triangles of trained networks. Right: test accuracy with filled markers and uniform accuracy with hollow ones, for both losses. Dotted vertical lines mark the sizes of the three smallest classes."}}
+room.trained(runs);
+
+# %% [markdown]
+# Compare the dots with the curves, and the triangles with the dots at the same place. Near the threshold the pull that opens a tail is
+# small, so that a network may need long to come to the minimum.
+#
+# ## What we see
+
+# %%
+chapter.findings(runs)
 
 # %% [markdown]
 # The same in numbers, with the cosine of the tail rows (around the mean row). *Size* is the collapse size, *model* the minimum of the model for the column before; accuracies are on the test set.
 
 # %%
-Markdown(imbalance_pages.trained_table(runs))
+room.trained_table(runs)
 
 # %% [markdown]
-# The distance is the better figure because it is blind to a common shift of all rows, which CE does not see, and stays meaningful when rows become short. The cosine does not: once BCE's tail rows have nearly vanished, their
+# The distance is the better figure because it is blind to a common shift of all rows, which CE does not see, and stays meaningful when rows become short. The cosine does not: once tail rows have nearly vanished, their
 # direction is left to small differences between the class sizes.
-#
-# Far from the threshold on either side the networks are where the model puts them, under both losses, and as the tail closes the test accuracy falls. In between their
-# tails are more closed than the minimum's. It is a matter of time, where we tested it: near the threshold the pull that opens a tail is small, and networks trained four times as long (triangles) have come
-# to the minimum under both losses. Still nearer to the threshold we did not train longer.
 #
 # ## What the paper's table implies
 #
-# CIFAR100-LT has class sizes $500\, r^{-k/99}$, $k = 0, \dots, 99$, for an imbalance of $r$. The table sets the paper's accuracies beside the collapse size at the default decays of the authors' code and batches of 128.
+# CIFAR100-LT has class sizes $500\, r^{-k/99}$, $k = 0, \dots, 99$, for an imbalance of $r$. The table sets the paper's accuracies beside the collapse size at the default decays of the authors' code and batches of $128$.
 
 # %%
-Markdown(imbalance_pages.long_tailed_table())
+room.long_tailed_table()
 
 # %% [markdown]
-# So at the minimum for these decays no class of CIFAR100-LT is near collapse under either loss, and BCE's gain in the table would not be an escape from a collapse that CE suffers. One caveat: the paper's accuracy experiments decay all weights in
-# the optimizer, rather than classifier and features, and what $\lambda_H$ that amounts to is not known.
+# Where the smallest class lies far above the collapse size, BCE's gain in the table is not, in this model, an escape from a collapse that CE suffers. One caveat: the paper's accuracy experiments decay all weights in
+# the optimizer, rather than classifier and features, and what $\lambda_H$ that amounts to is not known. Another: the authors' ResNets have
+# nonnegative features, for which the theorem is not proved.
 #
-# ## What was shown, proved, or left open
+# ## What is left open
 #
-# - **Proved:** with free features in $d \ge K$ dimensions, equal tail classes merge at exactly $m \le N^2 \lambda_W \lambda_H$ ($N B \lambda_W \lambda_H$ in mini-batches), under CE and BCE alike, with and without decay of the bias. So the answer to the open question
-#   is *no* in this model: BCE does not raise the imbalance at which the minority collapses.
-# - **Shown by minimisation:** how far the tail opens above the threshold does differ, but neither loss opens it more in general.
-# - **Shown by training, one seed:** networks far from the threshold agree with the minimum of the model under both losses; near it their tails are more closed, and at one setting longer training took them to it as well.
-# - **Left open:** tail classes of unequal sizes (their rows come close rather than coincide), $d < K$, and where BCE's gain on CIFAR100-LT comes from.
-#
-# **Where we differ from the paper.** The networks are the digits' in every profile; the paper's CIFAR100-LT networks are not trained again here.
+# Tail classes of unequal sizes, whose rows come close rather than coincide; $d < K$; nonnegative features; networks of the paper's size;
+# and where BCE's gain on CIFAR100-LT comes from. The networks here are the digits', one seed each; the paper's CIFAR100-LT networks are not
+# trained again: {doc}`departures` lists every difference.
 #
 # ## Where these numbers come from
 

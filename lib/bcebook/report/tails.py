@@ -1,0 +1,193 @@
+"""Unequal classes at the minimum of the model, and trained tails beside them. Minimisations are shared within a
+process."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bcebook import paper
+from bcebook.names import LOSS
+from bcebook.runs.config import PLAIN, batch_count
+from bcebook.runs.specs import DATASETS
+from bcebook.science import metrics, theory
+from bcebook.training import datasets
+
+if TYPE_CHECKING:
+    from bcebook.runs.store import Run
+
+CASES = {"2 of 100, 4 of 5": (100, 100, 5, 5, 5, 5), "300, 200, 100, 2 of 2": (300, 200, 100, 2, 2),
+         "5 of 50, 5 of 1": (50,) * 5 + (1,) * 5, "6 equal": (7,) * 6}
+BIAS_DECAYS = (0.0, 0.01)
+# a bisection begins with multiples from 1/2 to 2 of the theorem's threshold, and halves so often
+BRACKET, STEPS = 4.0, 12
+LAST_STEP = BRACKET ** (1 / 2**STEPS) - 1  # the width of its last bracket, relative
+MERGED = 1e-3  # rows closer than that have merged: above the threshold their distance grows like a square root
+PAPER_PRODUCT = PLAIN["batch_size"] * PLAIN["lambda_w"] * PLAIN["lambda_h"]  # B lambda_W lambda_H
+
+
+@functools.cache
+def _at_share(loss: str, shares: tuple, product: float, lambda_b: float) -> theory.Solution:
+    decay, k = np.sqrt(product), len(shares)
+    return theory.solve(loss, k, k, None, decay, decay, lambda_b, counts=np.array(shares), restarts=1)
+
+
+def at_share(loss: str, shares, product: float, lambda_b: float = 0.0) -> theory.Solution:
+    """The minimum at d = K, where every local minimum is global, for shares (K,) of the data and product = B lambda_W
+    lambda_H.
+
+    In mini-batches of B the size N of the data set does not matter: lambda_H acts as lambda_H B / N, so that class k's
+    features are decayed by lambda_H B times the class's share. Both decays are taken equal: only their product enters
+    the logits.
+    """
+    shares = np.asarray(shares, float) / np.sum(shares)
+    return _at_share(loss, tuple(shares.tolist()), float(product), float(lambda_b))
+
+
+def tail_width(found: theory.Solution, shares) -> float:
+    """Largest distance between two rows of the smallest classes."""
+    rows = found.W[np.asarray(shares) == min(shares)]
+    return float(np.linalg.norm(rows[:, None] - rows[None], axis=-1).max())
+
+
+@functools.cache
+def thresholds(lambda_b: tuple = BIAS_DECAYS, steps: int = STEPS) -> pd.DataFrame:
+    """Bisection on `theory.solve`: where the tail rows of each of CASES separate, over the theorem's B lambda_W
+    lambda_H.
+
+    Columns case, lambda_b; ce, bce: share of a tail class at the threshold over B lambda_W lambda_H, 1 if the theorem
+    holds, to the last step's width; apart: BCE's distance between tail rows over CE's where that share is 5 % above the
+    threshold.
+    """
+    rows = []
+    for name, counts in CASES.items():
+        share = counts[-1] / sum(counts)
+        for value in lambda_b:
+            row = {"case": name, "lambda_b": value}
+            row |= {loss: _bisected(loss, counts, share, value, steps) for loss in LOSS}
+            widths = [tail_width(at_share(loss, counts, share / 1.05, value), counts) for loss in ("ce", "bce")]
+            rows.append(row | {"apart": widths[1] / widths[0]})
+    return pd.DataFrame(rows)
+
+
+def _bisected(loss: str, counts: tuple, share: float, lambda_b: float, steps: int) -> float:
+    """The multiple share / product at which the tail opens: merged below it, apart above it."""
+    low, high = BRACKET**-0.5, BRACKET**0.5
+    for _ in range(steps):
+        middle = np.sqrt(low * high)
+        apart = tail_width(at_share(loss, counts, share / middle, lambda_b), counts) > MERGED
+        low, high = (low, middle) if apart else (middle, high)
+    return float(np.sqrt(low * high))
+
+
+@functools.cache
+def head_and_tail(loss: str, ratio: float, product: float) -> dict[str, float]:
+    """Five large and five small classes, `ratio` to one: angles (degrees) within, mean length and mean bias of both
+    groups.
+
+    Angles are between rows taken around the mean row, which CE leaves free; 0 where the rows agree to a thousandth of
+    the longest, because beyond the threshold they may vanish altogether.
+    """
+    found, row = at_share(loss, [ratio] * 5 + [1] * 5, product), {}
+    W = found.W - found.W.mean(axis=0)
+    lengths = np.linalg.norm(W, axis=1)
+    for group, rows in (("head", slice(0, 5)), ("tail", slice(5, 10))):
+        merged = np.abs(W[rows] - W[rows].mean(axis=0)).max() < 1e-3 * lengths.max()
+        cosines = W[rows] @ W[rows].T / np.outer(lengths[rows], lengths[rows])
+        cosine = 1.0 if merged else cosines[np.triu_indices(5, 1)].mean()
+        row |= {f"{group}_angle": float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))),
+                f"{group}_norm": float(lengths[rows].mean()), f"{group}_bias": float(found.b[rows].mean())}
+    return row
+
+
+@functools.cache
+def opened(ratio: float = 1000.0) -> pd.DataFrame:
+    """The tail far from the threshold, five classes `ratio` times as large as the five others, at the paper's decay:
+    lambda_b, loss, angle of two small rows, around_mean (the same around the mean row), distance of small rows over
+    that of large ones."""
+    rows = []
+    for value in BIAS_DECAYS:
+        for loss in LOSS:
+            W = at_share(loss, [ratio] * 5 + [1] * 5, PAPER_PRODUCT, value).W
+            angle, around = (float(np.degrees(np.arccos(V[5] @ V[6] / np.linalg.norm(V[5]) / np.linalg.norm(V[6]))))
+                             for V in (W, W - W.mean(axis=0)))
+            distance = float(np.linalg.norm(W[5] - W[6]) / np.linalg.norm(W[0] - W[1]))
+            rows.append({"ratio": ratio, "lambda_b": value, "loss": loss, "angle": angle, "around_mean": around,
+                         "distance": distance})
+    return pd.DataFrame(rows)
+
+
+# ---- trained networks ------------------------------------------------------------------------------------------------
+
+def class_sizes(run: Run) -> np.ndarray:
+    """Training images of each class of a run, (K,)."""
+    return _class_sizes(run.config.dataset, run.config.train_size, run.config.imbalance_factor).copy()
+
+
+@functools.cache
+def _class_sizes(dataset: str, train_size: int | None, imbalance_factor: float | None) -> np.ndarray:
+    return np.bincount(datasets.load(dataset).subset(train_size, imbalance_factor).y_train)
+
+
+def predicted_tail(loss: str, sizes: np.ndarray, lambda_w: float, lambda_h: float,
+                   batch_size: int) -> tuple[metrics.TailGeometry, float]:
+    """The tail at the minimum for these class sizes, and the size up to which equal classes merge.
+
+    The last batch of an epoch is smaller and counts as much as the others: B is the mean batch, N over the batches of
+    an epoch.
+    """
+    total = int(np.sum(sizes))
+    batch = total / batch_count(total, batch_size)
+    found = at_share(loss, sizes, batch * lambda_w * lambda_h)
+    size = theory.minority_collapse_size(total, lambda_w, lambda_h, batch)
+    return metrics.tail_geometry(found.W, np.asarray(sizes)), size
+
+
+def trained_tails(runs: list[Run]) -> pd.DataFrame:
+    """A row a run: key, loss, lambda_w, epochs, seed, size (up to which equal classes merge), distance and cosine of
+    its tail rows as trained and as predicted_*, accuracy and uniform (test, fractions). nan where a run did not measure
+    its tail."""
+    rows = []
+    for run in runs:
+        c = run.config
+        tail, size = predicted_tail(c.loss, class_sizes(run), c.lambda_w, c.lambda_h, c.batch_size)
+        settings = {name: getattr(c, name) for name in ("key", "loss", "lambda_w", "epochs", "seed")}
+        rows.append(settings | {"size": size}
+                    | {f"predicted_{name}": value for name, value in vars(tail).items()}
+                    | {name: run.final.get(f"tail_{name}", np.nan) for name in ("distance", "cosine")}
+                    | {"accuracy": run.final["test_accuracy"], "uniform": run.final["test_uniform_accuracy"]})
+    columns = ["key", "loss", "lambda_w", "epochs", "seed", "size", "predicted_distance", "predicted_cosine",
+               "distance", "cosine", "accuracy", "uniform"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# ---- the paper's long tail -------------------------------------------------------------------------------------------
+
+def long_tailed_sizes(factor: float) -> np.ndarray:
+    """Images a class of CIFAR100-LT, (100,): 500 factor^(-k/99), rounded down as in `datasets.Dataset.subset`."""
+    spec = DATASETS["cifar100"]
+    return datasets.long_tailed_sizes(spec.train_count // spec.num_classes, spec.num_classes, factor)
+
+
+@functools.cache
+def cifar100_long_tailed() -> pd.DataFrame:
+    """The settings of the paper's CIFAR100-LT table: factor, total N, smallest class, size up to which equal classes
+    merge at the paper's decay and batch size, ratio of the two, needed (the decay, of W and H alike, at which that size
+    is the smallest class), ce_tail and bce_tail (`TailGeometry.distance` at the minimum), and the published accuracies
+    ce and bce, fractions."""
+    rows = []
+    for factor, group in paper.long_tailed().groupby("imbalance_factor"):
+        sizes = long_tailed_sizes(factor)
+        smallest = int(sizes.min())
+        size = theory.minority_collapse_size(sizes.sum(), PLAIN["lambda_w"], PLAIN["lambda_h"], PLAIN["batch_size"])
+        tails = {f"{loss}_tail": predicted_tail(loss, sizes, PLAIN["lambda_w"], PLAIN["lambda_h"],
+                                                PLAIN["batch_size"])[0].distance
+                 for loss in LOSS}
+        published = dict(zip(group["loss"], group["accuracy"], strict=True))
+        row = {"factor": factor, "total": int(sizes.sum()), "smallest": smallest, "size": size,
+               "ratio": smallest / size}
+        rows.append(row | {"needed": PLAIN["lambda_w"] * np.sqrt(smallest / size)} | tails | published)
+    return pd.DataFrame(rows)

@@ -1,0 +1,218 @@
+"""The chapter on imbalance: the threshold of minority collapse, and trained tails on both sides of it."""
+
+import dataclasses
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from bcebook import paper
+from bcebook.chapters import imbalance as room
+from bcebook.chapters.recipes import PROFILES
+from bcebook.report import claims, markdown, tails
+from bcebook.runs.store import Run
+from bcebook.science import metrics, theory
+from bcebook.training import datasets as data, measure
+from bcebook.training.loop import Training
+from bcebook.training.measure import Outputs
+
+matplotlib.use("Agg")
+
+
+def test_bisection_finds_the_threshold_of_the_theorem_for_both_losses():
+    table = tails.thresholds(steps=9)
+    assert len(table) == 8 and set(table["lambda_b"]) == {0, 0.01}
+    np.testing.assert_allclose(table[["ce", "bce"]], 1, atol=0.01)
+    assert table["apart"].min() < 0.95 and table["apart"].max() > 1.8  # neither loss opens the tail more in general
+
+
+@pytest.mark.parametrize("loss", theory.LOSSES)
+def test_the_two_sides_in_the_full_problem(loss):
+    """With counts, N and unequal decays as the theorem states it, an own feature distance, and its formula for the
+    rows."""
+    counts, lambda_h = np.array([40.0, 25.0, 4.0, 4.0, 4.0]), 2e-3
+    total = counts.sum()
+    for factor, merged in ((0.99, True), (1.2, False)):
+        lambda_w = 4 / factor / total**2 / lambda_h
+        found = theory.solve(loss, 5, 5, None, lambda_w, lambda_h, 1e-3, counts=counts, restarts=2)
+        rows, features = found.W[2:], found.H[:, 2:].T
+        apart = [np.linalg.norm(x[[0, 0, 1]] - x[[1, 2, 2]], axis=1) for x in (rows, features)]
+        alpha = (found.W @ found.H * np.sqrt(counts))[2:, 2:] @ np.array([1, -1, 0]) @ np.array([1, -1, 0]) / 2
+        if merged:
+            assert max(map(np.max, apart)) < 1e-6 and np.ptp(found.b[2:]) < 1e-8
+        else:
+            np.testing.assert_allclose(apart[0], np.sqrt(2 * alpha) * (lambda_h / lambda_w) ** 0.25, rtol=1e-6)
+            assert min(map(np.min, apart)) > 0.1
+
+
+def test_only_shares_and_one_product_count():
+    sizes = np.array([140, 30, 12, 7, 7])
+    total, batch, decays = sizes.sum(), 64, (0.3, 7e-4)
+    full = theory.solve("bce", 5, 5, None, decays[0], decays[1] * batch / total, 0.0, counts=sizes)
+    short = tails.at_share("bce", sizes, batch * decays[0] * decays[1])
+    np.testing.assert_allclose(full.W @ full.H, short.W @ short.H, atol=1e-6)
+    assert short.objective == pytest.approx(full.objective, abs=1e-12)
+
+
+def test_tail_geometry_by_hand():
+    # tail: three unit vectors in the plane at 120 degrees, head: the same three times as long; their mean is zero
+    ring = np.array([[np.cos(a), np.sin(a)] for a in np.radians([90, 210, 330])])
+    weight, counts = np.concatenate([3 * ring, ring]), np.array([50, 40, 30, 3, 2, 2])
+    tail = metrics.tail_geometry(weight, counts)
+    assert tail.distance == pytest.approx(1 / 3) and tail.cosine == pytest.approx(-0.5)
+    shifted = metrics.tail_geometry(weight + np.array([5.0, -2.0]), counts)
+    assert vars(shifted) == pytest.approx(vars(tail))
+    merged = np.concatenate([3 * ring, np.ones((3, 2))])
+    assert vars(metrics.tail_geometry(merged, counts)) == pytest.approx({"distance": 0, "cosine": 1}, abs=1e-12)
+    assert np.isnan(metrics.tail_geometry(weight, np.array([9, 8, 7, 6, 5, 5])).distance)  # 9 is not twice 5
+    # no three, not even two, on either side
+    assert np.isnan(metrics.tail_geometry(weight[:3], counts[[0, 1, 5]]).cosine)
+
+
+def test_a_finished_run_says_how_its_tail_lies():
+    labels = torch.tensor([0] * 8 + [1] * 6 + [2] * 2 + [3] * 2)
+    generator = torch.Generator().manual_seed(0)
+    classifier = torch.nn.Linear(3, 4)
+    features = torch.randn(18, 3, generator=generator)
+    out = Outputs(features @ classifier.weight.detach().T, features, labels)
+    figures = measure.final(classifier, out, out)[0]
+    W = classifier.weight.detach().numpy()
+    assert figures["tail_distance"] == pytest.approx(np.linalg.norm(W[2] - W[3]) / np.linalg.norm(W[0] - W[1]),
+                                                     rel=1e-6)
+    assert -1 <= figures["tail_cosine"] <= 1
+
+
+def test_the_papers_long_tails_are_far_from_collapse():
+    table = tails.cifar100_long_tailed().set_index("factor")
+    assert dict(table["total"]) == {10: 19573, 50: 12608, 100: 10847}
+    assert dict(table["smallest"]) == {10: 50, 50: 10, 100: 5}
+    assert table.loc[100, "size"] == pytest.approx(10847 * 128 * 25e-8)
+    published = paper.long_tailed().set_index(["imbalance_factor", "loss"])["accuracy"]
+    assert table.loc[100, "bce"] == published[100, "bce"] == pytest.approx(0.5288)
+    merge = 5e-4 * np.sqrt(5 / table.loc[100, "size"])
+    assert theory.minority_collapse_size(10847, merge, merge, 128) == pytest.approx(5)
+    text = room.long_tailed_table().markdown()
+    assert f"{merge:.4f}" in text and "| 10,847 | 5 |" in text and "+1.40" in text and "5-image" in text
+
+
+# ---- findings of theory ----------------------------------------------------------------------------------------------
+
+def test_the_findings_of_theory_and_what_would_refute_them(monkeypatch):
+    told = {each.name.partition(".")[2]: each.finding for each in claims.judge(room.ROOM.claims)}
+    assert {name: found.verdict for name, found in told.items()} == {
+        "threshold": "proved", "same_threshold": "proved", "opens_further": "refuted", "far_from_collapse": "proved"}
+    assert told["threshold"].n == 16 and told["threshold"].value <= tails.LAST_STEP < 4e-4
+    assert told["opens_further"].n == 10 and told["far_from_collapse"].value < 0.1
+    table = tails.thresholds().copy()
+    table.loc[3, "bce"] = 1.001  # BCE's tail would survive a thousandth more imbalance
+    monkeypatch.setattr(tails, "thresholds", lambda: table)
+    assert room.threshold().verdict == room.same_threshold().verdict == "refuted"
+    monkeypatch.setattr(tails, "thresholds", lambda: table.assign(apart=1.5))
+    wider = tails.opened().assign(distance=lambda t: t["distance"].where(t["loss"] == "ce", 9.0))
+    monkeypatch.setattr(tails, "opened", lambda: wider)
+    assert room.opens_further().verdict == "open"  # nothing speaks against it, and there is no proof
+
+
+# ---- trained networks ------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def runs():
+    """Both losses on both sides of the threshold, in fewer epochs than the chapter's."""
+    finished = []
+    for config in room.ROOM.configs("quick"):
+        if config.lambda_w in (0.02, 0.8):
+            short = type(config).from_dict(config.to_dict() | {"epochs": 120})
+            training = Training(short, data.load("digits"), torch.device("cpu"))
+            while not training.done:
+                training.step()
+            finished.append(Run(short, dict(training.history), training.final, measure.best(training.history),
+                                training.scores, {}))
+    return finished
+
+
+def test_trained_networks_lie_on_their_side_of_the_threshold(runs):
+    table = tails.trained_tails(runs)
+    sizes = tails.class_sizes(runs[0])
+    assert sizes.tolist() == [140, 100, 71, 51, 36, 26, 19, 13, 9, 7]
+    open_, closed = (table[table["lambda_w"] == value] for value in (0.02, 0.8))
+    assert len(open_) == len(closed) == 2 and (closed["size"] > 13).all() and (open_["size"] < 1).all()
+    assert open_["distance"].min() > 0.3 and closed["distance"].max() < 0.1
+    assert open_["accuracy"].min() > closed["accuracy"].max() + 0.2
+    found = {claim.name.partition(".")[2]: claim.judge(runs) for claim in room.ROOM.claims if not claim.theory}
+    assert {name: each.verdict for name, each in found.items()} == {
+        "side": "supported", "losses_alike": "supported", "time_helps": "not run", "costs": "supported"}
+    assert found["side"].n == 4 and set(found["side"].runs) == {run.config.key for run in runs}
+
+
+def planted(distance: dict, accuracy: dict | None = None) -> list[Run]:
+    """The chapter's runs with tails distance[loss, lambda_w, epochs] and accuracies by lambda_w."""
+    made = []
+    for config in room.ROOM.configs("quick"):
+        tail = distance[config.loss, config.lambda_w, config.epochs]
+        final = {"test_accuracy": (accuracy or {}).get(config.lambda_w, 0.9), "test_uniform_accuracy": 0.8}
+        final |= {} if tail is None else {"tail_distance": tail, "tail_cosine": 0.0}
+        made.append(Run(config, {}, final, {}, {}, {}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def model():
+    """(loss, lambda_w, epochs) -> the distance at the minimum."""
+    configs = room.ROOM.configs("quick")
+    blank = planted({(c.loss, c.lambda_w, c.epochs): None for c in configs})
+    return {(r.loss, r.lambda_w, r.epochs): r.predicted_distance for r in tails.trained_tails(blank).itertuples()}
+
+
+def judged(runs) -> list[str]:
+    return [claim.judge(runs).verdict for claim in room.ROOM.claims if not claim.theory]
+
+
+def test_each_verdict_on_trained_networks_follows_from_its_cause(model):
+    falling = {0.02: 0.9, 0.1: 0.85, 0.2: 0.8, 0.4: 0.7, 0.8: 0.5}
+    near = {key: value * (0.99 if key[2] == 1200 else 0.95) for key, value in model.items()}
+    assert judged(planted(near, falling)) == ["supported"] * 4
+    # the same accuracy everywhere
+    assert judged(planted(near)) == ["supported", "supported", "supported", "contradicted"]
+    slower = {key: value * (0.9 if key[2] == 1200 else 0.95) for key, value in model.items()}
+    assert judged(planted(slower, falling))[2] == "contradicted"
+    bce_stays_open = near | {key: 0.5 for key in near if key[0] == "bce"}
+    assert judged(planted(bce_stays_open, falling))[:2] == ["contradicted", "contradicted"]
+    assert judged([]) == ["not run"] * 4
+    one_side = [run for run in planted(near) if run.config.lambda_w == 0.02]
+    assert judged(one_side) == ["not run", "supported", "not run", "not run"]
+    alone = [run for run in planted(near) if run.config.loss == "ce"]
+    assert judged(alone)[1] == "not run"
+    unmeasured = planted(dict.fromkeys(model))  # runs of an engine that did not measure the tail
+    assert judged(unmeasured)[:3] == ["not run"] * 3 and "nan" not in room.trained_table(unmeasured).markdown()
+
+
+def test_figure_and_table_take_runs_in_pieces(runs, model):
+    figure, table = room.trained(runs), tails.trained_tails(runs)
+    drawn = np.concatenate([c.get_offsets().data for c in figure.axes[0].collections if len(c.get_offsets())])
+    assert sorted(drawn[:, 1]) == pytest.approx(sorted(table["distance"]))
+    plt.close(figure)
+    longer = dataclasses.replace(runs[0], config=dataclasses.replace(runs[0].config, epochs=500))
+    for part in (runs, runs[:1], runs[::2], [*runs, longer]):
+        text = room.trained_table(part).markdown()
+        assert "nan" not in text and text.count("| 120 |") + text.count("| 500 |") == len(part)
+        assert "7, 9 and 13 images, the largest 140" in text
+        assert "nan" not in markdown.findings(claims.judge(room.ROOM.claims, part))
+        plt.close(room.trained(part))
+    assert "nothing to show" in room.trained_table([]).markdown()
+
+
+def test_the_other_views_have_no_gaps():
+    for view in (room.thresholds_table, room.opened_table, room.long_tailed_table):
+        text = view().markdown()
+        assert "nan" not in text and len(text.splitlines()) > 4
+    figure = room.above_threshold()
+    assert [len(ax.lines) for ax in figure.axes] == [5] * 6  # two groups a loss, and the threshold
+    plt.close(figure)
+
+
+def test_the_chapter_has_the_same_runs_in_every_profile():
+    quick = room.ROOM.configs("quick")
+    assert len(quick) == 12 and {c.loss for c in quick} == {"ce", "bce"}
+    assert all(room.ROOM.configs(profile) == quick for profile in PROFILES)
