@@ -11,14 +11,23 @@ import time
 
 import pytest
 
-from bcebook.runs.store import Run, RunStore
+from bcebook.runs.store import BEST, FINAL, HISTORY, LEVELS, Run, RunStore
+
+ENVIRONMENT = {"device": "a CPU", "versions": {"torch": "2"}, "code": "x", "date": "2026-11-24T03:03:17+00:00", "seconds": 1.5}
 
 
-def make_run(config, rows: int = 50) -> Run:
-    """A run of the store's shape; what is in it does not matter here, only that it comes back unchanged."""
-    history = {"epoch": [float(i) for i in range(rows)], "test_accuracy": [math.nan, *(1 / (i + 3) for i in range(rows - 1))]}
-    scores = {split: {kind: {"counts": list(range(rows)), "mean": 0.1} for kind in ("positive", "negative", "bias")} for split in ("train", "test")}
-    return Run(config, history, {"test_accuracy": 0.1 + 0.2, "train_nc1": math.nan}, {"test_accuracy": 1 / 3}, scores, {"code": "x", "seconds": 1.5})
+def make_run(config) -> Run:
+    """A whole run of this configuration, as far as a store can tell; its numbers are made up."""
+    rows = config.epochs + 1
+    history = {name: [math.nan, *(1 / (epoch + 3) for epoch in range(1, rows))] for name in HISTORY}
+    history |= {"epoch": [float(epoch) for epoch in range(rows)],
+                "learning_rate": [math.nan, *(config.rate(epoch) for epoch in range(1, rows))]}
+    final = dict.fromkeys(FINAL, 0.1 + 0.2) | {"test_accuracy": 1 / (rows + 2), "train_nc1": 1 / (rows + 2), "test_nc2": math.nan}
+    best = dict.fromkeys(BEST, 1 / 4) | {"test_accuracy_epoch": 1.0, "test_uniform_accuracy_epoch": 1.0}
+    summary = lambda count: dict(count=count, mean=0.1, std=0.2, quantiles=[0.1] * LEVELS, bin_width=0.05, first_bin=2,  # noqa: E731
+                                 counts=[count - 1, 1])
+    scores = {split: {"positive": summary(300), "negative": summary(2700), "bias": summary(10)} for split in ("train", "test")}
+    return Run(config, history, final, best, scores, ENVIRONMENT)
 
 
 def test_a_run_comes_back_bit_for_bit(small, tmp_path):
@@ -65,9 +74,9 @@ def test_recorded_runs_stand_behind_own_ones_and_are_never_written(small, tmp_pa
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "recorded").rglob("*")}
     store = RunStore(tmp_path / "runs", tmp_path / "recorded")
     assert store.state(run.config) == "recorded" and repr(store.find(run.config)) == repr(run)
-    own = Run(run.config, run.history, run.final, run.best, run.scores, {"code": "own"})
+    own = Run(run.config, run.history, run.final, run.best, run.scores, ENVIRONMENT | {"code": "own"})
     store.save(own)
-    assert store.state(run.config) == "trained" and store.find(run.config).environment == {"code": "own"}
+    assert store.state(run.config) == "trained" and store.find(run.config).environment["code"] == "own"
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "recorded").rglob("*")} == before
 
 
@@ -80,10 +89,10 @@ from bcebook.runs.store import RunStore
 store = RunStore(sys.argv[1])
 print("ready", flush=True)
 for seed in range(10_000):
-    config = RunConfig(dataset="digits", model="convnet", loss="bce", optimizer="sgd", learning_rate=0.1, epochs=2, seed=seed,
+    config = RunConfig(dataset="digits", model="convnet", loss="bce", optimizer="sgd", learning_rate=0.1, epochs=2999, seed=seed,
                        lambda_w=0.0, lambda_h=0.0, lambda_b=0.0)
     with store.lock(config):
-        store.save(make_run(config, rows=3000))
+        store.save(make_run(config))
 """
 
 
@@ -116,7 +125,7 @@ def test_a_process_killed_in_the_middle_of_a_save_leaves_no_readable_half_run(tm
 
 def test_a_full_disk_leaves_nothing_half_written(small, tmp_path):
     """The system refuses files beyond a size, as a full disk would in the middle of a write."""
-    store, run = RunStore(tmp_path), make_run(small(), rows=3000)
+    store, run = RunStore(tmp_path), make_run(small(epochs=2999))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))

@@ -2,18 +2,24 @@
 
 import io
 import json
-import math
+import lzma
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from bcebook.runs import atomic
-from bcebook.runs.store import FILES, Run, RunStore, check_folder, read_folder
+from bcebook.runs.store import FILES, Run, RunStore, check_folder, in_a_line, read_folder
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
 FILE_LIMIT = 4 * 2**20  # bytes of one file inside: a run takes some 100 kB
+ARCHIVE_LIMIT, CONTENT_LIMIT = 4 * LIMIT, 32 * LIMIT  # bytes of an archive that is taken in, packed and unpacked
+# What zipfile and the decompressors behind it raise where the bytes are not an archive's.
+UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
+              lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error)
 MEMBER = re.compile(r"([0-9a-f]{16})/([a-z]+\.(?:json|csv))")
 MEMBERS = (*FILES, "checksums.json")
 
@@ -55,82 +61,76 @@ def add(path: Path, recorded: Path) -> tuple[list[Run], list[Run]]:
     """Verify every run in the archive `path` and move the new ones into the folder `recorded`; (added, already there).
 
     All or nothing: raises ArchiveError, with `recorded` unchanged, if a member is not a file of a run, a checksum
-    fails, a key is not that of its configuration, or a run is not whole (see `problem`). Only plain text is read;
-    nothing is executed.
+    fails, or a run is not whole (see `store.check_folder`). Only plain text is read; nothing is executed.
     """
+    contents = _read(path)
     recorded.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".import-", dir=recorded))
     try:
-        keys = _unpack(path, folder)
         runs = {}
-        for key in keys:
+        for key, files in contents.items():
+            (folder / key).mkdir()
+            for name, content in files.items():
+                (folder / key / name).write_bytes(content)
             if damage := check_folder(folder / key):
                 raise ArchiveError(f"{path}: run {key} is damaged ({damage}); nothing was added.")
-            try:
-                runs[key] = read_folder(folder / key)
-                trouble = problem(runs[key])
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                trouble = f"its files do not hold a run ({type(error).__name__}: {error})"
-            if trouble:
-                raise ArchiveError(f"{path}: run {key} cannot be taken in: {trouble}; nothing was added.")
+            runs[key] = read_folder(folder / key)
         store = RunStore(recorded)
-        fresh = [key for key in keys if not store.find(runs[key].config)]
+        fresh = [key for key in runs if not store.find(runs[key].config)]
         for key in fresh:
             shutil.rmtree(recorded / key, ignore_errors=True)  # a damaged one: `find` has just said so
             (folder / key).rename(recorded / key)
-        return [runs[key] for key in fresh], [runs[key] for key in keys if key not in fresh]
+        return [runs[key] for key in fresh], [runs[key] for key in runs if key not in fresh]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def problem(run: Run) -> str:
-    """Why this is not the finished run of its own configuration, or ""."""
-    config, history = run.config, run.history
-    if history["epoch"] != [float(epoch) for epoch in range(config.epochs + 1)]:
-        return f"its history does not have the epochs 0 to {config.epochs}"
-    rates = [config.rate(epoch) for epoch in range(1, config.epochs + 1)]
-    if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(history["learning_rate"][1:], rates, strict=True)):
-        return "its learning rates are not those of its configuration"
-    if not all(map(math.isfinite, history["train_loss"][1:])):
-        return "its loss stopped being a number, so it is a failed run"
-    if run.final["test_accuracy"] != history["test_accuracy"][-1] or run.final["train_nc1"] != history["nc1"][-1]:
-        return "its final figures are not those of its last epoch"
-    classes = run.scores["train"]["bias"]["count"]
-    for split in ("train", "test"):
-        positive, negative = (run.scores[split][kind]["count"] for kind in ("positive", "negative"))
-        if negative != (classes - 1) * positive:
-            return f"its {split} scores are not those of {classes} classes"
-    if missing := {"device", "versions", "code", "date", "seconds"} - set(run.environment):
-        return f"its environment.json does not say {', '.join(sorted(missing))}"
-    return ""
-
-
-def _unpack(path: Path, folder: Path) -> list[str]:
-    """Write the files of an archive under `folder`; the keys in order. Only `<key>/<file of a run>` is written."""
+def _read(path: Path) -> dict[str, dict[str, bytes]]:
+    """Key -> name -> content of an archive's runs, in its order. What it says of its sizes is looked at before anything
+    is read, so that a small file cannot fill the memory."""
+    if not path.is_file():
+        what = "is no file" if path.exists() else "is not there"
+        raise ArchiveError(f"{path} {what}; give the runs.zip that `bcebook record` wrote. Nothing was added.")
+    if path.stat().st_size > ARCHIVE_LIMIT:
+        raise ArchiveError(f"{path} is larger than any archive of runs; nothing was added.")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {}
-            for info in archive.infolist():
-                match = MEMBER.fullmatch(info.filename)
-                if match and match[2] == "failed.json":
-                    raise ArchiveError(f"{path}: {match[1]} is a failed run; nothing was added.")
-                if not match or match[2] not in MEMBERS or (info.external_attr >> 16) & 0o170000 == 0o120000:
-                    name = json.dumps(info.filename)
-                    raise ArchiveError(f"{path}: {name} is not a file of a run; nothing was added.")
-                if info.file_size > FILE_LIMIT:
-                    raise ArchiveError(f"{path}: {info.filename} is larger than any file of a run; nothing was added.")
-                members.setdefault(match[1], []).append(info)
-            for key, infos in members.items():
-                if sorted(info.filename for info in infos) != sorted(f"{key}/{name}" for name in MEMBERS):
-                    raise ArchiveError(f"{path}: run {key} does not have each of {', '.join(MEMBERS)} once; "
-                                       "nothing was added.")
-                (folder / key).mkdir()
-                for info in infos:
-                    with archive.open(info) as source:
-                        content = source.read(FILE_LIMIT + 1)  # the size in the header may lie
-                    if len(content) != info.file_size:
-                        raise ArchiveError(f"{path}: {info.filename} has not the size it claims; nothing was added.")
-                    (folder / key / info.filename.split("/")[1]).write_bytes(content)
-            return list(members)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zipfile.zlib.error) as error:
-        raise ArchiveError(f"{path} is not a whole archive of runs ({error}); nothing was added.") from error
+            members = _members(path, archive.infolist())
+            return {key: {name: _member(path, archive, info) for name, info in files.items()}
+                    for key, files in members.items()}
+    except ArchiveError:
+        raise
+    except UNREADABLE as error:
+        raise ArchiveError(f"{path} is not a whole archive of runs ({in_a_line(error)}); nothing was added.") from error
+
+
+def _members(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, dict[str, zipfile.ZipInfo]]:
+    """Key -> name -> entry of the archive's directory, each run whole. Raises ArchiveError for any other entry."""
+    members = {}
+    for info in infos:
+        match, named = MEMBER.fullmatch(info.filename), json.dumps(info.filename[:100])
+        if match and match[2] == "failed.json":
+            raise ArchiveError(f"{path}: {match[1]} is a failed run; nothing was added.")
+        if not match or match[2] not in MEMBERS or (info.external_attr >> 16) & 0o170000 == 0o120000:
+            raise ArchiveError(f"{path}: {named} is not a file of a run; nothing was added.")
+        if info.file_size > FILE_LIMIT:
+            raise ArchiveError(f"{path}: {info.filename} is larger than any file of a run; nothing was added.")
+        if match[2] in members.setdefault(match[1], {}):
+            raise ArchiveError(f"{path}: {info.filename} stands in it twice; nothing was added.")
+        members[match[1]][match[2]] = info
+    for key, files in members.items():
+        if set(files) != set(MEMBERS):
+            raise ArchiveError(f"{path}: run {key} does not have each of {', '.join(MEMBERS)} once; nothing was added.")
+    if not members:
+        raise ArchiveError(f"{path} has no run in it; nothing was added.")
+    if sum(info.file_size for info in infos) > CONTENT_LIMIT:
+        raise ArchiveError(f"{path} says that it unpacks to more than any archive of runs; nothing was added.")
+    return members
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as source:
+        content = source.read(info.file_size + 1)  # the size in the directory may lie
+    if len(content) != info.file_size:
+        raise ArchiveError(f"{path}: {info.filename} has not the size it claims; nothing was added.")
+    return content

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import reprlib
 import typing
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ CHOICES = {
 }
 DECOUPLED = ("lambda_w", "lambda_h", "lambda_b")
 STEPS = (0.3, 0.6, 0.8)  # shares of the epochs after which "step" multiplies the rate by 0.2
+LARGEST = 2**53  # of any number: up to here every whole number is a float too, as which the epochs are stored
 # What `describe` does not mention: the paper's batch size, epochs and decay, and for each optimizer its rate and
 # schedule.
 PLAIN = {"epochs": 100, "batch_size": 128, "lambda_w": 5e-4, "lambda_h": 5e-4, "weight_decay": 5e-4}
@@ -87,14 +89,16 @@ class RunConfig:
         types = typing.get_args(field.type) or (field.type,)  # of "int | None": (int, NoneType)
         if name in CHOICES:
             if value not in CHOICES[name]:
-                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(CHOICES[name])}.")
+                raise ValueError(f"{name} is {reprlib.repr(value)}; choose one of {', '.join(CHOICES[name])}.")
             return
         if value is None and type(None) in types:
             return
         whole = int in types
         kinds = int if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-            raise ValueError(f"{name} is {value!r}; it must be a finite {'whole number' if whole else 'number'}.")
+        # Compared, not math.isfinite: that cannot take a whole number that is too long for a float.
+        if isinstance(value, bool) or not isinstance(value, kinds) or not abs(value) <= LARGEST:
+            raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a finite "
+                             f"{'whole number' if whole else 'number'}.")
         if not whole:
             # 1 and 1.0, 0.0 and -0.0 are the same setting, so they must have the same key
             object.__setattr__(self, name, float(value) + 0.0)
@@ -131,8 +135,10 @@ class RunConfig:
     def from_dict(cls, values: dict) -> "RunConfig":
         """The inverse of `to_dict`. Raises ValueError for a field that does not exist or one that is missing."""
         known = {field.name: field for field in dataclasses.fields(cls)}
-        if unknown := set(values) - set(known):
-            raise ValueError(f"unknown setting {', '.join(sorted(unknown))}; a run has: {', '.join(known)}.")
+        if not isinstance(values, dict):
+            raise ValueError(f"the settings are {reprlib.repr(values)}; they must be names with values.")
+        if unknown := sorted(str(name) for name in set(values) - set(known)):
+            raise ValueError(f"unknown setting {', '.join(map(_name, unknown[:5]))}; a run has: {', '.join(known)}.")
         required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
         if missing := required - set(values):
             raise ValueError(f"the settings lack {', '.join(sorted(missing))}.")
@@ -204,3 +210,8 @@ def _number(value: float) -> str:
     """Short where that is exact ("5", "5e-06"), else every digit."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
+
+
+def _name(text: str) -> str:
+    """A name as it is; what is none, in quotes and not too long."""
+    return text if text.isidentifier() and len(text) < 40 else reprlib.repr(text)
