@@ -22,6 +22,7 @@ CHOICES = {
 }
 DECOUPLED = ("lambda_w", "lambda_h", "lambda_b")
 STEPS = (0.3, 0.6, 0.8)  # shares of the epochs after which "step" multiplies the rate by 0.2
+LOWEST = 1e-5  # rate at which the authors' cosine ends
 LARGEST = 2**53  # of any number: up to here every whole number is a float too, as which the epochs are stored
 # What `describe` does not mention: the paper's batch size, epochs and decay, and for each optimizer its rate and
 # schedule.
@@ -46,7 +47,8 @@ class RunConfig:
 
     schedule "step": x 0.2 after 30, 60 and 80 % of the epochs; "cosine": from the rate to 1 % of it; "constant".
     "authors-step", "authors-cosine": the same one epoch late, as the authors' loop has them, which calls
-    `scheduler.step(epoch=epoch_id)` after each epoch: the first two epochs have the full rate.
+    `scheduler.step(epoch=epoch_id)` after each epoch: the first two epochs have the full rate; their cosine ends at
+    1e-5, whatever it starts from.
 
     Raises ValueError, one sentence, for an unknown choice, a value out of range or a combination that cannot be run.
     Hashable; `key` is the same in every process, on every machine and for every order of the arguments.
@@ -158,13 +160,15 @@ class RunConfig:
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
-        if self.schedule.startswith("authors-"):  # one epoch late: see the class
+        authors = self.schedule.startswith("authors-")
+        if authors:  # one epoch late: see the class
             epoch = max(1, epoch - 1)
         done = (epoch - 1) / self.epochs
         if self.schedule.endswith("step"):  # of 100 epochs, 31, 61 and 81 are the first with a lower rate
             return self.learning_rate * 0.2 ** sum(done >= share for share in STEPS)
-        if self.schedule.endswith("cosine"):  # to 1 % of the start: AdamW's 1e-3 to the paper's 1e-5
-            return self.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+        if self.schedule.endswith("cosine"):  # for AdamW's 1e-3 both ends are the paper's 1e-5
+            low = min(1.0, LOWEST / self.learning_rate) if authors else 0.01  # as a share of the start
+            return self.learning_rate * (low + (1 - low) * (1 + math.cos(math.pi * done)) / 2)
         return self.learning_rate
 
     def describe(self) -> str:
