@@ -1,1 +1,0 @@
-"""Chapters that have no room yet."""
