@@ -136,7 +136,8 @@ def test_a_new_chapter_is_a_room_and_a_pair(tmp_path):
     shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "_build", "__pycache__", "runs", "datasets", "recorded", "*.egg-info"))
     shutil.copytree(REPOSITORY / "lib" / "bcebook" / "runs", copy / "lib" / "bcebook" / "runs", dirs_exist_ok=True)
     (copy / "lib" / "bcebook" / "chapters" / "throwaway.py").write_text(ROOM)
-    (copy / "book" / "throwaway.py").write_text(NOTEBOOK)
+    header = (BOOK / "initial_bias.py").read_text().partition("# %% [markdown]")[0]  # the kernel and jupytext's settings
+    (copy / "book" / "throwaway.py").write_text(header + NOTEBOOK)
     nbformat.write(jupytext.read(copy / "book" / "throwaway.py"), copy / "book" / "throwaway.ipynb")
     environment = os.environ | {"PYTHONPATH": str(copy / "lib"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", "from bcebook.cli import main; main()", "build", "--only", "throwaway", "--out", tmp_path / "out",

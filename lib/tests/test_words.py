@@ -20,10 +20,7 @@ ALLOWED = {  # a number that may stand in a sentence, and why
     r"8x8": "the size of the digits' images, part of their name",
     r"NC[123]": "the name of a measure",
     r"DA[12]": "the name of an augmentation",
-    r"L-BFGS-B?": "the name of an algorithm",
     r"arXiv \d{4}\.\d{5}": "the identifier of a paper",
-    r"ICML \d{4}": "where the paper appeared",
-    r"Theorems? 3\.[12]( and 3\.2)?": "the paper's own numbering",
     r"95 %": "the level of every interval in the book, a convention and no result",
 }
 

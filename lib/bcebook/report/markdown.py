@@ -26,8 +26,8 @@ def percent(value: float, digits: int = 1, sign: bool = False) -> str:
 
 def power(value: float) -> str:
     """A small number as LaTeX, which does not break across lines: "$3 \\cdot 10^{-9}$"."""
-    if value is None or math.isnan(value):
-        return DASH
+    if value is None or not math.isfinite(value):
+        return number(value)
     digit, exponent = f"{value:.0e}".split("e")
     return f"${digit} \\cdot 10^{{{int(exponent)}}}$" if value else "0"
 
