@@ -1,14 +1,18 @@
+import dataclasses
 import functools
 import hashlib
 import threading
+import tracemalloc
+import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from torchvision import datasets
 
-from bcebook.training import datasets as data
 from bcebook.paths import REPOSITORY
+from bcebook.runs.specs import DATASETS
+from bcebook.training import datasets as data
 
 PACKED = REPOSITORY.parent / "shared" / "datasets" / "mnist"  # the original gzip files, on machines that have them
 
@@ -111,3 +115,81 @@ def test_torchvision_downloads_and_the_npz_is_written_once(tmp_path, monkeypatch
     assert [path.name for path in root.iterdir()] == ["mnist.npz"]
     _offline(monkeypatch)
     assert (data.load("mnist", root).x_test == dataset.x_test).all()  # from the npz, without a network
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """A data set of ten images, and the folder that holds it: as good as a large one for what can be wrong with a
+    file."""
+    draw = np.random.default_rng(0)
+    arrays = {"x_train": draw.integers(0, 256, (6, 4, 4, 3), np.uint8), "y_train": np.array([0, 1, 2, 0, 1, 2], np.uint8),
+              "x_test": draw.integers(0, 256, (4, 4, 4, 3), np.uint8), "y_test": np.array([0, 1, 2, 0], np.uint8)}
+    sha = hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
+    spec = dataclasses.replace(DATASETS["cifar10"], name="tiny", num_classes=3, train_count=6, test_count=4,
+                               image_shape=(4, 4, 3), sha256=sha)
+    monkeypatch.setitem(DATASETS, "tiny", spec)
+    np.savez_compressed(tmp_path / "tiny.npz", **arrays, classes=np.array(["cat", "dog", "owl"]))
+    return arrays, tmp_path
+
+
+def _refused(folder, says: str) -> None:
+    with pytest.raises(data.DataError, match=says) as error:
+        data.load("tiny", folder)
+    assert str(folder / "tiny.npz") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_other_writers_of_the_same_images_are_understood(tiny):
+    arrays, folder = tiny
+    same = lambda: all((getattr(data.load("tiny", folder), key) == arrays[key]).all() for key in arrays)  # noqa: E731
+    assert same() and data.load("tiny", folder).classes == ("cat", "dog", "owl")
+    np.savez(folder / "tiny.npz", **{key: np.asfortranarray(array, np.int64) for key, array in arrays.items()})
+    assert same() and data.load("tiny", folder).classes == ("0", "1", "2")
+    np.savez(folder / "tiny.npz", **arrays | {"y_train": arrays["y_train"][:, None]}, classes=np.array([b"a", b"b", b"c"]))
+    assert same() and data.load("tiny", folder).classes == ("a", "b", "c")
+    assert data.load("tiny", folder).x_train.flags.writeable  # torch warns of arrays that are not
+
+
+def test_every_damage_to_a_data_set_is_one_sentence_that_names_the_file(tiny):
+    arrays, folder = tiny
+    path = folder / "tiny.npz"
+    whole = path.read_bytes()
+    at = whole.index(b"x_train.npy") + 60
+    for damaged in (whole[:at] + b"overwritten bytes" + whole[at + 17:], whole[:-30], b"", b"no zip at all", whole[1:]):
+        path.write_bytes(damaged)
+        _refused(folder, "cannot be read as tiny")
+    with open(path, "wb") as file:
+        np.save(file, arrays["x_train"])  # an .npy under the name of an .npz
+    _refused(folder, "cannot be read as tiny")
+    for key, says in (("x_train", "cannot be read"), ("y_test", "cannot be read"), ("classes", "cannot be read")):
+        np.savez(path, **{name: array for name, array in arrays.items() if name != key})
+        with zipfile.ZipFile(path, "a") as target:
+            target.writestr(f"{key}.npy", "text, where an array should be")
+        _refused(folder, says)
+    np.savez(path, **arrays | {"y_train": arrays["y_train"].astype(np.int64) + 256})  # 256 more is the same in eight bits
+    _refused(folder, "y_train has values outside 0 to 255")
+    np.savez(path, **arrays, classes=np.array(["cat", "dog"]))
+    _refused(folder, "expected 3 names")
+    path.unlink()
+    path.mkdir()
+    _refused(folder, "cannot be read as tiny")
+
+
+def test_what_a_file_claims_is_looked_at_before_memory_is_taken(tiny):
+    """A header of a terabyte, and a member that unpacks to a thousand times its size: refused within a few MB."""
+    arrays, folder = tiny
+    header = b"\x93NUMPY\1\0" + (118).to_bytes(2, "little") + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(117) + b"\n"
+    bomb = header[:8] + b"\xff\xff" + bytes(200 * 2**20)
+    for content, says in ((header + b"x" * 100, r"x_train is uint8 \(1000000, 1000000\)"), (bomb, "x_train has 209715210 bytes")):
+        np.savez(folder / "tiny.npz", **{name: array for name, array in arrays.items() if name != "x_train"})
+        with zipfile.ZipFile(folder / "tiny.npz", "a", zipfile.ZIP_DEFLATED) as target:
+            target.writestr("x_train.npy", content)
+        tracemalloc.start()
+        _refused(folder, says)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+        tracemalloc.stop()
+
+
+def test_a_data_folder_that_is_a_file_is_one_sentence(tiny):
+    _, folder = tiny
+    with pytest.raises(data.DataError, match=r"tiny\.npz/datasets cannot hold data sets .*--data"):
+        data.load("mnist", folder / "tiny.npz" / "datasets")

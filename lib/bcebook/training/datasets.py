@@ -1,10 +1,16 @@
 """Data sets as uint8 arrays: found, verified, or downloaded once."""
 
 import hashlib
+import lzma
+import math
 import os
 import shutil
+import struct
 import tempfile
+import tokenize
+import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +20,12 @@ from bcebook.paths import data_dir
 from bcebook.runs.specs import DATASETS, DatasetSpec
 
 NAMES = tuple(DATASETS)
-# Of the sets that are files of their own: training and test images.
-COUNTS = {name: (spec.train_count, spec.test_count) for name, spec in DATASETS.items() if spec.torchvision}
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # of an npy
+HEADER, NAME = 2**14, 400  # bytes that a header and the name of a class may have
+# What zipfile, the decompressors behind it and NumPy's header raise where the bytes are not a data set's.
+UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
+              ValueError, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 class DataError(OSError):
@@ -126,27 +135,71 @@ BUNDLED = {"digits": _digits}  # the sets that come with a library
 
 def _read(spec: DatasetSpec, path: Path) -> Dataset:
     """The npz of a set, its arrays brought to `Dataset`'s shapes. Raises DataError where they are not those of the
-    set."""
+    set. What the file says of its sizes is looked at before an array is read, so that it cannot fill the memory."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in ARRAYS}
-            classes = [str(c) for c in stored["classes"]] if "classes" in stored else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as {spec.name} ({type(error).__name__}: {error}). It may be "
+        with zipfile.ZipFile(path) as stored:
+            names = stored.namelist()
+            if twice := sorted(name for name in set(names) if names.count(name) > 1):
+                raise ValueError(f"{twice[0]} stands in it twice")
+            arrays = {key: _array(stored, key, _expected(spec, key)) for key in ARRAYS}
+            classes = _classes(stored, spec) if "classes.npy" in names else map(str, range(spec.num_classes))
+            return Dataset(spec.name, **arrays, classes=tuple(classes))
+    except UNREADABLE as error:
+        told = " ".join(str(error).split())[:300]
+        raise DataError(f"{path} cannot be read as {spec.name} ({type(error).__name__}: {told}). It may be "
                         "truncated; delete it and load again to download it afresh.") from error
-    for key in ARRAYS:
-        count = spec.train_count if key.endswith("train") else spec.test_count
-        expected = (count, *spec.image_shape) if key[0] == "x" else (count,)
-        if key[0] == "y":
-            arrays[key] = arrays[key].reshape(-1)  # Keras stores CIFAR labels as (N, 1)
-        if arrays[key].shape != expected or not np.issubdtype(arrays[key].dtype, np.integer):
-            raise DataError(f"{path}: {key} is {arrays[key].dtype} {arrays[key].shape}, expected integers {expected}. "
-                            "Delete the file and load again to download it afresh.")
-        arrays[key] = arrays[key].astype(np.uint8, copy=False)
-        if arrays[key].ndim == 3:
-            arrays[key] = arrays[key][..., None]  # grey images get their channel axis
-    classes = classes or [str(k) for k in range(spec.num_classes)]
-    return Dataset(spec.name, **arrays, classes=tuple(classes))
+
+
+def _expected(spec: DatasetSpec, key: str) -> tuple[tuple[int, ...], ...]:
+    """The shapes that an array of the set may have in the file; the first is that of `Dataset`, but for the channel
+    axis of grey images."""
+    count = spec.train_count if key.endswith("train") else spec.test_count
+    return ((count, *spec.image_shape),) if key[0] == "x" else ((count,), (count, 1))  # Keras: CIFAR's labels (N, 1)
+
+
+def _array(stored: zipfile.ZipFile, key: str, shapes: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """An array of images or labels, as uint8."""
+    fits = lambda shape, dtype: shape in shapes and dtype.kind in "iu"  # noqa: E731
+    array = _member(stored, key, fits, f"integers {shapes[0]}", 8 * math.prod(shapes[0]))
+    if array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
+        raise ValueError(f"{key} has values outside 0 to 255")
+    array = np.ascontiguousarray(array, np.uint8).reshape(shapes[0])
+    return array[..., None] if array.ndim == 3 else array  # grey images get their channel axis
+
+
+def _classes(stored: zipfile.ZipFile, spec: DatasetSpec) -> list[str]:
+    count = spec.num_classes
+    fits = lambda shape, dtype: shape == (count,) and dtype.kind in "SU" and 0 < dtype.itemsize <= NAME  # noqa: E731
+    found = _member(stored, "classes", fits, f"{count} names", NAME * count).tolist()
+    names = [each.decode() if isinstance(each, bytes) else each for each in found]
+    if not all(name.isprintable() for name in names):
+        raise ValueError("classes has a name that cannot be printed")
+    return names
+
+
+def _member(stored: zipfile.ZipFile, key: str, fits, expected: str, most: int) -> np.ndarray:
+    """One array of the file, of at most so many bytes, read only where its header's shape and dtype fit and the
+    directory says the same size."""
+    info = stored.getinfo(f"{key}.npy")
+    if info.file_size > most + HEADER:
+        raise ValueError(f"{key} has {info.file_size} bytes, expected {expected}")
+    with stored.open(info) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's advice on headers that Python 2 wrote
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise ValueError(f"{key} has a header of version {version}")
+        shape, fortran, dtype = HEADERS[version](file)
+        if not fits(shape, dtype):
+            raise ValueError(f"{key} is {dtype} {shape}, expected {expected}")
+        array = np.empty(math.prod(shape), dtype)
+        if info.file_size != file.tell() + array.nbytes:
+            raise ValueError(f"{key} has {info.file_size} bytes, expected {file.tell() + array.nbytes}")
+        view, at = array.view(np.uint8), 0
+        while count := file.readinto(view[at:at + 2**20]):
+            at += count
+        if at != array.nbytes or file.read(1):  # reading to the end also checks the member's checksum
+            raise ValueError(f"{key} has not the size it claims")
+    return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _download(spec: DatasetSpec, path: Path) -> None:
@@ -155,8 +208,12 @@ def _download(spec: DatasetSpec, path: Path) -> None:
     from torchvision import datasets
 
     name, source = spec.name, getattr(datasets, spec.torchvision)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=path.parent))
+    except OSError as error:
+        raise DataError(f"{path.parent} cannot hold data sets ({error.strerror}); choose another data "
+                        "folder with --data.") from error
     try:
         train, test = (source(folder, train=split, download=True) for split in (True, False))
         arrays = {"x_train": train.data, "y_train": train.targets, "x_test": test.data, "y_test": test.targets}
