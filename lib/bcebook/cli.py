@@ -1,6 +1,7 @@
 """The command line: `bcebook COMMAND`. No logic of its own, and nothing slow imported before it is needed."""
 
 import contextlib
+import os
 import re
 import sys
 import time
@@ -17,20 +18,52 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="The reproduction book of 'BCE vs. CE in Deep Feature Learning': train its runs, execute its chapters, read it.",
+    help="The reproduction book of 'BCE vs. CE in Deep Feature Learning': train its runs, execute its chapters, read "
+         "it.",
 )
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"cpu|auto|cuda(:\d+)?", name):
+        raise typer.BadParameter(f"{name!r} is none of cpu, cuda and auto.")
+    return name
+
+
+def _folder(path: Path | None) -> Path | None:
+    """A folder that is there, or can be made."""
+    there = path and next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
+    if there and not there.is_dir():
+        what = "a file" if there.exists() else "a broken link"
+        raise typer.BadParameter(f"{path} cannot be a folder: {there} is {what}.")
+    if there and there != path.absolute() and not os.access(there, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be made: {there} cannot be written to.")
+    return path
+
+
+def _written(path: Path | None) -> Path | None:
+    """A folder for what is made."""
+    if _folder(path) and path.exists() and not os.access(path, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written to.")
+    return path
+
+
 Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(catalog.PROFILES)}.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: one a core; one on a GPU]", show_default=False)]
-DataDir = Annotated[Path | None, typer.Option(help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]",
-                                              show_default=False)]
-ChapterName = Annotated[str | None, typer.Option(help=f"One chapter only: {', '.join(catalog.CHAPTERS)}.", show_default=False)]
-Match = Annotated[str, typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.", show_default=False)]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.", callback=_device)]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: one a core; one on a GPU]",
+                                          show_default=False)]
+DataDir = Annotated[Path | None, typer.Option(
+    help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]", show_default=False,
+    callback=_folder)]
+ChapterName = Annotated[str | None, typer.Option(help=f"One chapter only: {', '.join(catalog.CHAPTERS)}.",
+                                                 show_default=False)]
+Match = Annotated[str, typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.",
+                                    show_default=False)]
 
 
 @app.command()
 def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
-          out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False)] = None,
+          out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False,
+                                                   callback=_written)] = None,
           only: ChapterName = None):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
@@ -58,14 +91,16 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
 @app.command()
 def record(
     budget: Annotated[str, typer.Option(help="How long this may take in all, e.g. 90s, 9m, 2h.")],
-    out: Annotated[Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.")],
+    out: Annotated[Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.",
+                                         callback=_written)],
     profile: Profile = "paper", device: Device = "auto", jobs: Jobs = None, data: DataDir = None, chapter: ChapterName = None,
     match: Match = "",
 ):
-    """Train as many missing runs as a time allows, those of most value first, and put what is finished into one archive.
+    """Train as many missing runs as a time allows, those of most value first, and put what is finished into one
+    archive.
 
-    What is in progress when the time is over leaves a checkpoint, from which the next call goes on. Carry the archive to
-    another machine and take it in there with `bcebook import`.
+    What is in progress when the time is over leaves a checkpoint, from which the next call goes on. Carry the archive
+    to another machine and take it in there with `bcebook import`.
     """
     began = time.monotonic()
     seconds = _seconds(budget)
@@ -92,7 +127,8 @@ def record(
 
 
 @app.command("import")
-def import_(archive: Annotated[Path, typer.Argument(help="The runs.zip of `bcebook record`.")], data: DataDir = None):
+def import_(archive: Annotated[Path, typer.Argument(help="The runs.zip of `bcebook record`.")],
+            data: DataDir = None):
     """Verify every run in an archive and add the new ones to data/recorded; all or nothing."""
     from bcebook.runs.archive import add
 
@@ -122,12 +158,13 @@ def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName 
 
 
 @app.command()
-def data(names: Annotated[list[str] | None, typer.Argument(help="mnist, cifar10, cifar100; none: those of the profile.")] = None,
+def data(names: Annotated[list[str] | None,
+                          typer.Argument(help="mnist, cifar10, cifar100; none: those of the profile.")] = None,
          profile: Profile = "quick", data: DataDir = None):
     """Fetch data sets and verify them.
 
-    A data set that is not there is downloaded through torchvision. Where there is no network, put NAME.npz
-    into data/datasets yourself: arrays x_train, y_train, x_test, y_test as uint8, images (N, H, W) or (N, H, W, 3), in the
+    A data set that is not there is downloaded through torchvision. Where there is no network, put NAME.npz into
+    data/datasets yourself: arrays x_train, y_train, x_test, y_test as uint8, images (N, H, W) or (N, H, W, 3), in the
     order of the original files (the Keras convention).
     """
     catalog.check_profile(profile)
@@ -135,8 +172,8 @@ def data(names: Annotated[list[str] | None, typer.Argument(help="mnist, cifar10,
 
     for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
         found = load(name, data_dir(data) / "datasets")
-        typer.echo(f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images {found.x_train.shape[1:]}, "
-                   f"{len(found.classes)} classes, verified")
+        typer.echo(f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images "
+                   f"{found.x_train.shape[1:]}, {len(found.classes)} classes, verified")
 
 
 @app.command()
@@ -148,12 +185,13 @@ def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to
     from bcebook.book.build import BOOK
 
     if not importlib.util.find_spec("jupyterlab"):
-        raise ValueError("JupyterLab is not installed here; install requirements.txt, for example with `bash ci/build`.")
+        raise ValueError("JupyterLab is not installed here; install requirements.txt, for example with "
+                         "`bash ci/build`.")
     raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *(arguments or [])], cwd=BOOK).returncode)
 
 
 @app.command()
-def serve(port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000):
+def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000):
     """Serve the built HTML on this machine only."""
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -166,7 +204,8 @@ def serve(port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000)
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=html))
     except OSError as error:
-        raise ValueError(f"port {port} cannot be used ({error}); choose another with --port, or 0 for a free one.") from error
+        raise ValueError(f"port {port} cannot be used ({error.strerror}); choose another with --port, or 0 for a free "
+                         "one.") from error
     with server:
         typer.echo(f"http://127.0.0.1:{server.server_address[1]}/ (Ctrl-C ends it)")
         server.serve_forever()
@@ -179,15 +218,17 @@ def doctor(data: DataDir = None):
     from importlib import metadata
 
     from bcebook.book.build import BOOK
-    from bcebook.training.datasets import COUNTS, archive
-    from bcebook.runs.provenance import code_version, processor
     from bcebook.execution.base import cores
+    from bcebook.runs.provenance import code_version, processor
+    from bcebook.runs.specs import DATASETS
     from bcebook.runs.store import open_store
+    from bcebook.training.datasets import archive
 
     folder = data_dir(data)
     typer.echo(f"code          {code_version()}")
     typer.echo(f"Python        {sys.version.split()[0]}")
-    for name in ("torch", "torchvision", "numpy", "pandas", "matplotlib", "jupyterlab", "jupytext", "papermill", "sphinx", "myst-nb"):
+    for name in ("torch", "torchvision", "numpy", "pandas", "matplotlib", "jupyterlab", "jupytext", "papermill",
+                 "sphinx", "myst-nb"):
         try:
             typer.echo(f"{name:13} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -200,13 +241,15 @@ def doctor(data: DataDir = None):
         typer.echo(f"CUDA {index}        {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     if not torch.cuda.is_available():
         typer.echo("CUDA          none: the paper profile would take days on a CPU")
-    typer.echo("digits        bundled with scikit-learn")
-    for name in COUNTS:
-        typer.echo(f"{name:13} {'in ' + str(archive(name, folder / 'datasets')) if archive(name, folder / 'datasets').exists() else 'not here; `bcebook data ' + name + '` fetches it'}")
+    for name, spec in DATASETS.items():
+        path = archive(name, folder / "datasets")
+        where = f"in {path}" if path.exists() else f"not here; `bcebook data {name}` fetches it"
+        typer.echo(f"{name:13} {where if spec.torchvision else 'comes with a library'}")
     store = open_store(folder)
     for profile in catalog.PROFILES:
         configs = catalog.all_configs(profile)
-        typer.echo(f"runs          {sum(store.find(c) is not None for c in configs)} of {len(configs)} of the profile {profile}")
+        found = sum(store.find(config) is not None for config in configs)
+        typer.echo(f"runs          {found} of {len(configs)} of the profile {profile}")
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     typer.echo(f"free disk     {shutil.disk_usage(existing).free / 2**30:.0f} GiB at {folder}")
     typer.echo(f"book          {'built' if (BOOK / '_build' / 'html' / 'index.html').exists() else 'not built yet'}")
@@ -227,7 +270,8 @@ def _chosen(profile: str, chapter: str | None, match: str) -> list:
     configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)
     chosen = [config for config in configs if match.lower() in config.describe().lower()]
     if not chosen:
-        raise ValueError(f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists them.")
+        raise ValueError(f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists "
+                         "them.")
     return chosen
 
 
@@ -243,7 +287,19 @@ def _interruptible():
 def main() -> None:
     """Run the command line; what a person can mend is one sentence and exit code 2, Ctrl-C is exit code 130."""
     try:
-        app()
-    except (ValueError, OSError) as error:
-        print(f"bcebook: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:  # a command, an option or a value that is not there
+        said, context = error.format_message(), getattr(error, "ctx", None)
+        if "\n" in said:  # the help, where nothing was asked for
+            print(said)
+            sys.exit(2)
+        command = f"{context.info_name} " if context and context.parent else ""
+        said = f"{said.removesuffix('.')}; see `bcebook {command}--help`."
+    except OSError as error:
+        said = f"{error.filename}: {error.strerror}." if error.filename and error.strerror else str(error)
+    except ValueError as error:
+        said = str(error)
+    except typer.Abort:
+        said = "stopped."
+    print(f"bcebook: {said}", file=sys.stderr)
+    sys.exit(2)
