@@ -6,8 +6,14 @@ AUGMENTATION = {"none": "no augmentation", "da1": "DA1", "da1+da2": "DA1+DA2"}
 MODEL = {"resnet": "ResNet", "densenet": "DenseNet"}
 DATASET = {"digits": "digits", "unstated": "unstated data"}
 MEASURE = {  # columns of histories and final figures -> what a table's head says
-    "accuracy": "$A$", "uniform_accuracy": r"$A_\text{Uni}$", "nc1": "NC1", "nc2": "NC2", "nc2_means": "NC2 of the means", "nc3": "NC3",
-    "compactness": r"$E_\text{com}$", "distinctiveness": r"$E_\text{dis}$",
+    "accuracy": "$A$",
+    "uniform_accuracy": r"$A_\text{Uni}$",
+    "nc1": "NC1",
+    "nc2": "NC2",
+    "nc2_means": "NC2 of the means",
+    "nc3": "NC3",
+    "compactness": r"$E_\text{com}$",
+    "distinctiveness": r"$E_\text{dis}$",
 }
 
 

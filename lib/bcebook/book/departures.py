@@ -24,12 +24,16 @@ class Departure:
 
 def by_profile(tell: Callable[[recipes.Profile], str]) -> Callable[[], dict[str, str]]:
     """A description of each profile, equal ones joined."""
+
     def ours() -> dict[str, str]:
         told: dict[str, list[str]] = {}
         for name, profile in PROFILES.items():
             told.setdefault(tell(profile), []).append(name)
-        return {f"profile {' and '.join(profiles)}" if len(profiles) == 1 else f"profiles {' and '.join(profiles)}": text
-                for text, profiles in told.items()}
+        return {
+            f"profile {' and '.join(profiles)}" if len(profiles) == 1 else f"profiles {' and '.join(profiles)}": text
+            for text, profiles in told.items()
+        }
+
     return ours
 
 
@@ -59,6 +63,7 @@ def _schedules(profile: recipes.Profile) -> str:
 
 def _lag() -> str:
     """How much smaller the summed rates of a paper run are under our schedules than under the authors'."""
+
     def total(config: RunConfig, schedule: str) -> float:
         config = RunConfig(**(config.to_dict() | {"schedule": schedule}))
         return sum(config.rate(epoch) for epoch in range(1, config.epochs + 1))
@@ -66,7 +71,9 @@ def _lag() -> str:
     told = []
     for ours, optimizer in (("step", "sgd"), ("cosine", "adamw")):
         config = recipes.run("paper", recipes.PAPER_NETWORKS[0], "bce", optimizer, 0, **recipes.DECOUPLED, lambda_b=0.0)
-        told.append(f"{100 * (1 - total(config, ours) / total(config, f'authors-{ours}')):.1f} % ({names.of(optimizer)})")
+        told.append(
+            f"{100 * (1 - total(config, ours) / total(config, f'authors-{ours}')):.1f} % ({names.of(optimizer)})"
+        )
     return " and ".join(told)
 
 
@@ -76,80 +83,152 @@ def _networks(profile: recipes.Profile) -> str:
 
 DEPARTURES = {
     "data": Departure(
-        "Images", "MNIST, CIFAR10, CIFAR100, CIFAR100-LT; ImageNet-1k for fine-tuning",
+        "Images",
+        "MNIST, CIFAR10, CIFAR100, CIFAR100-LT; ImageNet-1k for fine-tuning",
         by_profile(lambda p: ", ".join(dict.fromkeys(names.dataset(dataset) for _, dataset in p.networks))),
-        "The digits are scikit-learn's 8x8 images; a fifth of each class, drawn once, is their test set of some hundred images, so "
-        "that a single image is a visible share of it. MNIST is resized once, bilinearly and rounded to whole grey levels."),
+        "The digits are scikit-learn's 8x8 images; a fifth of each class, drawn once, is their test set of some "
+        "hundred images, so "
+        "that a single image is a visible share of it. MNIST is resized once, bilinearly and rounded to whole grey "
+        "levels.",
+    ),
     "networks": Departure(
-        "Networks", "ResNet18, ResNet50, a slim DenseNet121; ViT and Swin in two figures; pretrained ResNets and DenseNet161",
+        "Networks",
+        "ResNet18, ResNet50, a slim DenseNet121; ViT and Swin in two figures; pretrained ResNets and DenseNet161",
         by_profile(_networks),
-        "The convnet and ResNet8 are ours and small. ViT, Swin and pretrained networks are not built here yet. Closed form and "
-        "published medians are compared all the same, because the minimum does not depend on the architecture, but on what follows "
-        "next."),
+        "The convnet and ResNet8 are ours and small. ViT, Swin and pretrained networks are not built here yet. Closed "
+        "form and "
+        "published medians are compared all the same, because the minimum does not depend on the architecture, but on "
+        "what follows "
+        "next.",
+    ),
     "features": Departure(
-        "Sign of the features", "the authors' ResNets and DenseNet end in ReLU and average pooling: no feature is negative",
-        lambda: {"convnet, ResNet8": "no ReLU at the end: features of either sign",
-                 "ResNet18, ResNet50, DenseNet121": "as the authors': nonnegative"},
-        "The two have different minima: nonnegative features cannot form a simplex ETF around zero. Which one a network heads for "
-        "decides its class means, its scores and its bias; {doc}`published_predicted` sets both minima beside the published figures."),
+        "Sign of the features",
+        "the authors' ResNets and DenseNet end in ReLU and average pooling: no feature is negative",
+        lambda: {
+            "convnet, ResNet8": "no ReLU at the end: features of either sign",
+            "ResNet18, ResNet50, DenseNet121": "as the authors': nonnegative",
+        },
+        "The two have different minima: nonnegative features cannot form a simplex ETF around zero. Which one a "
+        "network heads for "
+        "decides its class means, its scores and its bias; {doc}`published_predicted` sets both minima beside the "
+        "published figures.",
+    ),
     "steps": Departure(
-        "Length of a run", "a hundred epochs", by_profile(_steps),
-        "With no decay of the bias, only what is left of the loss moves it: the fewer the steps, the more of its start a bias keeps."),
+        "Length of a run",
+        "a hundred epochs",
+        by_profile(_steps),
+        "With no decay of the bias, only what is left of the loss moves it: the fewer the steps, the more of its start "
+        "a bias keeps.",
+    ),
     "rates": Departure(
-        "Learning rates", "SGD 0.01, AdamW 0.001; the authors' command line for AdamW has 0.01", by_profile(_rates),
-        "The short runs of the small profiles get larger rates, so that they reach the end of training; both losses have the same."),
+        "Learning rates",
+        "SGD 0.01, AdamW 0.001; the authors' command line for AdamW has 0.01",
+        by_profile(_rates),
+        "The short runs of the small profiles get larger rates, so that they reach the end of training; both losses "
+        "have the same.",
+    ),
     "schedules": Departure(
         "Schedules of the learning rate",
-        "step and cosine, which lag by one epoch, because the authors' loop calls `scheduler.step(epoch=epoch_id)`; their argument "
+        "step and cosine, which lag by one epoch, because the authors' loop calls `scheduler.step(epoch=epoch_id)`; "
+        "their argument "
         "parser's default is cosine, their command line for SGD names none, so which one made a figure is unknown",
         by_profile(_schedules),
-        "`step` and `cosine` change the rate one epoch earlier than `authors-step` and `authors-cosine`, which follow that loop "
-        f"epoch by epoch; over a paper run their summed rates are smaller by {_lag()}."),
+        "`step` and `cosine` change the rate one epoch earlier than `authors-step` and `authors-cosine`, which follow "
+        "that loop "
+        f"epoch by epoch; over a paper run their summed rates are smaller by {_lag()}.",
+    ),
     "precision": Departure(
-        "Precision", "unknown; PyTorch's default is float32",
-        by_profile(lambda p: "float32" if p.precision == "float32"
-                   else "the backbone in bfloat16 where the processor or GPU has it; classifier, loss and optimizer in float32"),
-        "Where its numbers came from, each page says which it was."),
+        "Precision",
+        "unknown; PyTorch's default is float32",
+        by_profile(
+            lambda p: (
+                "float32"
+                if p.precision == "float32"
+                else "the backbone in bfloat16 where the processor or GPU has it; classifier, loss and optimizer in "
+                "float32"
+            )
+        ),
+        "Where its numbers came from, each page says which it was.",
+    ),
     "augmentation": Departure(
-        "Augmentation of the accuracy runs", "DA1 (random crop and flip, on CIFAR100 also a rotation), and DA1 with DA2 (Mixup or CutMix)",
-        lambda: {"profile quick": "DA1 on digits is a crop without a flip (a mirrored digit is another sign)",
-                 "profile laptop": "none: the accuracy and histogram chapters show its networks of the collapse experiment, without "
-                                   "augmentation and with decoupled decay",
-                 "profile paper": "as the paper"},
-        "So the profile laptop compares the losses where the paper has no row; its verdicts are about the paper's direction alone."),
+        "Augmentation of the accuracy runs",
+        "DA1 (random crop and flip, on CIFAR100 also a rotation), and DA1 with DA2 (Mixup or CutMix)",
+        lambda: {
+            "profile quick": "DA1 on digits is a crop without a flip (a mirrored digit is another sign)",
+            "profile laptop": "none: the accuracy and histogram chapters show its networks of the collapse "
+            "experiment, without "
+            "augmentation and with decoupled decay",
+            "profile paper": "as the paper",
+        },
+        "So the profile laptop compares the losses where the paper has no row; its verdicts are about the paper's "
+        "direction alone.",
+    ),
     "mixup": Departure(
-        "Mixup's and CutMix's partner", "unknown; a widely used implementation mixes a batch with itself in reverse order",
+        "Mixup's and CutMix's partner",
+        "unknown; a widely used implementation mixes a batch with itself in reverse order",
         here("each image's partner is drawn at random from the batch; one share or box a batch"),
-        "The distribution of the pairs is the same where batches are drawn at random."),
+        "The distribution of the pairs is the same where batches are drawn at random.",
+    ),
     "last_batch": Departure(
-        "The last batch of an epoch", "kept, whatever its size", here("kept, unless it has a single image"),
-        "Batch statistics need two images. No data set of the book has such a batch at the paper's batch size."),
+        "The last batch of an epoch",
+        "kept, whatever its size",
+        here("kept, unless it has a single image"),
+        "Batch statistics need two images. No data set of the book has such a batch at the paper's batch size.",
+    ),
     "best": Departure(
-        "\"Best\" accuracy", "the best over all epochs, chosen on the test set; whether the tables report it or the last is unknown",
-        here("final and best side by side; best over all epochs in runs of today's engine, over the epochs that were measured in runs "
-             "recorded by an earlier one: the accuracy page says how many"),
-        "Chosen on the test set, best is too high for that reason, and it is too low where epochs were not looked at."),
+        '"Best" accuracy',
+        "the best over all epochs, chosen on the test set; whether the tables report it or the last is unknown",
+        here(
+            "final and best side by side; best over all epochs in runs of today's engine, over the epochs that were "
+            "measured in runs "
+            "recorded by an earlier one: the accuracy page says how many"
+        ),
+        "Chosen on the test set, best is too high for that reason, and it is too low where epochs were not looked at.",
+    ),
     "global_mean": Departure(
-        "Global mean of unequal classes", "unknown", here("the mean of the class means"),
-        "It is the sample mean where classes are equal in size, and the authors' formulas are then the same; on long tails they need "
-        "not be."),
+        "Global mean of unequal classes",
+        "unknown",
+        here("the mean of the class means"),
+        "It is the sample mean where classes are equal in size, and the authors' formulas are then the same; on long "
+        "tails they need "
+        "not be.",
+    ),
     "compactness": Departure(
-        "Compactness and distinctiveness", "$E_\\text{com}$ and $E_\\text{dis}$; their exact formulas are not at hand",
-        here("cosine similarities around the global mean, within classes and between class means; formulas in {doc}`compactness`"),
-        "Values can be compared between our runs, not with the paper's table."),
+        "Compactness and distinctiveness",
+        "$E_\\text{com}$ and $E_\\text{dis}$; their exact formulas are not at hand",
+        here(
+            "cosine similarities around the global mean, within classes and between class means; formulas in "
+            "{doc}`compactness`"
+        ),
+        "Values can be compared between our runs, not with the paper's table.",
+    ),
     "nc2": Departure(
-        "NC2", "the paper's poster defines it on the centred class means, the code it descends from on the classifier's rows",
+        "NC2",
+        "the paper's poster defines it on the centred class means, the code it descends from on the classifier's rows",
         here("both: NC2 is the classifier's, *NC2 of the means* the poster's"),
-        "They differ where the rows of the classifier have a common part, as BCE's may."),
+        "They differ where the rows of the classifier have a common part, as BCE's may.",
+    ),
     "uniform": Departure(
-        "Uniform accuracy", "the best over thresholds; how they are searched is unknown", here("the exact maximum over all thresholds"),
-        "A search on a grid can only find less."),
+        "Uniform accuracy",
+        "the best over thresholds; how they are searched is unknown",
+        here("the exact maximum over all thresholds"),
+        "A search on a grid can only find less.",
+    ),
     "seeds": Departure(
-        "Seeds", "one number a setting, without an interval",
-        by_profile(lambda p: f"{len(p.seeds)} a run; more where a chapter judges a difference (the page says how many)"),
-        "Verdicts on differences come from intervals over seeds. An interval speaks for seeds, not for other test sets or settings."),
+        "Seeds",
+        "one number a setting, without an interval",
+        by_profile(
+            lambda p: f"{len(p.seeds)} a run; more where a chapter judges a difference (the page says how many)"
+        ),
+        "Verdicts on differences come from intervals over seeds. An interval speaks for seeds, not for other test sets "
+        "or settings.",
+    ),
     "readings": Departure(
-        "Published values", "violin plots and curves without numbers", here("medians read off the pictures; the poster's curves by eye"),
-        "Good to about the reading error that each page's hollow markers are judged with; ResNet18's data set is not stated on its "
-        "figure."),
+        "Published values",
+        "violin plots and curves without numbers",
+        here("medians read off the pictures; the poster's curves by eye"),
+        "Good to about the reading error that each page's hollow markers are judged with; ResNet18's data set is not "
+        "stated on its "
+        "figure.",
+    ),
 }

@@ -25,7 +25,9 @@ class Chapter:
     seeds (None: the chapter's own) are the notebook's parameters. Sets the look of the figures.
     """
 
-    def __init__(self, room: Room, profile: str = "quick", device: str = "auto", data_dir: str | None = None, seeds=None):
+    def __init__(
+        self, room: Room, profile: str = "quick", device: str = "auto", data_dir: str | None = None, seeds=None
+    ):
         self.room, self.profile, self.device = room, profile, device
         self.data = find_data(data_dir)
         self.configs = room.configs(profile, seeds)
@@ -42,7 +44,9 @@ class Chapter:
             print(f"Left out: {problem}")
         runs = self._stored(self.configs)
         if not runs:
-            raise RuntimeError(f"none of the {len(self.configs)} runs of this chapter succeeded; see the sentences above.")
+            raise RuntimeError(
+                f"none of the {len(self.configs)} runs of this chapter succeeded; see the sentences above."
+            )
         return runs
 
     def findings(self, runs: list[Run] | None = None) -> Shown:
@@ -58,10 +62,17 @@ class Chapter:
             configs = self.room.configs(profile)
             runs = self._stored(configs)
             if not runs:
-                display(Markdown(f"**Profile {profile}** ({spec.text}): none of its {len(configs)} runs are recorded here yet. "
-                                 f"`bcebook train --profile {profile} --chapter {self.room.name}` trains them."))
+                display(
+                    Markdown(
+                        f"**Profile {profile}** ({spec.text}): none of its {len(configs)} runs are recorded "
+                        f"here yet. "
+                        f"`bcebook train --profile {profile} --chapter {self.room.name}` trains them."
+                    )
+                )
                 continue
-            display(Markdown(f"### Profile {profile}\n\n{markdown.sentence(spec.text)} {len(runs)} of {len(configs)} runs."))
+            display(
+                Markdown(f"### Profile {profile}\n\n{markdown.sentence(spec.text)} {len(runs)} of {len(configs)} runs.")
+            )
             for draw in self.room.figures:
                 figure = draw(runs)
                 display(figure)
@@ -84,8 +95,12 @@ class Chapter:
 
         def place(run: Run) -> tuple:
             config = run.config
-            return (networks.index((config.model, config.dataset)), config.augmentation, OPTIMIZERS.index(config.optimizer),
-                    LOSSES.index(config.loss))
+            return (
+                networks.index((config.model, config.dataset)),
+                config.augmentation,
+                OPTIMIZERS.index(config.optimizer),
+                LOSSES.index(config.loss),
+            )
 
         return sorted(runs, key=place)
 
@@ -94,13 +109,17 @@ class Chapter:
 
         Without runs (a chapter of theory): the profile, the code and versions of this page, and today's date.
         """
-        lines = _of_runs(runs, profile or self.profile, of or len(self.configs)) if runs else {
-            "profile": f"{self.profile}; this page is the same in every profile",
-            "runs": "none: computed from formulas and from data/paper",
-            "versions": ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("python", "numpy", "scipy")),
-            "code of this page": code_version(),
-            "computed": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        }
+        lines = (
+            _of_runs(runs, profile or self.profile, of or len(self.configs))
+            if runs
+            else {
+                "profile": f"{self.profile}; this page is the same in every profile",
+                "runs": "none: computed from formulas and from data/paper",
+                "versions": ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("python", "numpy", "scipy")),
+                "code of this page": code_version(),
+                "computed": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            }
+        )
         return Markdown(markdown.table(["", ""], lines.items()))
 
 
@@ -115,8 +134,8 @@ def _of_runs(runs: list[Run], profile: str, of: int) -> dict[str, str]:
         "runs": f"{len(runs)} of {of}, seeds {', '.join(str(s) for s in sorted({c.seed for c in configs}))}",
         "network and data": each(names.network(c.model, c.dataset) for c in configs),
         "training": f"{each(f'{c.epochs} epochs' for c in configs)}, batch size {each(c.batch_size for c in configs)}, "
-                    f"learning rate {each(f'{c.optimizer} {c.learning_rate:g}' for c in configs)}, "
-                    f"schedule {each(c.schedule for c in configs)}",
+        f"learning rate {each(f'{c.optimizer} {c.learning_rate:g}' for c in configs)}, "
+        f"schedule {each(c.schedule for c in configs)}",
         "decay": each(_decay(c) for c in configs),
         "precision": each(run.environment.get("precision", run.config.precision) for run in runs),
         "device": each(env["device"] for env in envs),

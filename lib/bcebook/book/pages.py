@@ -16,7 +16,8 @@ from bcebook.report import markdown
 from bcebook.report.claims import Claim, Judged
 from bcebook.science import verdicts
 
-MARK = "<!-- {} -->"  # in index.md: where a list goes; in README.md: where one begins, up to the mark that starts with "end of"
+# In index.md: where a list goes; in README.md: where one begins, up to the mark that starts with "end of".
+MARK = "<!-- {} -->"
 
 
 def write(source: Path, out: Path, profile: str) -> None:
@@ -44,7 +45,15 @@ def contents() -> str:
     """Markdown: the table of contents, a caption for each part."""
     lines = []
     for part, title in PARTS.items():
-        lines += ["```{toctree}", ":hidden:", f":caption: {title}", "", *(name for name, _ in _of_part(part)), "```", ""]
+        lines += [
+            "```{toctree}",
+            ":hidden:",
+            f":caption: {title}",
+            "",
+            *(name for name, _ in _of_part(part)),
+            "```",
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -60,7 +69,14 @@ def readme() -> str:
         shared = len(configs & seen)
         seen |= configs
         some = f" ({'all' if shared == len(configs) else shared} shared)" if shared else ""
-        rows.append([room.title, PARTS[room.part], room.of_the_paper, f"{len(configs)} runs{some}" if configs else "computed; no runs"])
+        rows.append(
+            [
+                room.title,
+                PARTS[room.part],
+                room.of_the_paper,
+                f"{len(configs)} runs{some}" if configs else "computed; no runs",
+            ]
+        )
     return markdown.table(["chapter", "part", "of the paper", "quick profile"], rows)
 
 
@@ -77,6 +93,7 @@ def replace_block(text: str, name: str, block: str) -> str:
 # ---- the scoreboard
 # -----------------------------------------------------------------------------------------------------
 
+
 def headlines(found: dict) -> str:
     """Markdown: how many of the paper's claims have which verdict, in each profile that has findings."""
     lines = []
@@ -85,8 +102,19 @@ def headlines(found: dict) -> str:
         decided = [each.finding.verdict for each in said if each.finding.verdict != verdicts.NOT_RUN]
         if decided:
             lines.append(f"- profile {profile}: {verdicts.summary(decided)}")
-    return "\n".join(["**The paper's claims so far**, each judged by a rule that could have come out otherwise:", "", *lines, "",
-                      "The [scoreboard](scoreboard) has them one by one."]) if lines else "No chapter has been executed yet."
+    return (
+        "\n".join(
+            [
+                "**The paper's claims so far**, each judged by a rule that could have come out otherwise:",
+                "",
+                *lines,
+                "",
+                "The [scoreboard](scoreboard) has them one by one.",
+            ]
+        )
+        if lines
+        else "No chapter has been executed yet."
+    )
 
 
 def _pages(found: dict, profile: str) -> list[findings.Page]:
@@ -96,14 +124,30 @@ def _pages(found: dict, profile: str) -> list[findings.Page]:
 
 def scoreboard(found: dict) -> str:
     """Markdown: every claim with its estimate and verdict in each profile, and every figure and table of the paper."""
-    return "\n".join([
-        "# Scoreboard", "",
-        "Every claim with the statistic that decides it, in each profile that has runs: the estimate with its 95 % interval and what "
-        "it is over, and the verdict. The rules stand on the chapters' pages; a claim without runs has no verdict. Theory is the "
-        "same in every profile.", "",
-        "## The paper's claims", "", _claims(found, of_the_paper=True), "",
-        "## Claims of our own", "", _claims(found, of_the_paper=False), "",
-        "## The paper's figures and tables", "", items(found), ""])
+    return "\n".join(
+        [
+            "# Scoreboard",
+            "",
+            "Every claim with the statistic that decides it, in each profile that has runs: the estimate with its 95 % "
+            "interval and what "
+            "it is over, and the verdict. The rules stand on the chapters' pages; a claim without runs has no verdict. "
+            "Theory is the "
+            "same in every profile.",
+            "",
+            "## The paper's claims",
+            "",
+            _claims(found, of_the_paper=True),
+            "",
+            "## Claims of our own",
+            "",
+            _claims(found, of_the_paper=False),
+            "",
+            "## The paper's figures and tables",
+            "",
+            items(found),
+            "",
+        ]
+    )
 
 
 def _claims(found: dict, of_the_paper: bool) -> str:
@@ -147,8 +191,16 @@ def items(found: dict) -> str:
         treating = {name: room for name, room in rooms().items() if key in room.items}
         status = state(treating.values(), found) if treating else "not attempted"
         why = item.missing if item.missing else _runs_of(treating, found)
-        rows.append([item.title, status, markdown.listed(f"[{room.title}]({name})" for name, room in treating.items()) if treating
-                     else markdown.DASH, why])
+        rows.append(
+            [
+                item.title,
+                status,
+                markdown.listed(f"[{room.title}]({name})" for name, room in treating.items())
+                if treating
+                else markdown.DASH,
+                why,
+            ]
+        )
     return markdown.table(["of the paper", "here", "chapter", "runs, or why not"], rows)
 
 
@@ -166,26 +218,45 @@ def _runs_of(treating: dict[str, Room], found: dict) -> str:
     for name, room in treating.items():
         for profile in PROFILES if room.runs else ():
             if page := found.get((profile, name)):
-                told.append(f"{profile}: {page.runs} of {page.of}, {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}")
-    return "; ".join(told) or ("no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet")
+                told.append(
+                    f"{profile}: {page.runs} of {page.of}, {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}"
+                )
+    return "; ".join(told) or (
+        "no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet"
+    )
 
 
 # ---- where this book departs from the paper
 # -----------------------------------------------------------------------------
 
+
 def departures() -> str:
     """Markdown: every difference between the paper and this book, once."""
-    lines = ["# Where this book departs from the paper", "",
-             "Every difference that we know of, once; the chapters link here. *Unknown* says that neither the paper's public texts nor "
-             "its code told us. Values of ours are read from the settings that the runs are made of.", ""]
+    lines = [
+        "# Where this book departs from the paper",
+        "",
+        "Every difference that we know of, once; the chapters link here. *Unknown* says that neither the paper's "
+        "public texts nor "
+        "its code told us. Values of ours are read from the settings that the runs are made of.",
+        "",
+    ]
     for key, departure in DEPARTURES.items():
         rows = [["the paper", departure.paper], *departure.ours().items()]
-        lines += [f"(departure-{key})=", f"## {departure.what}", "", markdown.table(["", ""], rows), "", departure.matters, ""]
+        lines += [
+            f"(departure-{key})=",
+            f"## {departure.what}",
+            "",
+            markdown.table(["", ""], rows),
+            "",
+            departure.matters,
+            "",
+        ]
     return "\n".join(lines)
 
 
 # ---- README
 # -------------------------------------------------------------------------------------------------------------
+
 
 def update_readme() -> None:
     """Write README's generated blocks anew. A test compares them."""

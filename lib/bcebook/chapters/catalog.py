@@ -1,11 +1,12 @@
 """Which runs each chapter needs in each profile: read off the rooms."""
 
 from bcebook.chapters import recipes, registry
-from bcebook.chapters.recipes import LAMBDA_B, LOSSES, OPTIMIZERS, check_profile  # noqa: F401 - what people look for here
+from bcebook.chapters.recipes import LAMBDA_B, LOSSES, OPTIMIZERS, check_profile  # noqa: F401 - looked for here
 from bcebook.runs.config import RunConfig
 
 PROFILES = {name: profile.text for name, profile in recipes.PROFILES.items()}
-CHAPTERS = {name: room.title for name, room in registry.rooms().items()}  # in reading order; each is book/<name>.py and .ipynb
+# In reading order; each is book/<name>.py and .ipynb.
+CHAPTERS = {name: room.title for name, room in registry.rooms().items()}
 WITHOUT_RUNS = tuple(name for name, room in registry.rooms().items() if room.runs is None)  # chapters of theory
 
 

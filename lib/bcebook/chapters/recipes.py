@@ -13,7 +13,7 @@ DECOUPLED = {"decay": "decoupled", "lambda_w": PAPER_DECAY, "lambda_h": PAPER_DE
 GLOBAL = {"decay": "global", "weight_decay": PAPER_DECAY}
 BATCH_SIZE = 128
 PAPER_MEANS = (0, 1, 2, 3, 4, 5, 6, 8, 10)  # initial bias means of the paper's figures
-LAMBDA_B = (0.5, 0.05, 5e-3, 5e-4, 5e-5, 5e-6)  # swept at the initial bias mean LAMBDA_B_START, as in the published figures
+LAMBDA_B = (0.5, 0.05, 5e-3, 5e-4, 5e-5, 5e-6)  # swept at the initial mean LAMBDA_B_START, as in the figures
 LAMBDA_B_START = 10
 FIVE_SEEDS, THREE_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
 
@@ -35,21 +35,36 @@ class Profile:
     precision: str = "auto"
 
 
-PAPER_NETWORKS = tuple((m, d) for m in ("resnet18", "resnet50", "densenet121") for d in ("cifar10", "mnist", "cifar100"))
+PAPER_NETWORKS = tuple(
+    (m, d) for m in ("resnet18", "resnet50", "densenet121") for d in ("cifar10", "mnist", "cifar100")
+)
 PROFILES = {
     # Departs from the paper in the profiles quick and laptop: higher learning rates, because their runs have far fewer
     # steps.
     "quick": Profile(
-        text="the 8x8 digits and a small convnet: minutes on a laptop's CPU", networks=(("convnet", "digits"),),
-        rates={"sgd": 0.1, "adamw": 0.01}, epochs=100, fewer_epochs={"accuracy": 40},  # stopped improving by then
-        precision="float32"),
+        text="the 8x8 digits and a small convnet: minutes on a laptop's CPU",
+        networks=(("convnet", "digits"),),
+        rates={"sgd": 0.1, "adamw": 0.01},
+        epochs=100,
+        fewer_epochs={"accuracy": 40},  # stopped improving by then
+        precision="float32",
+    ),
     "laptop": Profile(
         text="MNIST and CIFAR10 in full and a small residual network: minutes a run on a laptop's CPU",
-        networks=(("resnet8", "mnist"), ("resnet8", "cifar10")), rates={"sgd": 0.1, "adamw": 0.003}, epochs=24,
-        fewer_epochs={"mnist": 10}, means=(0, 2, 5, 10)),
+        networks=(("resnet8", "mnist"), ("resnet8", "cifar10")),
+        rates={"sgd": 0.1, "adamw": 0.003},
+        epochs=24,
+        fewer_epochs={"mnist": 10},
+        means=(0, 2, 5, 10),
+    ),
     "paper": Profile(
-        text="the paper's data sets, networks and settings: a GPU", networks=PAPER_NETWORKS, rates={"sgd": 0.01, "adamw": 0.001},
-        epochs=100, seeds=THREE_SEEDS, schedules={"sgd": "authors-step", "adamw": "authors-cosine"}),
+        text="the paper's data sets, networks and settings: a GPU",
+        networks=PAPER_NETWORKS,
+        rates={"sgd": 0.01, "adamw": 0.001},
+        epochs=100,
+        seeds=THREE_SEEDS,
+        schedules={"sgd": "authors-step", "adamw": "authors-cosine"},
+    ),
 }
 
 
@@ -64,16 +79,31 @@ def run(profile: str, network: tuple[str, str], loss: str, optimizer: str, seed:
     model, dataset = network
     spec = PROFILES[profile]
     kind = "accuracy" if settings["decay"] == "global" else dataset
-    return RunConfig(model=model, dataset=dataset, loss=loss, optimizer=optimizer, learning_rate=spec.rates[optimizer],
-                     schedule=spec.schedules[optimizer], epochs=spec.fewer_epochs.get(kind, spec.epochs), batch_size=BATCH_SIZE,
-                     seed=seed, precision=spec.precision, **settings)
+    return RunConfig(
+        model=model,
+        dataset=dataset,
+        loss=loss,
+        optimizer=optimizer,
+        learning_rate=spec.rates[optimizer],
+        schedule=spec.schedules[optimizer],
+        epochs=spec.fewer_epochs.get(kind, spec.epochs),
+        batch_size=BATCH_SIZE,
+        seed=seed,
+        precision=spec.precision,
+        **settings,
+    )
 
 
 def decoupled(profile: str, network: tuple[str, str], seed: int, means=(0,), lambdas=(0.0,)) -> list[RunConfig]:
     """Decoupled decay, no augmentation: the paper's NC and bias experiments. BCE first, whose bias is the one that
     moves."""
-    return [run(profile, network, loss, optimizer, seed, bias_init_mean=mean, lambda_b=lambda_b, **DECOUPLED)
-            for loss in reversed(LOSSES) for optimizer in OPTIMIZERS for mean in means for lambda_b in lambdas]
+    return [
+        run(profile, network, loss, optimizer, seed, bias_init_mean=mean, lambda_b=lambda_b, **DECOUPLED)
+        for loss in reversed(LOSSES)
+        for optimizer in OPTIMIZERS
+        for mean in means
+        for lambda_b in lambdas
+    ]
 
 
 def collapse(profile: str, seed: int) -> list[RunConfig]:
@@ -86,9 +116,14 @@ def classification(profile: str, seed: int) -> list[RunConfig]:
     profile laptop has no runs for it alone: its networks without augmentation serve."""
     if profile == "laptop":
         return collapse(profile, seed)
-    return [run(profile, network, loss, optimizer, seed, augmentation=augmentation, **GLOBAL)
-            for network in PROFILES[profile].networks if network[1] != "mnist"
-            for augmentation in AUGMENTATIONS for optimizer in OPTIMIZERS for loss in LOSSES]
+    return [
+        run(profile, network, loss, optimizer, seed, augmentation=augmentation, **GLOBAL)
+        for network in PROFILES[profile].networks
+        if network[1] != "mnist"
+        for augmentation in AUGMENTATIONS
+        for optimizer in OPTIMIZERS
+        for loss in LOSSES
+    ]
 
 
 def paper_c(num_classes: int) -> float:

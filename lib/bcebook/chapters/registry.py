@@ -21,7 +21,10 @@ def rooms() -> dict[str, Room]:
         if room is None:
             continue
         if room.name != module.name:
-            raise ValueError(f"the room in chapters/{module.name}.py calls itself {room.name!r}; its name must be that of its module.")
+            raise ValueError(
+                f"the room in chapters/{module.name}.py calls itself {room.name!r}; its name must be that "
+                f"of its module."
+            )
         found[room.name] = room
     place = {name: (list(PARTS).index(room.part), room.number) for name, room in found.items()}
     if twice := [name for name, at in place.items() if list(place.values()).count(at) > 1]:

@@ -47,7 +47,9 @@ class Judged:
         return self.source.startswith("the paper")
 
     def to_dict(self) -> dict:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | {"finding": self.finding.to_dict()}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | {
+            "finding": self.finding.to_dict()
+        }
 
     @classmethod
     def from_dict(cls, values: dict) -> "Judged":
@@ -75,13 +77,19 @@ def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), o
     """What a findings file holds: the chapter, the profile, its runs (how many of how many, seeds, networks), the
     judged claims."""
     return {
-        "chapter": chapter, "profile": profile, "runs": len(runs), "of": of, "seeds": sorted({run.config.seed for run in runs}),
+        "chapter": chapter,
+        "profile": profile,
+        "runs": len(runs),
+        "of": of,
+        "seeds": sorted({run.config.seed for run in runs}),
         "networks": [list(pair) for pair in dict.fromkeys((run.config.model, run.config.dataset) for run in runs)],
         "claims": [each.to_dict() for each in judged],
     }
 
 
-def differences_by_seed(runs: list, value: Callable, first: str = "bce", second: str = "ce") -> dict[tuple, dict[int, float]]:
+def differences_by_seed(
+    runs: list, value: Callable, first: str = "bce", second: str = "ce"
+) -> dict[tuple, dict[int, float]]:
     """Setting -> seed -> value of the first loss's run minus the second's. A setting is all of a run's configuration
     but loss and seed; a value that is not a finite number (or whose field a run of an earlier engine lacks: KeyError)
     leaves its pair out."""

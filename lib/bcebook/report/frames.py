@@ -67,8 +67,12 @@ def finals(runs: list[Run]) -> pd.DataFrame:
     """One row a run: the settings that the chapters vary (GROUP, loss, seed), every final figure, and the best ones as
     best_<name>. A figure that a run of an earlier engine lacks is nan."""
     settings = [*GROUP, "loss", "seed"]
-    rows = [{name: getattr(run.config, name) for name in settings} | run.final
-            | {f"best_{name}": value for name, value in run.best.items()} for run in runs]
+    rows = [
+        {name: getattr(run.config, name) for name in settings}
+        | run.final
+        | {f"best_{name}": value for name, value in run.best.items()}
+        for run in runs
+    ]
     return pd.DataFrame(rows, columns=None if rows else settings)
 
 
@@ -78,8 +82,10 @@ def by_setting(runs: list[Run], figures: list[str]) -> pd.DataFrame:
     rows = []
     for setting, group in finals(runs).groupby([*GROUP, "loss"], sort=False):
         known = {figure: group[figure].dropna().to_numpy() if figure in group else [] for figure in figures}
-        rows.append(dict(zip([*GROUP, "loss"], setting, strict=True)) | {
-            figure: stats.student_interval(values) if len(values) else NOTHING for figure, values in known.items()})
+        rows.append(
+            dict(zip([*GROUP, "loss"], setting, strict=True))
+            | {figure: stats.student_interval(values) if len(values) else NOTHING for figure, values in known.items()}
+        )
     return pd.DataFrame(rows, columns=[*GROUP, "loss", *figures])
 
 
@@ -95,9 +101,15 @@ def differences(runs: list[Run], figures: list[str]) -> pd.DataFrame:
         for figure in figures:
             each = (bce[figure] - ce[figure]).dropna().sort_index() if figure in group else pd.Series(dtype=float)
             if len(each):
-                rows.append(dict(zip(GROUP, setting, strict=True)) | {
-                    "figure": figure, "each": each.to_numpy(), "estimate": stats.student_interval(each.to_numpy()),
-                    "p": stats.student_p(each.to_numpy())})
+                rows.append(
+                    dict(zip(GROUP, setting, strict=True))
+                    | {
+                        "figure": figure,
+                        "each": each.to_numpy(),
+                        "estimate": stats.student_interval(each.to_numpy()),
+                        "p": stats.student_p(each.to_numpy()),
+                    }
+                )
     return pd.DataFrame(rows, columns=[*GROUP, "figure", "each", "estimate", "p"])
 
 
@@ -105,8 +117,15 @@ def with_published(table: pd.DataFrame) -> pd.DataFrame:
     """A table with the GROUP columns, and the paper's differences BCE - CE beside it: paper_accuracy,
     paper_uniform_accuracy; nan where the paper has no such setting."""
     measures = ["accuracy", "uniform_accuracy"]
-    ce, bce = (pd.DataFrame([published_accuracy(*row, loss)[measures] for row in table[GROUP].itertuples(index=False)],
-                            index=table.index, columns=measures, dtype=float) for loss in ("ce", "bce"))
+    ce, bce = (
+        pd.DataFrame(
+            [published_accuracy(*row, loss)[measures] for row in table[GROUP].itertuples(index=False)],
+            index=table.index,
+            columns=measures,
+            dtype=float,
+        )
+        for loss in ("ce", "bce")
+    )
     return pd.concat([table, (bce - ce).add_prefix("paper_")], axis=1)
 
 
@@ -146,8 +165,12 @@ def of(network: tuple[str, str], among: list, after: str = ", ") -> str:
 
 def select(runs: list[Run], network=None, **settings) -> list[Run]:
     """The runs of a network (model, data set), or of any, with these settings of their configuration."""
-    return [run for run in runs if network in (None, (run.config.model, run.config.dataset))
-            and all(getattr(run.config, name) == value for name, value in settings.items())]
+    return [
+        run
+        for run in runs
+        if network in (None, (run.config.model, run.config.dataset))
+        and all(getattr(run.config, name) == value for name, value in settings.items())
+    ]
 
 
 def panels(runs: list[Run]) -> list[tuple]:
@@ -158,4 +181,6 @@ def panels(runs: list[Run]) -> list[tuple]:
 
 def label(optimizer: str, augmentation: str, model: str, dataset: str, several: bool) -> str:
     """A setting in a few words, the network and data set only where there are several."""
-    return (f"{names.network(model, dataset)}: " if several else "") + f"{names.of(optimizer)}, {names.of(augmentation)}"
+    return (
+        f"{names.network(model, dataset)}: " if several else ""
+    ) + f"{names.of(optimizer)}, {names.of(augmentation)}"

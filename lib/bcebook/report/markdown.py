@@ -34,7 +34,11 @@ def power(value: float) -> str:
 
 def significant(value: float, digits: int = 3) -> str:
     """A number to so many significant digits; a dash for what is not known."""
-    return DASH if value is None or math.isnan(value) else f"{value:.{digits}g}".replace("-", MINUS).replace(f"e{MINUS}", "e-")
+    return (
+        DASH
+        if value is None or math.isnan(value)
+        else f"{value:.{digits}g}".replace("-", MINUS).replace(f"e{MINUS}", "e-")
+    )
 
 
 def interval(value: float, low: float, high: float, write: Callable[..., str] = number, **how) -> str:
@@ -101,6 +105,7 @@ def told(each: Judged) -> str:
         control = finding.control
         lines.append(f"  *Control* ({control.label}): {estimate(control)}, {control.verdict}.{_more(control)}")
     lines.append(f"  *Rule*: {finding.rule}.")
+    lines = ["\\\n".join(lines)]  # a backslash ends a line within a paragraph
     if finding.parts:
         rows = [[part.label, estimate(part), part.verdict, part.adjusted or part.verdict] for part in finding.parts]
         body = table(["", "estimate [95 %]", "by itself", "after Holm"], rows)

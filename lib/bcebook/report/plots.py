@@ -17,10 +17,25 @@ MARKER = {"ViT": "o", "Swin": "s", "ResNet18": "^"}  # the paper's values: alway
 
 def style() -> None:
     """The look of every figure in the book; a chapter calls it once."""
-    sns.set_theme(style="ticks", context="notebook", font_scale=0.9, rc={
-        "figure.dpi": 110, "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.titlesize": "medium", "axes.titleweight": "bold", "legend.frameon": False, "legend.fontsize": "small",
-        "hatch.linewidth": 0.6, "svg.fonttype": "path", "svg.hashsalt": "bcebook", "axes.unicode_minus": True})
+    sns.set_theme(
+        style="ticks",
+        context="notebook",
+        font_scale=0.9,
+        rc={
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "axes.titleweight": "bold",
+            "legend.frameon": False,
+            "legend.fontsize": "small",
+            "hatch.linewidth": 0.6,
+            "svg.fonttype": "path",
+            "svg.hashsalt": "bcebook",
+            "axes.unicode_minus": True,
+        },
+    )
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -43,9 +58,17 @@ def violin(ax: Axes, at: float, summary, colour: str, style: str, width: float =
     step = edges[1] - edges[0]
     centres = np.r_[centres[0] - step / 2, centres, centres[-1] + step / 2]
     half = np.r_[half[0] * 0.4, half, half[-1] * 0.4]
-    ax.fill_betweenx(centres, at - half, at + half, facecolor=colour if style == "filled" else "white", edgecolor=colour,
-                     linewidth=0.8, zorder=3,
-                     hatch="//////" if style == "hatched" else None, alpha=0.85 if style == "filled" else 1)
+    ax.fill_betweenx(
+        centres,
+        at - half,
+        at + half,
+        facecolor=colour if style == "filled" else "white",
+        edgecolor=colour,
+        linewidth=0.8,
+        zorder=3,
+        hatch="//////" if style == "hatched" else None,
+        alpha=0.85 if style == "filled" else 1,
+    )
     ax.hlines(summary.median, at - width / 2, at + width / 2, color=colour, linewidth=1.8, zorder=4)
     return ax
 
@@ -54,7 +77,11 @@ def bias_box(ax: Axes, at: float, summary, colour: str, width: float = 0.36) -> 
     """The biases of one network as an outlined box from the smallest to the largest, their median as a bar: K values
     make no density."""
     low, high = summary.quantiles[0], summary.quantiles[-1]
-    ax.add_patch(Rectangle((at - width / 2, low), width, high - low, facecolor="white", edgecolor=colour, linewidth=1.1, zorder=5))
+    ax.add_patch(
+        Rectangle(
+            (at - width / 2, low), width, high - low, facecolor="white", edgecolor=colour, linewidth=1.1, zorder=5
+        )
+    )
     ax.hlines(summary.median, at - width / 2, at + width / 2, color=colour, linewidth=1.8, zorder=5)
     return ax
 
@@ -78,8 +105,16 @@ def bias_sweep(ax: Axes, runs: list, varied: str, values: list, summaries, publi
     shift = {"ViT": -0.34, "ResNet18": 0.0, "Swin": 0.34}
     published = published[published["value"].isin(values)]
     for model, rows in published.groupby("model"):
-        ax.scatter(rows["value"].map(place) + shift[model], rows["median"], marker=MARKER[model], s=17, facecolor="none", edgecolor="black",
-                   linewidth=0.7, zorder=6)
+        ax.scatter(
+            rows["value"].map(place) + shift[model],
+            rows["median"],
+            marker=MARKER[model],
+            s=17,
+            facecolor="none",
+            edgecolor="black",
+            linewidth=0.7,
+            zorder=6,
+        )
     lines = {getattr(run.config, varied): theory(run) for run in runs}
     for kind in theory(runs[0]):
         xs, ys = zip(*[(place[v], lines[v][kind]) for v in values if v in lines], strict=True)
@@ -87,7 +122,10 @@ def bias_sweep(ax: Axes, runs: list, varied: str, values: list, summaries, publi
     if varied == "bias_init_mean":
         ax.plot([0, max(values)], [0, max(values)], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
     ax.set_xticks([place[value] for value in values], [f"{value:g}" for value in values])
-    ax.set(xlabel={"bias_init_mean": "initial bias mean", "lambda_b": r"$\lambda_b$"}[varied], ylabel="decision score or bias")
+    ax.set(
+        xlabel={"bias_init_mean": "initial bias mean", "lambda_b": r"$\lambda_b$"}[varied],
+        ylabel="decision score or bias",
+    )
     return ax
 
 
@@ -99,19 +137,34 @@ def empty(ax: Axes) -> Axes:
 
 def sweep_legend(figure, published, diagonal: bool) -> None:
     """The key of `bias_sweep`, below the panels."""
-    handles = [Patch(facecolor=GREY, edgecolor=GREY, label="positive scores"),
-               Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="negative scores"),
-               Patch(facecolor="white", edgecolor=GREY, label="biases"),
-               Line2D([], [], color="black", linewidth=0.6, label="closed form")]
+    handles = [
+        Patch(facecolor=GREY, edgecolor=GREY, label="positive scores"),
+        Patch(facecolor="white", edgecolor=GREY, hatch="//////", label="negative scores"),
+        Patch(facecolor="white", edgecolor=GREY, label="biases"),
+        Line2D([], [], color="black", linewidth=0.6, label="closed form"),
+    ]
     if diagonal:
         handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="bias = its initial mean"))
-    figure.legend(handles=handles + paper_handles(sorted(published["model"].unique())), loc="outside lower center", ncols=4)
+    figure.legend(
+        handles=handles + paper_handles(sorted(published["model"].unique())), loc="outside lower center", ncols=4
+    )
 
 
 def paper_handles(models) -> list[Line2D]:
     """The keys of the paper's hollow markers, one for each network."""
-    return [Line2D([], [], marker=MARKER[model], color="black", markerfacecolor="none", linestyle="", markersize=5, label=f"paper, {model}")
-            for model in models]
+    return [
+        Line2D(
+            [],
+            [],
+            marker=MARKER[model],
+            color="black",
+            markerfacecolor="none",
+            linestyle="",
+            markersize=5,
+            label=f"paper, {model}",
+        )
+        for model in models
+    ]
 
 
 def collapse_curves(ax: Axes, runs: list, name: str, until: float = np.inf, levels=()) -> Axes:
@@ -130,8 +183,13 @@ def collapse_curves(ax: Axes, runs: list, name: str, until: float = np.inf, leve
         strength = {"linewidth": 0.8, "alpha": 0.35}
         if run.config.seed == lowest:
             strength = {"linewidth": 1.3, "marker": ".", "markersize": 3}
-        ax.plot(epochs[known], values[known], color=COLOUR[run.config.loss],
-                linestyle={"sgd": "-", "adamw": "--"}[run.config.optimizer], **strength)
+        ax.plot(
+            epochs[known],
+            values[known],
+            color=COLOUR[run.config.loss],
+            linestyle={"sgd": "-", "adamw": "--"}[run.config.optimizer],
+            **strength,
+        )
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set(xlabel="epoch")
@@ -140,8 +198,11 @@ def collapse_curves(ax: Axes, runs: list, name: str, until: float = np.inf, leve
 
 def collapse_legend(figure, several: bool = False) -> None:
     """The key of `collapse_curves`, below the panels; several: whether there are pale seeds."""
-    handles = [Line2D([], [], color=COLOUR[loss], linestyle=style, label=f"{names.of(loss)}, {names.of(optimizer)}")
-               for loss in ("ce", "bce") for optimizer, style in (("sgd", "-"), ("adamw", "--"))]
+    handles = [
+        Line2D([], [], color=COLOUR[loss], linestyle=style, label=f"{names.of(loss)}, {names.of(optimizer)}")
+        for loss in ("ce", "bce")
+        for optimizer, style in (("sgd", "-"), ("adamw", "--"))
+    ]
     if several:
         handles.append(Line2D([], [], color=GREY, linewidth=0.8, alpha=0.35, label="other seeds"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
@@ -156,15 +217,18 @@ def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: flo
     the bar in it their mean.
     """
     colour = COLOUR[loss]
-    for kind, fill in (("positive", {"facecolor": colour, "alpha": 0.55}),
-                       ("negative", {"facecolor": "none", "hatch": "/////"})):
+    for kind, fill in (
+        ("positive", {"facecolor": colour, "alpha": 0.55}),
+        ("negative", {"facecolor": "none", "hatch": "/////"}),
+    ):
         edges, density = _coarse(train[kind])
         ax.stairs(density, edges, fill=True, edgecolor=colour, linewidth=0.6, **fill)
         edges, density = _coarse(test[kind])
         ax.stairs(density, edges, color=colour, linestyle="--", linewidth=1.1)
     bias = train["bias"]
-    ax.axvspan(bias.quantiles[0], bias.quantiles[-1], ymax=0.035, facecolor="white", edgecolor=colour, linewidth=1.2,
-               zorder=5)
+    ax.axvspan(
+        bias.quantiles[0], bias.quantiles[-1], ymax=0.035, facecolor="white", edgecolor=colour, linewidth=1.2, zorder=5
+    )
     ax.axvline(bias.mean, ymax=0.1, color=colour, linewidth=1.6, zorder=5)
     if np.isfinite(threshold):
         ax.axvline(threshold + bias.mean, color="black", linewidth=1.1, linestyle="-.", zorder=4)
@@ -175,13 +239,17 @@ def score_histogram(ax: Axes, train: dict, test: dict, loss: str, threshold: flo
 
 def histogram_legend(figure) -> None:
     """The key of `score_histogram`, below the panels."""
-    figure.legend(handles=[
-        Patch(facecolor=GREY, alpha=0.55, label="positive, train"),
-        Patch(facecolor="white", edgecolor=GREY, hatch="/////", label="negative, train"),
-        Line2D([], [], color=GREY, linestyle="--", label="the same on test"),
-        Patch(facecolor="white", edgecolor=GREY, linewidth=1.2, label="range and mean of the biases"),
-        Line2D([], [], color="black", linestyle="-.", label="best uniform threshold (train) + mean bias"),
-    ], loc="outside lower center", ncols=3)
+    figure.legend(
+        handles=[
+            Patch(facecolor=GREY, alpha=0.55, label="positive, train"),
+            Patch(facecolor="white", edgecolor=GREY, hatch="/////", label="negative, train"),
+            Line2D([], [], color=GREY, linestyle="--", label="the same on test"),
+            Patch(facecolor="white", edgecolor=GREY, linewidth=1.2, label="range and mean of the biases"),
+            Line2D([], [], color="black", linestyle="-.", label="best uniform threshold (train) + mean bias"),
+        ],
+        loc="outside lower center",
+        ncols=3,
+    )
 
 
 def _coarse(summary, bins: int = 45) -> tuple[np.ndarray, np.ndarray]:
@@ -204,14 +272,23 @@ def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, pu
     """
     rows, scale = np.arange(len(labels))[::-1], 100 if points else 1
     for row, estimate, seeds in zip(rows, estimates, each, strict=True):
-        ax.scatter(scale * np.asarray(seeds), np.full(len(seeds), row - 0.2), s=14, color=COLOUR["bce"], alpha=0.4,
-                   linewidth=0)  # below the bar, which would hide them
+        ax.scatter(
+            scale * np.asarray(seeds), np.full(len(seeds), row - 0.2), s=14, color=COLOUR["bce"], alpha=0.4, linewidth=0
+        )  # below the bar, which would hide them
         if np.isfinite(estimate.low):
             ax.hlines(row, scale * estimate.low, scale * estimate.high, color=COLOUR["bce"], linewidth=2)
         ax.scatter(scale * estimate.mean, row, s=34, color=COLOUR["bce"], zorder=3)
     if len(published):
-        ax.scatter(scale * np.asarray(published, float), rows, marker="D", s=26, facecolor="none", edgecolor="black",
-                   linewidth=0.9, zorder=4)
+        ax.scatter(
+            scale * np.asarray(published, float),
+            rows,
+            marker="D",
+            s=26,
+            facecolor="none",
+            edgecolor="black",
+            linewidth=0.9,
+            zorder=4,
+        )
     ax.axvline(0, color=GREY, linewidth=0.8)
     ax.set_yticks(rows, labels)
     ax.set_ylim(-0.6, len(labels) - 0.4)
@@ -221,10 +298,12 @@ def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, pu
 
 def difference_legend(figure, published: bool = True) -> None:
     """The key of `difference_dots`, below the panels."""
-    handles = [Line2D([], [], marker="o", color=COLOUR["bce"], alpha=0.3, linestyle="", markersize=4, label="one seed"),
-               Line2D([], [], marker="o", color=COLOUR["bce"], linewidth=2,
-                      label="mean and its 95 % interval (Student's)")]
+    handles = [
+        Line2D([], [], marker="o", color=COLOUR["bce"], alpha=0.3, linestyle="", markersize=4, label="one seed"),
+        Line2D([], [], marker="o", color=COLOUR["bce"], linewidth=2, label="mean and its 95 % interval (Student's)"),
+    ]
     if published:
-        handles.append(Line2D([], [], marker="D", color="black", markerfacecolor="none", linestyle="", markersize=5,
-                              label="paper"))
+        handles.append(
+            Line2D([], [], marker="D", color="black", markerfacecolor="none", linestyle="", markersize=5, label="paper")
+        )
     figure.legend(handles=handles, loc="outside lower center", ncols=3)

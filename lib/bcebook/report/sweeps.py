@@ -20,19 +20,28 @@ PANEL = ["network", "loss", "optimizer"]
 
 
 def figure(runs: list[Run], varied: str) -> Figure:
-    """Scores and biases against `varied` ("bias_init_mean" or "lambda_b"): a row of panels for each network and optimizer, CE beside
-    BCE, with the paper's medians and the closed-form minimum."""
+    """Scores and biases against `varied` ("bias_init_mean" or "lambda_b"): a row of panels for each network and
+    optimizer, CE beside BCE, with the paper's medians and the closed-form minimum."""
     published = frames.published_medians(runs, varied)
     networks, rows = frames.networks(runs), frames.panels(runs)
     values = sorted({getattr(run.config, varied) for run in runs}, reverse=varied == "lambda_b")
-    figure, axes = plt.subplots(len(rows), 2, figsize=(8.6, 0.4 + 3.6 * len(rows)), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), 2, figsize=(8.6, 0.4 + 3.6 * len(rows)), sharex=True, sharey=True, squeeze=False
+    )
     for row, (network, optimizer) in zip(axes, rows, strict=True):
         for ax, loss in zip(row, names.LOSS, strict=True):
             chosen = frames.select(runs, network=network, loss=loss, optimizer=optimizer)
             if chosen:
                 theirs = published[(published["loss"] == loss) & (published["optimizer"] == optimizer)]
-                plots.bias_sweep(ax, chosen, varied, values, lambda run, kind: frames.summary(run, "train", kind), theirs,
-                                 frames.closed_form)
+                plots.bias_sweep(
+                    ax,
+                    chosen,
+                    varied,
+                    values,
+                    lambda run, kind: frames.summary(run, "train", kind),
+                    theirs,
+                    frames.closed_form,
+                )
             else:
                 plots.empty(ax)
             ax.set_title(frames.of(network, networks, ": ") + f"{names.of(loss)}, {names.of(optimizer)}")
@@ -42,8 +51,8 @@ def figure(runs: list[Run], varied: str) -> Figure:
 
 
 def wide(runs: list[Run]) -> pd.DataFrame:
-    """Medians of the training set's scores and of the biases, a row a run: network, loss, optimizer, bias_init_mean, lambda_b, seed,
-    start (the biases' mean before training), and positive, bias, negative."""
+    """Medians of the training set's scores and of the biases, a row a run: network, loss, optimizer, bias_init_mean,
+    lambda_b, seed, start (the biases' mean before training), and positive, bias, negative."""
     index = [*PANEL, "bias_init_mean", "lambda_b", "seed", "start"]
     if not runs:
         return pd.DataFrame(columns=[*index, *frames.KINDS])
@@ -51,7 +60,8 @@ def wide(runs: list[Run]) -> pd.DataFrame:
 
 
 def between(table: pd.DataFrame, loss: str) -> pd.Series:
-    """For each run of one loss: does the median bias lie between the medians of the negative and the positive scores?"""
+    """For each run of one loss: does the median bias lie between the medians of the negative and the positive
+    scores?"""
     rows = table[table["loss"] == loss]
     return (rows["negative"] < rows["bias"]) & (rows["bias"] < rows["positive"])
 

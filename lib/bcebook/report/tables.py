@@ -32,7 +32,11 @@ class Table:
     def markdown(self) -> str:
         rows = ([column.write(row[name]) for name, column in self.columns.items()] for _, row in self.frame.iterrows())
         text = markdown.table([column.head for column in self.columns.values()], rows)
-        return "\n\n".join([text, *self.notes]) if len(self.frame) else "\n\n".join(["There is nothing to show here yet.", *self.notes])
+        return (
+            "\n\n".join([text, *self.notes])
+            if len(self.frame)
+            else "\n\n".join(["There is nothing to show here yet.", *self.notes])
+        )
 
     def csv(self) -> str:
         """The raw numbers of the shown columns."""
@@ -69,4 +73,6 @@ def estimates(head: str, digits: int = 1, sign: bool = True) -> Column:
 
 def means(head: str, digits: int = 1) -> Column:
     """A column of `stats.Estimate`s of fractions: percent, mean ± standard deviation over seeds."""
-    return Column(head, lambda e: markdown.percent(e.mean, digits) + (f" ± {markdown.percent(e.std, digits)}" if e.n > 1 else ""))
+    return Column(
+        head, lambda e: markdown.percent(e.mean, digits) + (f" ± {markdown.percent(e.std, digits)}" if e.n > 1 else "")
+    )

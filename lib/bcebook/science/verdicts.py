@@ -90,7 +90,9 @@ def not_run(of: str = "runs", rule: str = "") -> Finding:
     return Finding(NOT_RUN, of=of, rule=rule)
 
 
-def sign(estimate, direction: int = 1, *, unit: str = "", of: str = "seeds", p: float = math.nan, label: str = "") -> Finding:
+def sign(
+    estimate, direction: int = 1, *, unit: str = "", of: str = "seeds", p: float = math.nan, label: str = ""
+) -> Finding:
     """Does the interval of a difference lie on the claimed side of zero?
 
     estimate: a `stats.Estimate` or None; direction: 1 if the claim is "above zero", -1 if "below". Contradicted: the
@@ -101,25 +103,40 @@ def sign(estimate, direction: int = 1, *, unit: str = "", of: str = "seeds", p: 
     if estimate is None or math.isnan(estimate.mean):
         return not_run(of, rule).but(label=label)
     ends = sorted((direction * estimate.low, direction * estimate.high))
-    verdict = UNDECIDED if math.isnan(estimate.low) else SUPPORTED if ends[0] > 0 else CONTRADICTED if ends[1] < 0 else UNDECIDED
+    verdict = (
+        UNDECIDED
+        if math.isnan(estimate.low)
+        else SUPPORTED
+        if ends[0] > 0
+        else CONTRADICTED
+        if ends[1] < 0
+        else UNDECIDED
+    )
     return Finding(verdict, estimate.mean, estimate.low, estimate.high, estimate.n, of, unit, rule, label, p)
 
 
-def at_most(value: float, limit: float, because: str, *, n: int, of: str = "runs", unit: str = "", label: str = "") -> Finding:
+def at_most(
+    value: float, limit: float, because: str, *, n: int, of: str = "runs", unit: str = "", label: str = ""
+) -> Finding:
     """Is a number at most `limit`? because: the reason for the limit, which becomes part of the rule. Contradicted: it
     is larger."""
     rule = f"supported if at most {limit:g}, contradicted if larger ({because})"
-    if n == 0 or math.isnan(value):
-        return not_run(of, rule).but(label=label)
-    return Finding(SUPPORTED if value <= limit else CONTRADICTED, float(value), n=n, of=of, unit=unit, rule=rule, label=label)
+    return _decided(value <= limit, value, n, of, unit, rule, label)
 
 
-def at_least(value: float, limit: float, because: str, *, n: int, of: str = "runs", unit: str = "", label: str = "") -> Finding:
+def at_least(
+    value: float, limit: float, because: str, *, n: int, of: str = "runs", unit: str = "", label: str = ""
+) -> Finding:
     """Is a number at least `limit`? As `at_most`, the other way round."""
     rule = f"supported if at least {limit:g}, contradicted if smaller ({because})"
+    return _decided(value >= limit, value, n, of, unit, rule, label)
+
+
+def _decided(holds: bool, value: float, n: int, of: str, unit: str, rule: str, label: str) -> Finding:
     if n == 0 or math.isnan(value):
         return not_run(of, rule).but(label=label)
-    return Finding(SUPPORTED if value >= limit else CONTRADICTED, float(value), n=n, of=of, unit=unit, rule=rule, label=label)
+    verdict = SUPPORTED if holds else CONTRADICTED
+    return Finding(verdict, float(value), n=n, of=of, unit=unit, rule=rule, label=label)
 
 
 def every(holds: int, n: int, what: str, *, of: str = "runs", label: str = "") -> Finding:
@@ -128,22 +145,44 @@ def every(holds: int, n: int, what: str, *, of: str = "runs", label: str = "") -
     rule = f"supported if {what} in every one of the {of}, contradicted by a single one that fails"
     if n == 0:
         return not_run(of, rule).but(label=label)
-    return Finding(SUPPORTED if holds == n else CONTRADICTED, holds / n, n=n, of=of, unit="share", rule=rule, label=label,
-                   detail=f"{holds} of {n} {of}")
+    return Finding(
+        SUPPORTED if holds == n else CONTRADICTED,
+        holds / n,
+        n=n,
+        of=of,
+        unit="share",
+        rule=rule,
+        label=label,
+        detail=f"{holds} of {n} {of}",
+    )
 
 
 def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", label: str = "") -> Finding:
     """A claim about most cases, by the exact sign test: wins against losses (ties left out), its two-sided p.
     Contradicted: more losses than wins, and not by chance."""
-    rule = f"supported if {what} in more of the {of} than not and a sign test excludes chance (p < {LEVEL:g}), contradicted the other way"
+    rule = (
+        f"supported if {what} in more of the {of} than not and a sign test excludes chance (p < {LEVEL:g}), "
+        "contradicted the other way"
+    )
     if wins + losses == 0 or math.isnan(p):
         return not_run(of, rule).but(label=label)
     verdict = UNDECIDED if p >= LEVEL or wins == losses else SUPPORTED if wins > losses else CONTRADICTED
-    return Finding(verdict, wins / (wins + losses), n=wins + losses, of=of, unit="share", rule=rule, label=label, p=p,
-                   detail=f"{wins} of {wins + losses} {of}")
+    return Finding(
+        verdict,
+        wins / (wins + losses),
+        n=wins + losses,
+        of=of,
+        unit="share",
+        rule=rule,
+        label=label,
+        p=p,
+        detail=f"{wins} of {wins + losses} {of}",
+    )
 
 
-def family(parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings") -> Finding:
+def family(
+    parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings"
+) -> Finding:
     """One finding for a claim about every part of a family of tests, each part with its verdict after Holm's
     adjustment beside it.
 
@@ -153,27 +192,44 @@ def family(parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[
     """
     adjusted = holm([part.p for part in parts])
     judged = tuple(_after(part, p) for part, p in zip(parts, adjusted, strict=True))
-    rule = (f"supported if every one of the {of} is after Holm's adjustment over the family, contradicted if one of them is "
-            "contradicted after it")
+    rule = (
+        f"supported if every one of the {of} is after Holm's adjustment over the family, contradicted if one of "
+        f"them is "
+        "contradicted after it"
+    )
     count = [part for part in judged if part.verdict != NOT_RUN]
     if not count:
         return not_run(of, rule).but(parts=judged)
     verdicts = [part.adjusted for part in count]
     verdict = CONTRADICTED if CONTRADICTED in verdicts else SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
     for_it = verdicts.count(SUPPORTED)
-    return Finding(verdict, for_it / len(count), n=len(count), of=of, unit="share", rule=rule, parts=judged,
-                   detail=f"{for_it} of {len(count)} {of} support it after adjustment, {verdicts.count(CONTRADICTED)} contradict it")
+    return Finding(
+        verdict,
+        for_it / len(count),
+        n=len(count),
+        of=of,
+        unit="share",
+        rule=rule,
+        parts=judged,
+        detail=f"{for_it} of {len(count)} {of} support it after adjustment, {verdicts.count(CONTRADICTED)} "
+        f"contradict it",
+    )
 
 
-def majority(parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings") -> Finding:
+def majority(
+    parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings"
+) -> Finding:
     """One finding for a claim about most parts of a family of tests, adjusted together as in `family`.
 
     Supported: more than half of the parts are, after adjustment. Contradicted: half of them or more are, so that most
     cannot hold. Otherwise undecided; not run if no part was.
     """
     whole = family(parts, holm, of=of)
-    rule = (f"supported if more than half of the {of} are after Holm's adjustment over the family, contradicted if half of them or "
-            "more are contradicted after it")
+    rule = (
+        f"supported if more than half of the {of} are after Holm's adjustment over the family, contradicted if "
+        f"half of them or "
+        "more are contradicted after it"
+    )
     count = [part.adjusted for part in whole.parts if part.verdict != NOT_RUN]
     for_it, against = count.count(SUPPORTED), count.count(CONTRADICTED)
     verdict = SUPPORTED if 2 * for_it > len(count) else CONTRADICTED if 2 * against >= len(count) else UNDECIDED
@@ -186,7 +242,9 @@ def _after(part: Finding, p: float) -> Finding:
     return part.but(adjusted=part.verdict if p < LEVEL else UNDECIDED)
 
 
-def check(residual: float, tolerance: float, because: str, *, n: int, of: str = "settings", unit: str = "residual") -> Finding:
+def check(
+    residual: float, tolerance: float, because: str, *, n: int, of: str = "settings", unit: str = "residual"
+) -> Finding:
     """A theorem whose proof stands on its page, and its numerical check: refuted if the residual exceeds the
     tolerance."""
     rule = f"proved on this page; refuted if the largest residual exceeds {tolerance:g} ({because})"
@@ -201,7 +259,9 @@ def shown(holds: int, n: int, what: str, *, of: str = "settings") -> Finding:
     rule = f"no proof; refuted by a single one of the {of} in which it fails: {what}"
     if n == 0:
         return Finding(OPEN, of=of, rule=rule)
-    return Finding(OPEN if holds == n else REFUTED, holds / n, n=n, of=of, unit="share", rule=rule, detail=f"{holds} of {n} {of}")
+    return Finding(
+        OPEN if holds == n else REFUTED, holds / n, n=n, of=of, unit="share", rule=rule, detail=f"{holds} of {n} {of}"
+    )
 
 
 def summary(verdicts: Iterable[str]) -> str:
