@@ -95,26 +95,26 @@ def replace_block(text: str, name: str, block: str) -> str:
 
 
 def headlines(found: dict) -> str:
-    """Markdown: how many of the paper's claims have which verdict, in each profile that has findings."""
-    lines = []
+    """Markdown: how many of the paper's claims have which verdict: of experiments in each profile that has findings,
+    and once of what needs no runs."""
+    theory = {claim.name for room in rooms().values() for claim in room.claims if claim.theory}
+    lines, computed = [], {}
     for profile in PROFILES:
         said = [each for page in _pages(found, profile) for each in page.claims if each.of_the_paper]
-        decided = [each.finding.verdict for each in said if each.finding.verdict != verdicts.NOT_RUN]
-        if decided:
-            lines.append(f"- profile {profile}: {verdicts.summary(decided)}")
-    return (
-        "\n".join(
-            [
-                "**The paper's claims so far**, each judged by a rule that could have come out otherwise:",
-                "",
-                *lines,
-                "",
-                "The [scoreboard](scoreboard) has them one by one.",
-            ]
-        )
-        if lines
-        else "No chapter has been executed yet."
-    )
+        computed |= {each.name: each.finding.verdict for each in said if each.name in theory}
+        run = [
+            each.finding.verdict
+            for each in said
+            if each.name not in theory and each.finding.verdict != verdicts.NOT_RUN
+        ]
+        if run:
+            lines.append(f"- experiments, profile {profile}: {verdicts.summary(run)}")
+    if computed:
+        lines.append(f"- theory and the paper's own numbers: {verdicts.summary(computed.values())}")
+    if not lines:
+        return "No chapter has been executed yet."
+    first = "**The paper's claims so far**, each judged by a rule that could have come out otherwise:"
+    return "\n".join([first, "", *lines, "", "The [scoreboard](scoreboard) has them one by one."])
 
 
 def _pages(found: dict, profile: str) -> list[findings.Page]:
@@ -155,11 +155,17 @@ def _claims(found: dict, of_the_paper: bool) -> str:
     lines, shown = [], [profile for profile in PROFILES if _pages(found, profile)]
     for name, room in rooms().items():
         claims = [claim for claim in room.claims if claim.of_the_paper == of_the_paper]
-        columns = shown if any(not claim.theory for claim in claims) else ["verdict"]
+        columns = shown if any(not claim.theory for claim in claims) else []
+        heads = [_head(profile, found.get((profile, name))) for profile in columns] or ["verdict"]
         rows = [[claim.text, *_cells(found, name, claim, columns), claim.statistic] for claim in claims]
         if rows:
-            lines += [f"### [{room.title}]({name})", "", markdown.table(["claim", *columns, "statistic"], rows), ""]
+            lines += [f"### [{room.title}]({name})", "", markdown.table(["claim", *heads, "statistic"], rows), ""]
     return "\n".join(lines) or "None."
+
+
+def _head(profile: str, page: findings.Page | None) -> str:
+    """A profile and how many seeds its runs of a chapter have."""
+    return f"{profile}, {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}" if page and page.runs else profile
 
 
 def _cells(found: dict, chapter: str, claim: Claim, columns: list[str]) -> list[str]:
@@ -176,11 +182,21 @@ def _find(found: dict, profile: str, chapter: str, claim: str) -> Judged | None:
 
 
 def _cell(each: Judged | None) -> str:
+    """The verdict and the estimate; of a family of tests also the smallest and the largest estimate with their
+    intervals."""
     if each is None or each.finding.verdict == verdicts.NOT_RUN:
         return verdicts.NOT_RUN
-    finding = each.finding
-    numbers = "" if math.isnan(finding.value) else f"<br>{markdown.estimate(finding)}"
-    return f"**{finding.verdict}**{numbers}"
+    lines = [f"**{each.finding.verdict}**"]
+    if not math.isnan(each.finding.value):
+        lines.append(markdown.estimate(each.finding))
+    parts = sorted((part for part in each.finding.parts if not math.isnan(part.value)), key=lambda part: part.value)
+    ends = {0: parts[0], len(parts) - 1: parts[-1]} if parts else {}
+    lines += [
+        f"{'from' if index == 0 and len(ends) > 1 else 'to' if index else ''} {markdown.value(part)}".strip()
+        for index, part in ends.items()
+        if part.unit != "share"
+    ]
+    return "<br>".join(lines)
 
 
 def items(found: dict) -> str:
