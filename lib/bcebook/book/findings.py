@@ -2,11 +2,15 @@
 them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bcebook.report import markdown
 from bcebook.report.claims import MIME, Judged
+from bcebook.runs.store import in_a_line, parse_json
+
+LIMIT = 16 * 2**20  # bytes of a findings file: they have some 100 kB at most
 
 
 class Shown:
@@ -46,14 +50,62 @@ def extract(notebook: Path) -> dict[str, dict]:
 
 
 def read(path: Path) -> Page:
-    """A findings file. Raises ValueError, naming the file, if it is damaged."""
+    """A findings file, <profile>/<chapter>.json. Raises ValueError, naming the file, if it is damaged."""
     try:
-        values = json.loads(path.read_text())
-        claims = tuple(Judged.from_dict(each) for each in values["claims"])
-        return Page(values["chapter"], values["profile"], int(values["runs"]), int(values["of"]), tuple(values["seeds"]),
+        if path.stat().st_size > LIMIT:
+            raise ValueError("it is larger than any findings.")
+        values = parse_json(path.read_bytes())
+        for name, fits in PAGE.items():
+            if not fits(values.get(name)):
+                raise ValueError(f"its {name} cannot be.")
+        if (values["profile"], values["chapter"]) != (path.parent.name, path.stem):
+            raise ValueError("it is of another chapter or profile.")
+        claims = tuple(Judged.from_dict(_checked(each)) for each in values["claims"])
+        return Page(values["chapter"], values["profile"], values["runs"], values["of"], tuple(values["seeds"]),
                     tuple(tuple(pair) for pair in values["networks"]), claims)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold findings ({type(error).__name__}: {error}); build its chapter again.") from error
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold findings ({in_a_line(error)}) and has to be deleted; build its chapter "
+                         "again.") from error
+
+
+def _checked(claim: dict) -> dict:
+    """A claim of the file. Raises ValueError where one of its fields is not of the kind that `Judged` has."""
+    if not all(_text(claim.get(name)) for name in ("name", "text", "source", "statistic")):
+        raise ValueError("a claim is without its text.")
+    due = [claim["finding"]]
+    while due:
+        finding = due.pop()
+        for name, value in finding.items():
+            if not FINDING.get(name, lambda value: False)(value):
+                raise ValueError(f"the {name} of a finding cannot be.")
+        due += [*filter(None, [finding.get("control")]), *finding.get("parts", ())]
+    return claim
+
+
+def _text(value) -> bool:
+    return isinstance(value, str)
+
+
+def _count(value) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _number(value) -> bool:
+    """As `Finding.to_dict` writes one: nan as null, infinity as a word."""
+    return value is None or value in ("inf", "-inf") or (type(value) in (int, float) and abs(value) <= 1e300)
+
+
+def _list(fits: Callable) -> Callable:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+PAGE = {"chapter": _text, "profile": _text, "runs": _count, "of": _count, "seeds": _list(_count),
+        "networks": _list(lambda pair: _list(_text)(pair) and len(pair) == 2),
+        "claims": _list(lambda claim: isinstance(claim, dict) and isinstance(claim.get("finding"), dict))}
+FINDING = {"verdict": _text, "value": _number, "low": _number, "high": _number, "n": _count, "of": _text, "unit": _text,
+           "rule": _text, "label": _text, "p": _number, "adjusted": _text, "detail": _text, "runs": _list(_text),
+           "control": lambda value: value is None or isinstance(value, dict),
+           "parts": _list(lambda value: isinstance(value, dict))}
 
 
 def read_all(folder: Path) -> dict[tuple[str, str], Page]:
