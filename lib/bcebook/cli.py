@@ -31,11 +31,12 @@ def _device(name: str) -> str:
 
 def _folder(path: Path | None) -> Path | None:
     """A folder that is there, or can be made."""
-    there = path and next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
+    whole = path and path.expanduser().absolute()
+    there = whole and next(each for each in (whole, *whole.parents) if os.path.lexists(each))
     if there and not there.is_dir():
         what = "a file" if there.exists() else "a broken link"
         raise typer.BadParameter(f"{path} cannot be a folder: {there} is {what}.")
-    if there and there != path.absolute() and not os.access(there, os.W_OK):
+    if there and there != whole and not os.access(there, os.W_OK):
         raise typer.BadParameter(f"{path} cannot be made: {there} cannot be written to.")
     return path
 
@@ -67,10 +68,15 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           only: ChapterName = None):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
+    from bcebook.book.build import BOOK
     from bcebook.book.build import build as make
+    from bcebook.runs.store import hold
 
+    folder = out.resolve() if out else BOOK / "_build"
     with _interruptible():
-        raise typer.Exit(make(profile, device, data_dir(data), jobs, out and out.resolve(), only))
+        with hold(folder / ".lock", "another build of the same folder"):
+            pass  # `make` takes it itself, but waits in silence
+        raise typer.Exit(make(profile, device, data_dir(data), jobs, folder, only))
 
 
 @app.command()
@@ -286,6 +292,9 @@ def _interruptible():
 
 def main() -> None:
     """Run the command line; what a person can mend is one sentence and exit code 2, Ctrl-C is exit code 130."""
+    from bcebook.runs.provenance import prepare
+
+    prepare()
     try:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:  # a command, an option or a value that is not there
