@@ -10,7 +10,7 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcebook.book import digests
+from bcebook.book import digests, halves
 from bcebook.chapters import catalog
 from bcebook.execution.processes import workers
 
@@ -41,6 +41,8 @@ def execute(profile: str, device: str, data: Path, out: Path, jobs: int, say=pri
             path.unlink()
     made = {name: digests.chapter_digest(name, profile, data) for name in catalog.CHAPTERS if only in (None, name)}
     due = [name for name, digest in made.items() if not _up_to_date(name, digest, folder, findings)]
+    for line in halves.differences(digests.BOOK, made):
+        say(f"    {line}")
     for name in made.keys() - due:
         _failure(folder, name).unlink(missing_ok=True)
     for name in made:
