@@ -1,8 +1,10 @@
-"""What a result came from: versions, device, code, date."""
+"""What a result came from: versions, device, code, date; and what its process needs before torch is loaded."""
 
 import datetime
 import functools
+import getpass
 import hashlib
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -14,6 +16,26 @@ from bcebook.paths import PACKAGE, REPOSITORY
 ENGINE = ("runs/specs.py", "runs/config.py", "science/losses.py", "science/metrics.py", "science/summaries.py",
           "training/datasets.py", "training/images.py", "training/models.py", "training/measure.py",
           "training/loop.py")
+SOURCES = ("lib/bcebook", "book", "data/paper", "requirements.txt")  # in a checkout: what makes runs and pages
+
+
+def prepare() -> None:
+    """Set in this process's environment, and so in its children's, what torch reads when it is loaded; what a person
+    has set stays.
+
+    OMP_WAIT_POLICY: threads that wait for work sleep. torch's OpenMP (libgomp) otherwise lets them spin, and where
+    other processes want the same cores an epoch of a small network then takes seconds instead of a fifth of one.
+    LOGNAME: torchvision asks for the user's name (for the folder of torch's compiler) and ends with a KeyError where
+    the uid has no account (`docker --user`).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):  # before Python 3.13; since then; a system without accounts
+        os.environ["LOGNAME"] = f"uid{os.getuid()}" if hasattr(os, "getuid") else "nobody"
+
+
+prepare()  # at import: whoever trains imports this module, and before torch
 
 
 def library() -> list[Path]:
@@ -23,17 +45,32 @@ def library() -> list[Path]:
 
 @functools.cache
 def code_version() -> str:
-    """A digest of the library's source, and the commit it stands on in a git checkout: "3f2a9c (commit 12ab34c)"."""
+    """A digest of the library's source, and the commit it stands on in a git checkout of its own: "3f2a9c (commit
+    12ab34c)", or "3f2a9c (commit 12ab34c, modified)" where what makes runs and pages is not as in that commit."""
     sha = hashlib.sha256()
     for path in library():
         sha.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
-    try:
-        git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True,
-                             timeout=10)
-        commit = git.stdout.strip() if git.returncode == 0 else ""
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
+    commit = _commit()
     return sha.hexdigest()[:10] + (f" (commit {commit})" if commit else "")
+
+
+def _commit() -> str:
+    """ "12ab34c", "12ab34c, modified", or "" where this is no checkout of our own: a copy may lie in another's."""
+    # Without a hook's GIT_DIR, which names another repository; and no lock on the index, which a commit may want.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True,
+                              timeout=10, check=True).stdout
+
+    try:
+        top, commit = git("rev-parse", "--show-toplevel", "--short", "HEAD").splitlines()
+        if not os.path.samefile(top, REPOSITORY):
+            return ""
+        return commit + (", modified" if git("status", "--porcelain", "--", *SOURCES).strip() else "")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
 
 
 @functools.cache
@@ -66,7 +103,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(device) -> dict:
-    """Versions, the device in words, the code and the time (UTC) of a run on `device` (a torch.device)."""
+    """Versions, the device in words, the code, the engine and the time (UTC) of a run on `device` (a torch.device)."""
     import torch
 
     if device.type == "cuda":
@@ -74,4 +111,5 @@ def environment(device) -> dict:
     else:
         name = f"{processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"device": name, "device_type": device.type, "versions": versions(), "code": code_version(), "date": date}
+    return {"device": name, "device_type": device.type, "versions": versions(), "code": code_version(),
+            "engine": engine_version(), "date": date}
