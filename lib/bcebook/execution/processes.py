@@ -23,8 +23,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bcebook.execution.base import cores
+from bcebook.runs import provenance
 from bcebook.runs.config import RunConfig
-from bcebook.runs.store import open_store
+from bcebook.runs.store import Held, open_store
+
+DEATH = "was ended from outside, most likely because memory ran out"
 
 
 @contextlib.contextmanager
@@ -32,17 +35,35 @@ def workers(jobs: int, setup: Callable, arguments: tuple = ()) -> Iterator[Proce
     """`jobs` spawned processes, each of which first calls `setup(*arguments)`.
 
     They leave Ctrl-C to this process. When the block is left by an exception (Ctrl-C, say), or when this process dies,
-    they end at once: each watches a pipe whose other end only this process holds.
+    they end at once: each watches a pipe whose other end only this process holds. They import nothing from the folder
+    in which this process happens to be called.
     """
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
-    with theirs, ours, ProcessPoolExecutor(jobs, context, _begin, (theirs, setup, arguments)) as pool:
+    provenance.prepare()
+    with (_safe_path(), theirs, ours,
+          ProcessPoolExecutor(jobs, context, _begin, (theirs, setup, arguments)) as pool):
         try:
             yield pool
         except BaseException:
             ours.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """As Python's option -P, for the children of this process: `-c`, with which they are spawned, has the working
+    directory on the path, and a random.py there would be taken for Python's own."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _begin(lifeline: Connection, setup: Callable, arguments: tuple) -> None:
@@ -65,10 +86,11 @@ class Processes:
         """See `base.Executor.run`. If a worker dies, the others end too, and one sentence says which runs were in
         progress.
 
-        The longest runs come first, so that no core waits at the end.
+        The longest runs come first, so that no core waits at the end; those that another process holds come last, and
+        are waited for.
         """
         waiting = deque(sorted(configs, key=lambda config: -config.epochs))
-        problems, training = [], {}  # training: task -> its run
+        problems, training, held = [], {}, set()  # training: task -> its run
         every = 0.1 if sys.stderr.isatty() else 30  # seconds between two states of the bar: a log file needs few
         with (workers(self.jobs, _use_threads, (max(1, cores() // self.jobs),)) as pool,
               tqdm(total=len(configs), desc=f"runs, {self.jobs} at once", unit="run", mininterval=every) as bar):
@@ -76,12 +98,18 @@ class Processes:
                 while waiting and len(training) < self.jobs:  # no more, so that these are the ones in progress
                     config = waiting.popleft()
                     try:
-                        training[pool.submit(_train, config, self.data, self.device, deadline)] = config
+                        task = pool.submit(_train, config, self.data, self.device, deadline, config in held)
+                        training[task] = config
                     except BrokenProcessPool:
                         return [*problems, self._death(configs, [*training.values(), config])]
                 for task in wait(training, return_when=FIRST_COMPLETED).done:
                     try:
                         found = task.result()
+                    except Held:
+                        config = training.pop(task)
+                        held.add(config)
+                        waiting.append(config)
+                        continue
                     except BrokenProcessPool:
                         return [*problems, self._death(configs, list(training.values()))]
                     problems += found
@@ -95,21 +123,23 @@ class Processes:
         store = open_store(self.data)
         kept = sum(store.state(config) == "trained" for config in configs)
         lost = [config.describe() for config in training if store.state(config) == "missing"]
-        return ("a worker process was ended from outside, most likely because memory ran out, with these in "
-                f"progress: {'; '.join(lost)}; {kept} finished runs are kept, and the same command goes on from there "
-                "(if it happens again, with fewer --jobs).")
+        return (f"a worker process {DEATH}, with these in progress: {'; '.join(lost)}; "
+                f"{kept} finished runs are kept, and the same command goes on from there (if it happens again, with "
+                "fewer --jobs).")
 
 
 def _use_threads(threads: int) -> None:
-    """In a training worker: compute with so many threads."""
+    """In a training worker: compute with so many threads (a small network takes one: see `sessions`)."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     import torch
 
     torch.set_num_threads(threads)
 
 
-def _train(config: RunConfig, data: Path, device: str, deadline: float) -> list[str]:
-    """Train one run into the store; no sentence, or the one that says why there is none."""
+def _train(config: RunConfig, data: Path, device: str, deadline: float, patient: bool) -> list[str]:
+    """Train one run into the store; no sentence, or the one that says why there is none. Raises Held where another
+    process holds the run, unless patient."""
     from bcebook.training.sessions import train_together
 
-    return train_together([config], open_store(data), device, 1, deadline, progress=False, data_root=data / "datasets")
+    return train_together([config], open_store(data), device, 1, deadline, progress=False,
+                          data_root=data / "datasets", wait=patient)

@@ -1,0 +1,202 @@
+"""Other people's machines: no account, other line endings, a copy elsewhere, cores in use, files called random.py."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bcebook.paths import PACKAGE, REPOSITORY
+from bcebook.runs.specs import NETWORKS
+from bcebook.runs.store import RunStore, check_folder
+from bcebook.training import loop, sessions
+
+# As another user, who reads what root reads (the interpreter may lie in root's home) and writes what others may.
+CAPABILITY = "-all,+dac_read_search"
+STRANGER = ["setpriv", "--reuid", "3001", "--regid", "3001", "--clear-groups", "--bounding-set", CAPABILITY,
+            "--inh-caps", CAPABILITY, "--ambient-caps", CAPABILITY]
+NAMES = ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME", "TORCHINDUCTOR_CACHE_DIR", "OMP_WAIT_POLICY")
+
+
+def needs_root():
+    if not hasattr(os, "getuid") or os.getuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("NOT TESTED: a uid without an account; that needs root and setpriv, as in a container")
+
+
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    here = Path(sys.argv[1])
+    from bcebook.book import digests, execute
+    from bcebook.chapters import catalog
+    from bcebook.execution.processes import Processes
+    from bcebook.runs.config import RunConfig
+    from bcebook.runs.store import open_store
+    from bcebook.training.sessions import train  # as a notebook that is run by hand
+    config = RunConfig(**json.loads((here / "config.json").read_text()))
+    store = open_store(here / "data")
+    train(config, store, progress=False)
+    other = RunConfig(**(config.to_dict() | {"seed": 1}))
+    problems = Processes(here / "data", "cpu", 1).run([other])
+    assert problems == [] and store.state(config) == store.state(other) == "trained", problems
+    digests.BOOK, catalog.CHAPTERS, catalog.configs = here / "book", {"tiny": "A title"}, lambda *_: []
+    failures = execute.execute("quick", "cpu", here / "data", here / "out", 1)
+    assert failures == {}, failures
+    print("all done")
+"""
+NOTEBOOK = """# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["parameters"]
+profile = "quick"
+device = "cpu"
+
+# %%
+import inspect, random, statistics
+import torchvision
+import matplotlib.pyplot as plt
+assert inspect.signature and random.Random and statistics.mean
+"""
+
+
+@pytest.fixture
+def elsewhere(small, tmp_path):
+    """A folder that everybody may write in, with a run to train and a chapter to execute: the script does both."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "tiny.py").write_text(NOTEBOOK)
+    (tmp_path / "config.json").write_text(json.dumps(small(epochs=1).to_dict()))
+    (tmp_path / "script" / "working").mkdir(parents=True)
+    (tmp_path / "script" / "program.py").write_text(SCRIPT)
+    tmp_path.chmod(0o777)
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES}
+    environment |= {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+
+    def run(*prefix: str) -> subprocess.CompletedProcess:
+        command = [*prefix, sys.executable, tmp_path / "script" / "program.py", tmp_path]
+        return subprocess.run(command, cwd=tmp_path / "script" / "working", env=environment, capture_output=True,
+                              text=True)
+
+    return run
+
+
+def test_a_user_without_an_account_and_a_home_trains_and_executes(elsewhere):
+    needs_root()
+    done = elsewhere(*STRANGER)
+    assert done.returncode == 0 and done.stdout.endswith("all done\n"), done.stdout + done.stderr
+
+
+def test_a_file_in_the_working_directory_is_not_taken_for_pythons_own(elsewhere, tmp_path):
+    """No child process imports it: not a worker of training, not one of notebooks, not a kernel, nor the command."""
+    names = ("random", "inspect", "statistics", "tokenize", "torchvision")
+    for name in names:
+        for folder in (tmp_path / "script" / "working", tmp_path / "book"):
+            (folder / f"{name}.py").write_text("import os; os._exit(77)\n")
+    done = elsewhere()
+    assert done.returncode == 0 and done.stdout.endswith("all done\n"), done.stdout + done.stderr
+    program = Path(sys.executable).with_name("bcebook")
+    if program.exists():
+        done = subprocess.run([program, "runs", "--data", tmp_path / "none"], cwd=tmp_path / "script" / "working",
+                              capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.endswith(" missing\n"), done.stdout + done.stderr
+
+
+# --- checkouts and copies --------------------------------------------------------------------------------------------
+
+def _git(folder: Path, *arguments) -> str:
+    command = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_clone_with_other_line_endings_is_the_same(tmp_path):
+    if subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True).returncode:
+        pytest.skip("NOT TESTED: line endings; this is no git checkout")
+    clone = tmp_path / "clone"
+    _git(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", REPOSITORY, clone)
+    for name in ("ci/setup", "ci/build", "ci/test", "lib/bcebook/cli.py", "README.md"):
+        assert b"\r" not in (clone / name).read_bytes(), name
+    runs = [path for path in (clone / "data" / "recorded").iterdir() if path.is_dir()]
+    assert len(runs) > 50 and [check_folder(run) for run in runs] == [""] * len(runs)
+    assert _git(clone, "status", "--porcelain") == ""
+
+
+def test_the_commit_is_that_of_our_own_checkout_and_says_where_it_is_modified(tmp_path):
+    inner = tmp_path / "inner"
+    shutil.copytree(PACKAGE, inner / "lib" / "bcebook", ignore=shutil.ignore_patterns("__pycache__"))
+    (inner / ".gitignore").write_text("__pycache__/\n")
+    (tmp_path / "theirs").write_text("another project")
+
+    def said(**environment) -> str:
+        code = "from bcebook.runs import provenance; print(provenance.PACKAGE, provenance.code_version(), sep='\\n')"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                              env=os.environ | {"PYTHONPATH": str(inner / "lib")} | environment)
+        package, version = done.stdout.splitlines()
+        assert Path(package) == inner.resolve() / "lib" / "bcebook"
+        return version.partition(" ")[2]
+
+    assert said() == ""
+    for folder in (tmp_path, inner):
+        _git(folder, "init", "-q")
+        _git(folder, "add", "theirs" if folder == tmp_path else ".")
+        _git(folder, "commit", "-q", "-m", "First")
+        assert said() == ("" if folder == tmp_path else f"(commit {_git(inner, 'rev-parse', '--short', 'HEAD')})")
+    ours = said()
+    assert said(GIT_DIR=str(tmp_path / ".git")) == ours  # as in a hook of another repository
+    (inner / "notes").write_text("not what makes a result")
+    assert said() == ours
+    (inner / "lib" / "bcebook" / "more.py").write_text("x = 1\n")
+    assert said() == ours.replace(")", ", modified)")
+    _git(inner, "add", ".")
+    _git(inner, "commit", "-q", "-m", "Second")
+    with open(inner / "lib" / "bcebook" / "names.py", "a") as file:
+        file.write("# edited\n")
+    assert said() == f"(commit {_git(inner, 'rev-parse', '--short', 'HEAD')}, modified)"
+
+
+# --- cores that others use -------------------------------------------------------------------------------------------
+
+def test_a_small_network_computes_with_one_thread_and_gives_the_others_back(small, tmp_path, monkeypatch):
+    seen, step, before = set(), loop.Training.step, torch.get_num_threads()
+    monkeypatch.setattr(loop.Training, "step", lambda self: (seen.add(torch.get_num_threads()), step(self)))
+    torch.set_num_threads(2)
+    try:
+        run = sessions.train(small(epochs=1), RunStore(tmp_path), progress=False)
+        assert seen == {1} and torch.get_num_threads() == 2 and run.environment["device"].endswith(", 1 thread")
+        for name, spec in NETWORKS.items():
+            config = small(model=name, dataset={8: "digits", 32: "cifar10"}[spec.side])
+            with sessions._threads(config):
+                assert torch.get_num_threads() == (1 if spec.side <= 16 else 2), name
+    finally:
+        torch.set_num_threads(before)
+
+
+WATCH = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Watch())
+"""
+
+
+@pytest.mark.parametrize("imports", [
+    "from bcebook import train", "import bcebook.book.notebook, bcebook.training.loop",
+    "import bcebook.execution.choose, bcebook.training.loop"])
+def test_threads_that_wait_sleep_because_torch_is_told_before_it_is_loaded(imports):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for extra, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):  # what a person sets stays
+        done = subprocess.run([sys.executable, "-c", WATCH + imports], capture_output=True, text=True,
+                              env=environment | extra)
+        assert done.stdout.split() == [expected], done.stdout + done.stderr
