@@ -7,14 +7,16 @@ import sys
 import time
 import warnings
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from bcebook.book import digests, halves
 from bcebook.chapters import catalog
-from bcebook.execution.processes import workers
+from bcebook.execution.processes import DEATH, workers
 
 STARTUP = ("PYTHONWARNINGS", "PYTHONSTARTUP")  # of a user's shell: they would change what a page shows
+AGAIN = "the same command goes on from there (if it happens again, with fewer --jobs)"
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,51 @@ def execute(profile: str, device: str, data: Path, out: Path, jobs: int, say=pri
             say(f"    {name}: up to date")
     if not due:
         return {}
-    failures = {}
-    with workers(min(jobs, len(due)), _worker_setup, (_environment(out, data),)) as executor:
-        parameters = {"profile": profile, "device": device}
-        tasks = {executor.submit(_execute_one, digests.BOOK / f"{name}.py", folder, findings, parameters): name
-                 for name in due}
-        for task in as_completed(tasks):
-            name, done = tasks[task], task.result()
-            if done.problem:
-                failures[name] = done.problem
-                _failure(folder, name).write_text(done.problem)
-                say(f"    {name}: FAILED {done.problem}")
-                continue
-            _failure(folder, name).unlink(missing_ok=True)
-            stamp = folder / f"{name}.json"
-            for gone in set(digests.read_stamp(stamp).get("findings", ())) - set(done.profiles):
-                (findings / gone / f"{name}.json").unlink(missing_ok=True)
-            stamp.write_text(json.dumps({"digest": made[name], "seconds": done.seconds, "findings": done.profiles}))
-            say(f"    {name}: {done.seconds:.0f} s")
+    failures, left = {}, list(due)
+    parameters = {"profile": profile, "device": device}
+    try:
+        with workers(min(jobs, len(due)), _worker_setup, (_environment(out, data),)) as executor:
+            tasks = {executor.submit(_execute_one, digests.BOOK / f"{name}.py", folder, findings, parameters): name
+                     for name in due}
+            for task in as_completed(tasks):
+                name, done = tasks[task], task.result()
+                left.remove(name)
+                if done.problem:
+                    failures[name] = done.problem
+                    _failure(folder, name).write_text(done.problem)
+                    say(f"    {name}: FAILED {done.problem}")
+                    continue
+                _keep(name, made[name], done, folder, findings)
+                say(f"    {name}: {done.seconds:.0f} s")
+    except BrokenProcessPool:
+        failures |= _death(left, len(due), folder, say)
     return failures
+
+
+def _keep(name: str, digest: str, done: Outcome, folder: Path, findings: Path) -> None:
+    """A chapter has succeeded: stamp it, and remove what it no longer makes."""
+    _failure(folder, name).unlink(missing_ok=True)
+    stamp = folder / f"{name}.json"
+    for gone in set(digests.read_stamp(stamp).get("findings", ())) - set(done.profiles):
+        (findings / gone / f"{name}.json").unlink(missing_ok=True)
+    stamp.write_text(json.dumps({"digest": digest, "seconds": done.seconds, "findings": done.profiles}))
+
+
+def _death(left: list[str], of: int, folder: Path, say) -> dict[str, str]:
+    """A worker has been killed, and the others have ended with it: say so once, and leave nothing of theirs behind."""
+    sentence = (f"a worker process of the notebooks {DEATH}, before these were finished: {', '.join(left)}; "
+                f"{of - len(left)} others and every earlier page are kept, and {AGAIN}.")
+    for name in left:
+        for path in _unfinished(folder / f"{name}.ipynb"):
+            path.unlink(missing_ok=True)
+        _failure(folder, name).write_text(sentence)
+    say(f"    FAILED: {sentence}")
+    return dict.fromkeys(left, sentence)
+
+
+def _unfinished(target: Path) -> tuple[Path, Path]:
+    """What lies beside a notebook while it is executed: what papermill reads, and what it writes."""
+    return target.with_suffix(".in.ipynb"), target.with_suffix(".part.ipynb")
 
 
 def failed_before(profile: str, out: Path) -> dict[str, str]:
@@ -103,14 +131,25 @@ def _environment(out: Path, data: Path) -> dict[str, str]:
     shutil.rmtree(folder, ignore_errors=True)
     kernel = folder / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
-    start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    # -P and ignore_cwd: a random.py in a folder in which something happens to run is not Python's own.
+    start = [sys.executable, "-P", "-m", "ipykernel_launcher", "--InteractiveShellApp.ignore_cwd=True",
+             "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
     (folder / "matplotlibrc").touch()
-    return without_startup() | {
+    return without_startup() | _home(folder) | {
         "BCEBOOK_DATA": str(data), "JUPYTER_PATH": str(folder / "jupyter"), "IPYTHONDIR": str(folder / "ipython"),
         "MATPLOTLIBRC": str(folder / "matplotlibrc"), "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_NUM_THREADS": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1",
     }
+
+
+def _home(folder: Path) -> dict[str, str]:
+    """A home of the build's own for who has none (a uid without an account) or may not write there."""
+    home = os.path.expanduser("~")
+    if home != "~" and os.access(home, os.W_OK | os.X_OK):
+        return {}
+    (folder / "home").mkdir()
+    return {"HOME": str(folder / "home")}
 
 
 def _worker_setup(environment: dict[str, str]) -> None:
@@ -123,11 +162,12 @@ def _worker_setup(environment: dict[str, str]) -> None:
 
 def _execute_one(source: Path, folder: Path, findings: Path, parameters: dict) -> Outcome:
     """Execute the text half of a chapter; on success its notebook and its findings are in place."""
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     began = time.perf_counter()
     target = folder / f"{source.stem}.ipynb"
-    fresh, partial = target.with_suffix(".in.ipynb"), target.with_suffix(".part.ipynb")
+    fresh, partial = _unfinished(target)
     # Kernels that start at the same moment share no folder.
     os.environ["IPYTHONDIR"] = str(Path(os.environ["IPYTHONDIR"]).with_name(f"ipython-{source.stem}"))
     with open(target.with_suffix(".log"), "w") as log:
@@ -139,7 +179,9 @@ def _execute_one(source: Path, folder: Path, findings: Path, parameters: dict) -
         profiles = () if problem else _put(partial, target, findings)
     except PapermillExecutionError as error:
         problem = f"in cell {error.exec_count} ({_first_line(error.source)}): {error.ename}: {error.evalue}"
-    except Exception as error:  # a notebook that cannot be read or a kernel that dies must not stop the others
+    except DeadKernelError:
+        problem = f"its kernel (the process that computes its cells) {DEATH}; every other page is kept, and {AGAIN}."
+    except Exception as error:  # a notebook that cannot be read must not stop the others
         problem = f"before or outside its cells: {type(error).__name__}: {error}"
     finally:
         fresh.unlink(missing_ok=True)

@@ -1,6 +1,9 @@
 """Pages rendered by Sphinx; a chapter that failed keeps its last good page, under a warning."""
 
+import errno
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,13 +13,30 @@ from bcebook.book import digests
 from bcebook.book.execute import without_startup
 from bcebook.chapters import catalog
 
+# A disk that takes no more: full, over the user's quota, or over the largest file that it may hold.
+FULL = tuple(code for name in ("ENOSPC", "EDQUOT", "EFBIG") if (code := getattr(errno, name, None)))
+
 
 def render(profile: str, out: Path, failures: dict[str, str], say=print) -> bool:
-    """Render pages and executed notebooks to out/html, replaced whole and only on success; False if Sphinx failed.
+    """Render pages and executed notebooks to out/html, replaced whole and only on success; False if Sphinx failed, or
+    the disk was full, with nothing half-made left.
 
     A chapter in `failures` keeps the page of its last good execution, with a warning on top that says what failed; one
     that was never executed has a page that says so.
     """
+    try:
+        return _render(profile, out, failures, say)
+    except OSError as error:  # shutil.copytree's has a list of others and no number
+        if error.errno not in FULL and not _says_full(str(error)):
+            raise
+        for made in ("source", "html.new", "doctrees"):  # what half of it says next time, nobody knows
+            shutil.rmtree(out / made, ignore_errors=True)
+        say(f"    The disk of {out} is full, so the HTML could not be written: make room there, and the same command "
+            "goes on. The HTML of the last good build, and every run and notebook, are kept.")
+        return False
+
+
+def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
     source, html, fresh = out / "source", out / "html", out / "html.new"
     whole = _assemble(profile, out, source, failures)
     digest = digests.digest(sorted(path for path in source.rglob("*") if path.is_file()), [digests.tools()])
@@ -28,7 +48,15 @@ def render(profile: str, out: Path, failures: dict[str, str], say=print) -> bool
     strict = ["-W", "--keep-going"] if whole else []
     # -P: no module is taken from the folder in which the build happens to be called
     command = [sys.executable, "-P", "-m", "sphinx", "-q", *strict, "-b", "html", "-d", out / "doctrees"]
-    if subprocess.run([*command, source, fresh], env=without_startup()).returncode:
+    done = subprocess.run([*command, source, fresh], env=without_startup(), stderr=subprocess.PIPE, text=True,
+                          errors="replace")
+    if _says_full(done.stderr):  # also where it was no more to Sphinx than a warning
+        for log in re.findall(r"\S*sphinx-err-\w+\.log", done.stderr):  # a report to Sphinx's developers
+            Path(log).unlink(missing_ok=True)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        shutil.rmtree(fresh, ignore_errors=True)
         say("    Sphinx failed, see above; the HTML of the last good build is untouched.")
         return False
     old = out / "html.old"
@@ -39,6 +67,10 @@ def render(profile: str, out: Path, failures: dict[str, str], say=print) -> bool
     shutil.rmtree(old, ignore_errors=True)
     (out / "html.json").write_text(json.dumps({"digest": digest}))
     return True
+
+
+def _says_full(text: str) -> bool:
+    return any(os.strerror(code) in text for code in FULL)
 
 
 def _assemble(profile: str, out: Path, source: Path, failures: dict[str, str]) -> bool:
