@@ -85,12 +85,14 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
     from bcebook.execution.choose import train_missing
+    from bcebook.runs.store import open_store
 
     with _interruptible():
         problems = train_missing(chosen, data_dir(data), device, jobs)
     for problem in problems:
         typer.echo(f"failed: {problem}")
-    typer.echo(f"{len(chosen) - len(problems)} of {len(chosen)} runs are in the store.")
+    store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
+    typer.echo(f"{sum(store.find(config) is not None for config in chosen)} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems else 0)
 
 
