@@ -197,8 +197,8 @@ def hold(path: Path, other: str, wait: bool = True, say: Callable[[str], None] |
             say(sentence) if say else print(sentence, file=sys.stderr, flush=True)
             lock.acquire()
     except PermissionError as error:
-        raise Barred(f"the lock {path} cannot be opened for writing ({error.strerror}{_owner(path)}); take a folder of "
-                     "your own, or let its owner give you the right to write there.") from error
+        raise Barred(f"the lock {path} cannot be opened for writing ({error.strerror}{_owner(path)}); take a folder "
+                     "of your own, or let its owner give you the right to write there.") from error
     try:
         yield
     finally:
@@ -385,18 +385,22 @@ def _scores(splits: dict) -> dict[str, dict[str, dict]]:
 
 
 def _is_summary(values: dict) -> bool:
+    """Whether a `summaries.ScoreSummary` can have these fields: of the right kinds, and about one sample."""
     if set(values) != {"count", "mean", "std", "quantiles", "bin_width", "first_bin", "counts"}:
         return False
-    levels, counts = values["quantiles"], values["counts"]
-    if not all(_number(values[name]) for name in ("mean", "std", "bin_width", "count", "first_bin")):
+    levels, counts, first = values["quantiles"], values["counts"], values["first_bin"]
+    if not isinstance(levels, list) or not isinstance(counts, list) or len(levels) != LEVELS:
         return False
-    if not isinstance(levels, list) or len(levels) != LEVELS or not all(map(_number, levels)):
+    mean, std, width = reals = values["mean"], values["std"], values["bin_width"]
+    if not all(type(each) is float and _number(each) for each in (*reals, *levels)):
         return False
-    if not isinstance(counts, list) or not all(type(each) is int and each >= 0 for each in counts):
+    if not all(type(each) is int for each in (values["count"], first, *counts)) or not 0 < abs(first) + 1 <= 2**53:
         return False
-    return (type(values["count"]) is type(values["first_bin"]) is int and sum(counts) == values["count"] > 0
-            and values["bin_width"] > 0 <= values["std"] and abs(values["first_bin"]) <= 2**52
-            and levels == sorted(levels))
+    low, high = levels[0], levels[-1]
+    rounding = 1e-9 * max(abs(low), abs(high))
+    return (levels == sorted(levels) and low - rounding <= mean <= high + rounding and std >= 0 < width
+            and min(counts, default=-1) >= 0 < sum(counts) == values["count"]
+            and (first - 1) * width <= low and high <= (first + len(counts) + 1) * width)
 
 
 def _read_failure(path: Path, config: RunConfig) -> dict:
