@@ -156,6 +156,7 @@ def usable(run, of) -> None:
             summary = ScoreSummary.from_dict(each)
             assert len(summary.edges) == len(summary.density) + 1 and math.isfinite(summary.median)
     json.dumps(run.environment, allow_nan=False)
+    assert all(isinstance(run.environment.get(name, ""), str) for name in ("precision", "device", "code", "date"))
     same = repr((run.history, run.final, run.best, run.scores)) == repr((of.history, of.final, of.best, of.scores))
     for name in () if same else ("score_histograms", "accuracy", "compactness"):
         claims.judge(rooms()[name].claims, [run])

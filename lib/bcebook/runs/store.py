@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import shutil
 import sys
 import warnings
@@ -263,7 +264,8 @@ def read_folder(folder: Path) -> Run:
     if set(result) != {"final", "best", "scores"}:
         raise ValueError("result.json does not have final, best and scores.")
     environment = parse_json(_content(folder / "environment.json"))
-    if lacking := [name for name, fits in ENVIRONMENT.items() if not fits(environment.get(name))]:
+    if lacking := [name for name, fits in ENVIRONMENT.items()
+                   if not (fits(environment.get(name)) or (name in LATER and name not in environment))]:
         raise ValueError(f"environment.json does not say {', '.join(lacking)} as a run does.")
     return Run(
         RunConfig.from_dict(parse_json(_content(folder / "config.json"))),
@@ -305,7 +307,7 @@ def parse_json(content: bytes) -> dict:
     """The object that a file of JSON holds. Raises ValueError, one sentence, for anything else: also for what Python
     alone takes (NaN, Infinity), a name that stands twice, half a character, and nesting without end."""
     try:
-        value = json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_number)
+        value = json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
         if rb"\ud" in content.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -337,6 +339,10 @@ def _once(pairs: list[tuple]) -> dict:
     if len(values) != len(pairs):
         raise ValueError("a name stands in it twice.")
     return values
+
+
+def _finite(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _no_number(reprlib.repr(text))
 
 
 def _no_number(name: str):
@@ -438,7 +444,9 @@ ENVIRONMENT = {
     "device": _text, "code": _text, "date": _date,
     "versions": lambda value: isinstance(value, dict) and all(map(_text, value.values())),
     "seconds": lambda value: _number(value) and value >= 0,
+    "device_type": _text, "precision": _text, "resumed": lambda value: type(value) is int and value >= 0,
 }
+LATER = ("device_type", "precision", "resumed")  # an earlier engine did not say them
 _CHECKED: set[tuple[str, bytes]] = set()  # runs found whole before: a checksums.json stands for all that it sums
 
 
