@@ -30,5 +30,6 @@ _HOMES = {
 def __getattr__(name: str):
     """The modules that a person imports most, under their short names: `from bcebook import losses, train`."""
     if name in _HOMES:
+        importlib.import_module("bcebook.runs.provenance")  # prepares the process for torch: threads, accounts
         return importlib.import_module(f"bcebook.{_HOMES[name]}")
     raise AttributeError(f"module 'bcebook' has no attribute {name!r}")

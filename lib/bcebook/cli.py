@@ -68,15 +68,10 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           only: ChapterName = None):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
-    from bcebook.book.build import BOOK
     from bcebook.book.build import build as make
-    from bcebook.runs.store import hold
 
-    folder = out.resolve() if out else BOOK / "_build"
     with _interruptible():
-        with hold(folder / ".lock", "another build of the same folder"):
-            pass  # `make` takes it itself, but waits in silence
-        raise typer.Exit(make(profile, device, data_dir(data), jobs, folder, only))
+        raise typer.Exit(make(profile, device, data_dir(data), jobs, out and out.resolve(), only))
 
 
 @app.command()

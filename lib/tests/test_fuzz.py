@@ -24,7 +24,7 @@ from bcebook import cli
 from bcebook.book import findings, pages
 from bcebook.chapters.registry import rooms
 from bcebook.report import claims
-from bcebook.runs import archive, store
+from bcebook.runs import archive, files
 from bcebook.runs.archive import ArchiveError
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
@@ -148,7 +148,7 @@ def sentence(text: str, *named) -> None:
 def usable(run, of) -> None:
     """What stands behind the store can work with a run: figures and summaries are numbers, chapters judge it, where it
     is not the run that it comes from but for its settings and surroundings."""
-    assert store.problem(run) == ""
+    assert files.problem(run) == ""
     for values in (*run.history.values(), run.final.values(), run.best.values()):
         assert not any(math.isinf(value) for value in values)
     for kinds in run.scores.values():
@@ -231,7 +231,7 @@ def test_settings_are_refused_or_make_another_run_with_another_key(whole):
     draw, settings = random.Random(2), json.loads(contents["config.json"])
     for _ in range(300):
         try:
-            config = RunConfig.from_dict(store.parse_json(json_damaged(settings, draw)))
+            config = RunConfig.from_dict(files.parse_json(json_damaged(settings, draw)))
         except ValueError as error:
             sentence(str(error))
             continue
@@ -393,7 +393,7 @@ def test_findings_are_shown_or_named(tmp_path):
 
 
 def test_the_store_knows_how_many_quantiles_a_summary_has():
-    assert store.LEVELS == len(QUANTILES)
+    assert files.LEVELS == len(QUANTILES)
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from bcebook.execution.processes import Processes
-from bcebook.runs.store import Barred, Held, RunStore, open_store
+from bcebook.runs.locks import Barred, Held
+from bcebook.runs.store import RunStore, open_store
 from bcebook.training.loop import RunFailed
 from bcebook.training.sessions import train, train_together
 from test_store import make_run
@@ -89,7 +90,7 @@ def test_one_run_waits_for_its_holder_and_says_so(small, tmp_path, hold, capsys)
 
 
 def test_a_build_says_that_it_waits_for_another(tmp_path):
-    code = ("import sys, time; from pathlib import Path; from bcebook.runs.store import hold\n"
+    code = ("import sys, time; from pathlib import Path; from bcebook.runs.locks import hold\n"
             "with hold(Path(sys.argv[1]), 'nobody'): print('held', flush=True); time.sleep(60)")
     holder = subprocess.Popen([sys.executable, "-c", code, tmp_path / ".lock"], stdout=subprocess.PIPE)
     holder.stdout.readline()

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from bcebook.runs.store import BEST, FINAL, HISTORY, LEVELS, Run, RunStore
+from bcebook.runs.files import BEST, FINAL, HISTORY, LEVELS
+from bcebook.runs.store import Run, RunStore
 
 ENVIRONMENT = {"device": "a CPU", "versions": {"torch": "2"}, "code": "x", "date": "2026-11-24T03:03:17+00:00", "seconds": 1.5}
 

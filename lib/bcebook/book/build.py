@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from filelock import FileLock
-
 from bcebook.book.digests import BOOK
 from bcebook.book.execute import execute, failed_before
 from bcebook.book.render import render
 from bcebook.chapters import catalog
 from bcebook.execution.base import cores
 from bcebook.execution.choose import train_missing
+from bcebook.runs.locks import hold
 from bcebook.runs.store import open_store
 
 
@@ -24,7 +23,8 @@ def build(profile: str, device: str, data: Path, jobs: int | None = None, out: P
     configs = catalog.configs(only, profile) if only else catalog.all_configs(profile)
     out = out or BOOK / "_build"
     out.mkdir(parents=True, exist_ok=True)
-    with FileLock(out / ".lock"):  # a second build of the same folder waits, and then finds everything done
+    # A second build of the same folder waits, and then finds everything done.
+    with hold(out / ".lock", "another build of the same folder"):
         say(f"1/3 runs      {_count(configs, profile, data)}")
         problems = train_missing(configs, data, device, jobs)
         for problem in problems:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bcebook.report import markdown
 from bcebook.report.claims import MIME, Judged
-from bcebook.runs.store import in_a_line, parse_json
+from bcebook.runs.files import in_a_line, parse_json
 
 LIMIT = 16 * 2**20  # bytes of a findings file: they have some 100 kB at most
 

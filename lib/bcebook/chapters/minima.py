@@ -16,7 +16,6 @@ from bcebook.science.verdicts import Finding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy import ndarray
     from pandas import DataFrame
 
 np, pd, plt, torch = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot"), lazy("torch")

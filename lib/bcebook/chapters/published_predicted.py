@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bcebook import names, paper
+from bcebook import names
 from bcebook.chapters import recipes
 from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
@@ -16,7 +16,6 @@ from bcebook.science.verdicts import Finding
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 np, pd, plt, lines = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot"), lazy("matplotlib.lines")

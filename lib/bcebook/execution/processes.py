@@ -25,7 +25,8 @@ from tqdm import tqdm
 from bcebook.execution.base import cores
 from bcebook.runs import provenance
 from bcebook.runs.config import RunConfig
-from bcebook.runs.store import Held, open_store
+from bcebook.runs.locks import Held
+from bcebook.runs.store import open_store
 
 DEATH = "was ended from outside, most likely because memory ran out"
 

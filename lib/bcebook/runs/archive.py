@@ -12,7 +12,8 @@ import zlib
 from pathlib import Path
 
 from bcebook.runs import atomic
-from bcebook.runs.store import FILES, Run, RunStore, check_folder, in_a_line, read_folder
+from bcebook.runs.files import FILES, Run, check_folder, in_a_line, read_folder
+from bcebook.runs.store import RunStore
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
 FILE_LIMIT = 4 * 2**20  # bytes of one file inside: a run takes some 100 kB

@@ -12,7 +12,7 @@ import torch
 
 from bcebook.runs import atomic
 from bcebook.runs.provenance import engine_version
-from bcebook.runs.store import in_a_line
+from bcebook.runs.files import in_a_line
 
 SUFFIX, KEPT = ".ckpt", 2
 STATE = {"engine": str, "autocast": bool, "epoch": int, "batch": int, "seconds": (int, float), "resumed": int,
