@@ -1,5 +1,6 @@
 """One function per kind of figure, and the book's one palette. Functions take numbers and axes, and return the axes."""
 
+import matplotlib
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -16,7 +17,8 @@ MARKER = {"ViT": "o", "Swin": "s", "ResNet18": "^"}  # the paper's values: alway
 
 
 def style() -> None:
-    """The look of every figure in the book; a chapter calls it once."""
+    """The look of every figure in the book, whatever a person's matplotlibrc says; a chapter calls it once."""
+    matplotlib.rcdefaults()
     sns.set_theme(
         style="ticks",
         context="notebook",
@@ -39,7 +41,7 @@ def style() -> None:
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg")
+        set_matplotlib_formats("svg", metadata={"Date": None})  # the same figure is the same file
     except ImportError:  # outside a notebook there is nothing to tell
         pass
 
