@@ -16,6 +16,8 @@ from bcebook.chapters import catalog
 from bcebook.execution.processes import DEATH, workers
 
 STARTUP = ("PYTHONWARNINGS", "PYTHONSTARTUP")  # of a user's shell: they would change what a page shows
+# Where matplotlib and Jupyter keep things if a person has said so, and else in folders of HOME.
+KEPT = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 AGAIN = "the same command goes on from there (if it happens again, with fewer --jobs)"
 
 
@@ -136,7 +138,8 @@ def _environment(out: Path, data: Path) -> dict[str, str]:
              "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
     (folder / "matplotlibrc").touch()
-    return without_startup() | _home(folder) | {
+    there = {name: value for name, value in without_startup().items() if name not in KEPT or _open(value)}
+    return there | _home(folder) | {
         "BCEBOOK_DATA": str(data), "JUPYTER_PATH": str(folder / "jupyter"), "IPYTHONDIR": str(folder / "ipython"),
         "MATPLOTLIBRC": str(folder / "matplotlibrc"), "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1",
@@ -146,10 +149,15 @@ def _environment(out: Path, data: Path) -> dict[str, str]:
 def _home(folder: Path) -> dict[str, str]:
     """A home of the build's own for who has none (a uid without an account) or may not write there."""
     home = os.path.expanduser("~")
-    if home != "~" and os.access(home, os.W_OK | os.X_OK):
+    if home != "~" and _open(home):
         return {}
     (folder / "home").mkdir()
     return {"HOME": str(folder / "home")}
+
+
+def _open(folder: str) -> bool:
+    """Whether there is a folder that can be written to: matplotlib says on the page that there is none."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _worker_setup(environment: dict[str, str]) -> None:
