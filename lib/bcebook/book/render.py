@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -77,8 +78,10 @@ def _assemble(profile: str, out: Path, source: Path, failures: dict[str, str]) -
     """Put what Sphinx reads into `source`; True if every chapter is there and none has failed."""
     from bcebook.book import pages
 
+    _writable(source)  # as a killed build may have left it
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(digests.BOOK, source, ignore=lambda folder, names: [n for n in names if _stays(n)])
+    _writable(source)
     whole = True
     for name, title in catalog.CHAPTERS.items():
         executed, page = out / "notebooks" / profile / f"{name}.ipynb", source / f"{name}.ipynb"
@@ -89,6 +92,12 @@ def _assemble(profile: str, out: Path, source: Path, failures: dict[str, str]) -
             _warn(page, title, failures.get(name))
     pages.write(source, out, profile)
     return whole
+
+
+def _writable(folder: Path) -> None:
+    """Let its owner write in a copy: that of a checkout that can only be read has the checkout's modes."""
+    for path in [folder, *folder.rglob("*")] if folder.exists() else ():
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
 
 
 def _without_findings(notebook: Path) -> str:
