@@ -81,44 +81,45 @@ def _networks(profile: recipes.Profile) -> str:
     return ", ".join(dict.fromkeys(names.model(model) for model, _ in profile.networks))
 
 
+def _named(features: str) -> str:
+    """The networks whose features are "signed" or "nonnegative"."""
+    return ", ".join(names.model(spec.name) for spec in specs.NETWORKS.values() if spec.features == features)
+
+
 DEPARTURES = {
     "data": Departure(
         "Images",
         "MNIST, CIFAR10, CIFAR100, CIFAR100-LT; ImageNet-1k for fine-tuning",
         by_profile(lambda p: ", ".join(dict.fromkeys(names.dataset(dataset) for _, dataset in p.networks))),
         "The digits are scikit-learn's 8x8 images; a fifth of each class, drawn once, is their test set of some "
-        "hundred images, so "
-        "that a single image is a visible share of it. MNIST is resized once, bilinearly and rounded to whole grey "
-        "levels.",
+        "hundred images, so that a single image is a visible share of it. MNIST is resized once, bilinearly and "
+        "rounded to whole grey levels.",
     ),
     "networks": Departure(
         "Networks",
         "ResNet18, ResNet50, a slim DenseNet121; ViT and Swin in two figures; pretrained ResNets and DenseNet161",
         by_profile(_networks),
         "The convnet and ResNet8 are ours and small. ViT, Swin and pretrained networks are not built here yet. Closed "
-        "form and "
-        "published medians are compared all the same, because the minimum does not depend on the architecture, but on "
-        "what follows "
-        "next.",
+        "form and published medians are compared all the same, because the minimum does not depend on the "
+        "architecture, but on what follows next.",
     ),
     "features": Departure(
         "Sign of the features",
         "the authors' ResNets and DenseNet end in ReLU and average pooling: no feature is negative",
         lambda: {
-            "convnet, ResNet8": "no ReLU at the end: features of either sign",
-            "ResNet18, ResNet50, DenseNet121": "as the authors': nonnegative",
+            _named("signed"): "no ReLU at the end: features of either sign",
+            _named("nonnegative"): "as the authors': nonnegative",
         },
         "The two have different minima: nonnegative features cannot form a simplex ETF around zero. Which one a "
-        "network heads for "
-        "decides its class means, its scores and its bias; {doc}`published_predicted` sets both minima beside the "
-        "published figures.",
+        "network heads for decides its class means, its scores and its bias; {doc}`published_predicted` sets both "
+        "minima beside the published figures.",
     ),
     "steps": Departure(
         "Length of a run",
         "a hundred epochs",
         by_profile(_steps),
-        "With no decay of the bias, only what is left of the loss moves it: the fewer the steps, the more of its start "
-        "a bias keeps.",
+        "With no decay of the bias, only what is left of the loss moves it: the fewer the steps, the more of its "
+        "start a bias keeps.",
     ),
     "rates": Departure(
         "Learning rates",
@@ -130,12 +131,11 @@ DEPARTURES = {
     "schedules": Departure(
         "Schedules of the learning rate",
         "step and cosine, which lag by one epoch, because the authors' loop calls `scheduler.step(epoch=epoch_id)`; "
-        "their argument "
-        "parser's default is cosine, their command line for SGD names none, so which one made a figure is unknown",
+        "their argument parser's default is cosine, their command line for SGD names none, so which one made a figure "
+        "is unknown",
         by_profile(_schedules),
-        "`step` and `cosine` change the rate one epoch earlier than `authors-step` and `authors-cosine`, which follow "
-        "that loop "
-        f"epoch by epoch; over a paper run their summed rates are smaller by {_lag()}.",
+        "`step` and `cosine` change the rate one epoch earlier than `authors-step` and `authors-cosine`, which "
+        f"follow that loop epoch by epoch; over a paper run their summed rates are smaller by {_lag()}.",
     ),
     "precision": Departure(
         "Precision",
@@ -156,8 +156,7 @@ DEPARTURES = {
         lambda: {
             "profile quick": "DA1 on digits is a crop without a flip (a mirrored digit is another sign)",
             "profile laptop": "none: the accuracy and histogram chapters show its networks of the collapse "
-            "experiment, without "
-            "augmentation and with decoupled decay",
+            "experiment, without augmentation and with decoupled decay",
             "profile paper": "as the paper",
         },
         "So the profile laptop compares the losses where the paper has no row; its verdicts are about the paper's "
@@ -180,8 +179,7 @@ DEPARTURES = {
         "the best over all epochs, chosen on the test set; whether the tables report it or the last is unknown",
         here(
             "final and best side by side; best over all epochs in runs of today's engine, over the epochs that were "
-            "measured in runs "
-            "recorded by an earlier one: the accuracy page says how many"
+            "measured in runs recorded by an earlier one: the accuracy page says how many"
         ),
         "Chosen on the test set, best is too high for that reason, and it is too low where epochs were not looked at.",
     ),
@@ -190,8 +188,7 @@ DEPARTURES = {
         "unknown",
         here("the mean of the class means"),
         "It is the sample mean where classes are equal in size, and the authors' formulas are then the same; on long "
-        "tails they need "
-        "not be.",
+        "tails they need not be.",
     ),
     "compactness": Departure(
         "Compactness and distinctiveness",
@@ -218,17 +215,16 @@ DEPARTURES = {
         "Seeds",
         "one number a setting, without an interval",
         by_profile(
-            lambda p: f"{len(p.seeds)} a run; more where a chapter judges a difference (the page says how many)"
+            lambda p: f"{len(p.seeds)} in most chapters, more where one judges a difference (the page says how many)"
         ),
-        "Verdicts on differences come from intervals over seeds. An interval speaks for seeds, not for other test sets "
-        "or settings.",
+        "Verdicts on differences come from intervals over seeds. An interval speaks for seeds, not for other test "
+        "sets or settings.",
     ),
     "readings": Departure(
         "Published values",
         "violin plots and curves without numbers",
         here("medians read off the pictures; the poster's curves by eye"),
         "Good to about the reading error that each page's hollow markers are judged with; ResNet18's data set is not "
-        "stated on its "
-        "figure.",
+        "stated on its figure.",
     ),
 }

@@ -64,8 +64,7 @@ class Chapter:
             if not runs:
                 display(
                     Markdown(
-                        f"**Profile {profile}** ({spec.text}): none of its {len(configs)} runs are recorded "
-                        f"here yet. "
+                        f"**Profile {profile}** ({spec.text}): none of its {len(configs)} runs are recorded here yet. "
                         f"`bcebook train --profile {profile} --chapter {self.room.name}` trains them."
                     )
                 )
@@ -134,8 +133,8 @@ def _of_runs(runs: list[Run], profile: str, of: int) -> dict[str, str]:
         "runs": f"{len(runs)} of {of}, seeds {', '.join(str(s) for s in sorted({c.seed for c in configs}))}",
         "network and data": each(names.network(c.model, c.dataset) for c in configs),
         "training": f"{each(f'{c.epochs} epochs' for c in configs)}, batch size {each(c.batch_size for c in configs)}, "
-        f"learning rate {each(f'{c.optimizer} {c.learning_rate:g}' for c in configs)}, "
-        f"schedule {each(c.schedule for c in configs)}",
+        f"learning rate {each(f'{c.optimizer} {c.learning_rate:g}' for c in configs)}, schedule "
+        f"{each(c.schedule for c in configs)}",
         "decay": each(_decay(c) for c in configs),
         "precision": each(run.environment.get("precision", run.config.precision) for run in runs),
         "device": each(env["device"] for env in envs),

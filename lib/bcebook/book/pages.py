@@ -128,11 +128,9 @@ def scoreboard(found: dict) -> str:
         [
             "# Scoreboard",
             "",
-            "Every claim with the statistic that decides it, in each profile that has runs: the estimate with its 95 % "
-            "interval and what "
-            "it is over, and the verdict. The rules stand on the chapters' pages; a claim without runs has no verdict. "
-            "Theory is the "
-            "same in every profile.",
+            "Every claim with the statistic that decides it, in each profile that has runs: the estimate with its 95 "
+            "% interval and what it is over, and the verdict. The rules stand on the chapters' pages; a claim without "
+            "runs has no verdict. Theory is the same in every profile.",
             "",
             "## The paper's claims",
             "",
@@ -252,8 +250,7 @@ def departures() -> str:
         "# Where this book departs from the paper",
         "",
         "Every difference that we know of, once; the chapters link here. *Unknown* says that neither the paper's "
-        "public texts nor "
-        "its code told us. Values of ours are read from the settings that the runs are made of.",
+        "public texts nor its code told us. Values of ours are read from the settings that the runs are made of.",
         "",
     ]
     for key, departure in DEPARTURES.items():

@@ -193,9 +193,8 @@ def family(
     adjusted = holm([part.p for part in parts])
     judged = tuple(_after(part, p) for part, p in zip(parts, adjusted, strict=True))
     rule = (
-        f"supported if every one of the {of} is after Holm's adjustment over the family, contradicted if one of "
-        f"them is "
-        "contradicted after it"
+        f"supported if every one of the {of} is after Holm's adjustment over the family, contradicted if one of them "
+        "is contradicted after it"
     )
     count = [part for part in judged if part.verdict != NOT_RUN]
     if not count:
@@ -226,9 +225,8 @@ def majority(
     """
     whole = family(parts, holm, of=of)
     rule = (
-        f"supported if more than half of the {of} are after Holm's adjustment over the family, contradicted if "
-        f"half of them or "
-        "more are contradicted after it"
+        f"supported if more than half of the {of} are after Holm's adjustment over the family, contradicted if half of "
+        "them or more are contradicted after it"
     )
     count = [part.adjusted for part in whole.parts if part.verdict != NOT_RUN]
     for_it, against = count.count(SUPPORTED), count.count(CONTRADICTED)
