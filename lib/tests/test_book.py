@@ -1,6 +1,7 @@
 """The book itself: its sources, and a fixture book, a chapter of each kind, as a reader makes it; with --all the whole quick book."""
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -88,6 +89,20 @@ def test_every_view_stands_a_part_of_its_runs(name):
             assert "nan" not in text and f": {judged.finding.verdict}." in text
     for judged in claims.judge(room.claims, []):
         assert judged.finding.verdict == verdicts.NOT_RUN or judged.finding.n, f"{judged.name} judges without a number"
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "imbalance"])
+def test_every_view_takes_all_networks_of_the_paper_profile(name):
+    """The layout alone: recorded runs under the paper profile's configurations, nine networks and three data sets; no number counts."""
+    room, runs = rooms()[name], {(run.config.loss, run.config.optimizer): run for run in recorded("neural_collapse")}
+    posed = [dataclasses.replace(runs[c.loss, c.optimizer], config=c) for c in room.configs("paper", (0,))]
+    assert len(posed) >= 4
+    for draw in room.figures:
+        plt.close(draw(posed))
+    for table in room.tables:
+        assert "nan" not in table(posed).markdown()
+    for judged in claims.judge(room.claims, posed):
+        assert "nan" not in markdown.told(judged)
 
 
 @pytest.mark.parametrize("name", TRAINED)

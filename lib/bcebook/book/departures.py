@@ -215,7 +215,7 @@ DEPARTURES = {
         "Seeds",
         "one number a setting, without an interval",
         by_profile(
-            lambda p: f"{len(p.seeds)} in most chapters, more where one judges a difference (the page says how many)"
+            lambda p: f"{len(p.seeds)}, where a chapter has no number of its own (its page says how many)"
         ),
         "Verdicts on differences come from intervals over seeds. An interval speaks for seeds, not for other test "
         "sets or settings.",
