@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bcebook.runs.config import RunConfig
+from bcebook.runs.files import in_a_line
 from bcebook.runs.provenance import engine_version
 from bcebook.science.losses import LOSSES
 from bcebook.training import checkpoint, measure, models
@@ -17,10 +18,23 @@ from bcebook.training.images import Images
 
 # On CUDA: steps before one is captured as a graph, so that every library is set up and every buffer is there.
 EAGER_STEPS = 3
+_TOLD: set[str] = set()  # the features of a GPU that this process has said it goes without
 
 
 class RunFailed(RuntimeError):
     """A run ended without a result (its loss stopped being a number); the message says when and what to try."""
+
+
+def without(feature: str, error: Exception, instead: str) -> None:
+    """Say, once in this process, that a feature of the GPU cannot be used, why, and what happens instead."""
+    if feature not in _TOLD:
+        _TOLD.add(feature)
+        warnings.warn(f"{feature} cannot be used here ({in_a_line(error)}); {instead}.", stacklevel=3)
+
+
+def on_gpu(device: torch.device) -> bool:
+    """Whether what only a CUDA GPU has is to be used."""
+    return device.type == "cuda"
 
 
 def resolve(device: str) -> torch.device:
@@ -58,13 +72,35 @@ def penalty(config: RunConfig, classifier: nn.Module, features: Tensor) -> Tenso
 
 
 def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    decay = config.weight_decay or 0.0
-    graph = device.type == "cuda"
-    # A CUDA graph repeats what it saw: the learning rate has to be a tensor there, to be changed in place.
-    rate = torch.tensor(config.learning_rate, device=device) if graph else config.learning_rate
+    if not on_gpu(device):
+        return _new_optimizer(config, model.parameters())
+
+    def new(parameters) -> torch.optim.Optimizer:
+        optimizer = _new_optimizer(config, parameters, capturable=True)
+        for group in optimizer.param_groups:
+            # A CUDA graph repeats what it saw: the learning rate has to be a tensor there, to be changed in place.
+            group["lr"] = torch.tensor(config.learning_rate, device=device)
+        return optimizer
+
+    scratch = nn.Parameter(torch.zeros(1, device=device))
+    scratch.grad = torch.zeros_like(scratch)
+    try:
+        new([scratch]).step()  # not on the model, which a step that fails would leave half changed
+        torch.cuda.synchronize(device)
+        return new(model.parameters())
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # which kind, no document says
+        without("the fused optimizer with its rate as a tensor", error, "the plain one is, and with it no CUDA graph")
+        return _new_optimizer(config, model.parameters(), fused=False)
+
+
+def _new_optimizer(config: RunConfig, parameters, fused: bool = True,
+                   capturable: bool = False) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay or 0.0
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=decay, fused=True)
-    return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, fused=True, capturable=graph)
+        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay, fused=fused)
+    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused, capturable=capturable)
 
 
 class Training:
@@ -95,10 +131,15 @@ class Training:
         self.full = measure.measured_epochs(config.epochs)
         self.graph, self.eager_steps, self.inputs = None, 0, ()
         self.stream = None
-        if device.type == "cuda":
+        # Whether the steps are to be captured: not where the rate is a number, which a graph would freeze.
+        self.graphs = on_gpu(device) and isinstance(self.optimizer.param_groups[0]["lr"], Tensor)
+        if on_gpu(device):
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: trying the algorithms once pays
             torch.cuda.synchronize(device)  # what was put there on the default stream is complete before ours begins
-            self.stream = torch.cuda.Stream(device)
+            try:
+                self.stream = torch.cuda.Stream(device)
+            except Exception as error:
+                without("a CUDA stream for each run", error, "the runs share one, and their kernels do not overlap")
 
     @property
     def done(self) -> bool:
@@ -123,14 +164,17 @@ class Training:
 
     def _begin_epoch(self) -> None:
         self.model.train()
+        self._set_rate()
+        self.images.shuffle(self.config.batch_size)
+        self.loss_sum.zero_()
+
+    def _set_rate(self) -> None:
         rate = self.config.rate(self.epoch + 1)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        self.images.shuffle(self.config.batch_size)
-        self.loss_sum.zero_()
 
     def _end_epoch(self) -> None:
         loss = float(self.loss_sum) / min(self.batches * self.config.batch_size, len(self.images.x_train))
@@ -145,19 +189,39 @@ class Training:
 
     def _update(self, chosen: Tensor, mixture: Tensor) -> None:
         """One mini-batch: at once, or, on CUDA, as the replay of a graph that was captured from the same code."""
-        if not self.stream or len(chosen) < self.config.batch_size or self.eager_steps < EAGER_STEPS:
+        if not self.graphs or len(chosen) < self.config.batch_size or self.eager_steps < EAGER_STEPS:
             self.eager_steps += 1
             return self._mini_batch(chosen, mixture)
-        if not self.graph:
-            self.inputs = chosen.clone(), mixture.clone()
-            self.graph = torch.cuda.CUDAGraph()
-            self.graph.register_generator_state(self.images.generator)
-            self.optimizer.zero_grad(set_to_none=True)  # the gradients then lie in the graph's own memory
-            with torch.cuda.graph(self.graph):
-                self._mini_batch(*self.inputs)
+        if not self.graph and not self._capture(chosen, mixture):
+            return self._mini_batch(chosen, mixture)
         for slot, value in zip(self.inputs, (chosen, mixture), strict=True):
             slot.copy_(value)
         self.graph.replay()
+
+    def _capture(self, chosen: Tensor, mixture: Tensor) -> bool:
+        """Make the graph of a step, which runs nothing yet; False where that cannot be done, and never will."""
+        state = self.images.generator.get_state()
+        self.inputs = chosen.clone(), mixture.clone()
+        self.optimizer.zero_grad(set_to_none=True)  # the gradients then lie in the graph's own memory
+        try:
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self.images.generator)
+            # A capture that fails leaves its own stream as the current one: the outer context puts ours back.
+            with torch.cuda.stream(torch.cuda.current_stream(self.device)), torch.cuda.graph(graph):
+                self._mini_batch(*self.inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            without("CUDA graphs", error, "each step's kernels are started one by one, which is slower")
+            self.graphs = False
+        else:
+            self.graph = graph
+            return True
+        # What is left of the attempt: gradients in its memory, and a generator that waits for it to end.
+        self.optimizer.zero_grad(set_to_none=True)
+        self.images.generator = torch.Generator(self.device)
+        self.images.generator.set_state(state)
+        return False
 
     def _mini_batch(self, chosen: Tensor, mixture: Tensor) -> None:
         config = self.config
@@ -194,10 +258,12 @@ class Training:
 
     def state(self) -> dict:
         """Everything that decides the steps to come, as tensors and plain data."""
+        if self.stream:
+            self.stream.synchronize()  # whoever copies it to the host does so on another stream, which does not wait
         return {
-            "engine": engine_version(), "autocast": self.autocast, "epoch": self.epoch, "batch": self.batch,
-            "seconds": self.seconds, "resumed": self.resumed, "history": dict(self.history),
-            "loss_sum": self.loss_sum, "images": self.images.state(),
+            "engine": engine_version(), "device": self.device.type, "autocast": self.autocast,
+            "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds, "resumed": self.resumed,
+            "history": dict(self.history), "loss_sum": self.loss_sum, "images": self.images.state(),
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
         }
 
@@ -210,6 +276,9 @@ class Training:
         if not isinstance(state, dict) or (state.get("engine"), state.get("autocast")) != ours:
             warnings.warn(f"{folder} was written by another version of the engine; the run starts anew.", stacklevel=2)
             return
+        if state.get("device") != self.device.type:  # its random numbers are of another kind
+            warnings.warn(f"{folder} was written on another kind of device; the run starts anew.", stacklevel=2)
+            return
         for name in ("epoch", "batch", "seconds"):
             setattr(self, name, state[name])
         self.resumed = state["resumed"] + 1
@@ -217,11 +286,10 @@ class Training:
         self.loss_sum.copy_(state["loss_sum"])
         self.images.restore(state["images"])
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                # Unlike the state, load_state_dict leaves it where it was saved.
-                group["lr"] = group["lr"].to(self.device)
+        # The rate, and how a step is computed, are this training's own: fused or not, captured or not.
+        ours = {"param_groups": self.optimizer.state_dict()["param_groups"]}
+        self.optimizer.load_state_dict(state["optimizer"] | ours)
+        self._set_rate()
         self.model.train()
-        if self.stream:
+        if on_gpu(self.device):
             torch.cuda.synchronize(self.device)
