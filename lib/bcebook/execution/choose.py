@@ -9,17 +9,18 @@ from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import open_store
 
-# Runs at once on a GPU: one small network alone leaves most of it idle. A guess; `ci/bench_engine.py cuda` measures.
-PACKED = 4
+# Runs at once on a GPU, however many more would fit: one thread starts the steps of all, each has its own copy of the
+# images there, each loses up to half a minute when the process dies, and nothing here measures more than eight.
+MOST = 8
 
 
 def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
                   deadline: float = math.inf) -> list[str]:
     """Train what the store of `data` lacks; returns a sentence for each run that failed.
 
-    jobs: how many at once; by default a process a core on the CPU, and PACKED in one process on a GPU. deadline: of
-    time.monotonic; what is not done by then is left with a checkpoint. Every finished run is in the store at once, and
-    a killed one goes on from its checkpoint when the call is repeated.
+    jobs: how many at once; by default a process a core on the CPU, and in one process on a GPU as many as fit in its
+    free memory, up to MOST. deadline: of time.monotonic; what is not done by then is left with a checkpoint. Every
+    finished run is in the store at once, and a killed one goes on from its checkpoint when the call is repeated.
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if store.find(config) is None]
@@ -28,14 +29,15 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
     from bcebook.training.loop import resolve
 
-    kind = resolve(device).type
-    jobs = min(jobs or (PACKED if kind == "cuda" else cores()), len(missing))
-    return executor(data, kind, jobs, deadline).run(missing, deadline)
+    place = resolve(device)
+    gpu = place.type == "cuda"
+    at_once = min(jobs or (MOST if gpu else cores()), len(missing))
+    return executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
 
 
-def executor(data: Path, device: str, jobs: int, deadline: float) -> Executor:
+def executor(data: Path, device: str, jobs: int, deadline: float, measured: bool = False) -> Executor:
     """Turns on a GPU, for a single run at a time, and under a deadline, where workers would first spend seconds to
-    start; else processes."""
-    if jobs == 1 or device == "cuda" or deadline < math.inf:
-        return Turns(data, device, jobs)
+    start; else processes. measured: as many of the jobs as the GPU has memory for."""
+    if jobs == 1 or device.startswith("cuda") or deadline < math.inf:
+        return Turns(data, device, jobs, measured)
     return Processes(data, device, jobs)

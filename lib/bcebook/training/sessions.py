@@ -210,7 +210,7 @@ class _Packing:
 
     def halve(self, together: int, reason: str) -> None:
         """After `together` runs were too many."""
-        self.most = self.limit = max(1, together // 2)
+        self.most = self.limit = max(1, min(self.limit, together // 2))
         warnings.warn(f"memory ran out with {together} runs at once ({reason}); on with {self.most}.", stacklevel=2)
 
 
