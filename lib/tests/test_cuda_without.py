@@ -1,0 +1,422 @@
+"""The way of a GPU on a machine without one: every tensor's device, and what happens where a feature fails.
+
+FakeTensorMode gives tensors that say they are on CUDA, hold no values and refuse a partner on another device. The
+autograd engine wants a real CUDA context, by way of torch.func.grad too, so `backward` stays out: it is replaced
+there. The metrics look at values: they get tensors that hold values on the CPU and say they are on CUDA.
+"""
+
+import contextlib
+import json
+import math
+import types
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_map
+
+from bcebook.execution import choose
+from bcebook.execution.turns import Turns
+from bcebook.runs.config import RunConfig
+from bcebook.runs.specs import DATASETS
+from bcebook.runs.store import RunStore, open_store
+from bcebook.training import datasets as data
+from bcebook.training import loop, measure, models, sessions
+from bcebook.training.sessions import how_many, train_together
+
+CUDA = torch.device("cuda", 0)
+
+
+def some(name: str, count: int = 24) -> data.Dataset:
+    """Noise in the shape of a data set, every class among it."""
+    spec, rng = DATASETS[name], np.random.default_rng(0)
+    count = max(count, spec.num_classes)
+    x = rng.integers(0, 256, (2, count, *spec.image_shape[:2], len(spec.image_shape) > 2 and 3 or 1), np.uint8)
+    y = np.arange(count, dtype=np.uint8) % spec.num_classes
+    return data.Dataset(name, x[0], y, x[1], y, tuple(map(str, range(spec.num_classes))))
+
+
+def settings(**changes) -> RunConfig:
+    base = dict(dataset="cifar10", model="resnet8", loss="bce", optimizer="sgd", learning_rate=0.1, epochs=2,
+                batch_size=8, lambda_w=5e-4, lambda_h=5e-4, lambda_b=5e-4)
+    return RunConfig(**(base | changes))
+
+
+def _to(module: nn.Module, device, memory_format) -> nn.Module:
+    """nn.Module.to, which cannot swap fake tensors."""
+    for each in module.modules():
+        for name, value in each._parameters.items():
+            if value is not None:
+                moved = value.detach().to(device)
+                moved = moved.to(memory_format=memory_format) if moved.ndim == 4 else moved
+                each._parameters[name] = nn.Parameter(moved)
+        each._buffers.update({name: value.to(device) for name, value in each._buffers.items() if value is not None})
+    return module
+
+
+class Fused(TorchDispatchMode):
+    """The fused optimizers' own kernels, which know no fake tensors: they want everything on the GPU."""
+
+    def __torch_dispatch__(self, func, kinds, args=(), kwargs=None):
+        if not str(func).startswith("aten._fused_"):
+            return func(*args, **(kwargs or {}))
+        devices = {each.device for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)}
+        if devices != {CUDA} or not isinstance(kwargs["lr"], torch.Tensor):
+            raise RuntimeError(f"{func} got tensors on {devices} and the rate {kwargs['lr']}")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """fake(config): a Training whose tensors are fake ones on CUDA, within FakeTensorMode."""
+    generators, real = [], torch.Generator
+
+    def generator(device):
+        generators.append(torch.device(device))
+        return real()
+
+    monkeypatch.setattr(loop, "_TOLD", set())
+    for name in ("synchronize", "Stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args: None)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
+    monkeypatch.setattr(torch, "Generator", generator)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
+    monkeypatch.setattr(models.Network, "to", _to)
+    with FakeTensorMode(), Fused():
+        def make(config: RunConfig) -> loop.Training:
+            training = loop.Training(config, some(config.dataset), CUDA)
+            assert generators.pop().type == "cuda" and training.graphs
+
+            def backward(loss):
+                assert loss.device == CUDA and loss.shape == ()
+                for parameter in training.model.parameters():
+                    parameter.grad = torch.zeros_like(parameter)
+
+            monkeypatch.setattr(torch.Tensor, "backward", backward)
+            return training
+
+        yield make
+
+
+def step(training: loop.Training) -> None:
+    """Two mini-batches as `Training` makes them, the second with what the optimizer keeps; what a GPU cannot capture
+    (a look at a value) raises here too. Then all that decides the next step lies on the GPU."""
+    training._begin_epoch()
+    for index in range(2):
+        training._mini_batch(*training.images.chosen(index, training.config.batch_size))
+    state = training.state()
+    del state["images"]["generator"]  # which the host keeps
+    devices = {value.device for value in tree_flatten(state)[0] if isinstance(value, torch.Tensor)}
+    assert devices == {CUDA}
+
+
+@pytest.mark.parametrize("augmentation", ["none", "da1", "da1+da2"])
+@pytest.mark.parametrize("dataset", list(DATASETS))
+def test_a_step_on_each_kind_of_images_stays_on_the_gpu(fake, dataset, augmentation):
+    model = "convnet" if dataset == "digits" else "resnet8"
+    for change in ({}, {"optimizer": "adamw", "loss": "ce", "label_smoothing": 0.1}):
+        step(fake(settings(dataset=dataset, model=model, augmentation=augmentation, **change)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model", ["resnet18", "resnet50", "densenet121"])
+def test_a_step_of_each_network_of_the_paper_stays_on_the_gpu(fake, model, precision):
+    step(fake(settings(model=model, precision=precision)))
+
+
+def test_the_outputs_stay_on_the_gpu(fake):
+    training = fake(settings())
+    for split in ("train", "test"):
+        out = measure.outputs(training.model, training.images, split, True)
+        assert {value.device for value in vars(out).values()} == {CUDA} and out.features.dtype == torch.float32
+
+
+def _plant(training: loop.Training, where: str) -> None:
+    """Put one tensor of a training onto the CPU."""
+    thing = {"images": training.images, "classifier": training.model.classifier, "training": training}
+    owner, name = where.split(".")
+    value = getattr(thing[owner], name)
+    setattr(thing[owner], name, nn.Parameter(value.detach().cpu()) if owner == "classifier" else value.cpu())
+
+
+@pytest.mark.parametrize("where", ["images.mean", "images.std", "images.y_train", "images.x_train", "classifier.bias",
+                                   "classifier.weight", "training.loss_sum"])
+def test_one_tensor_on_the_cpu_is_found(fake, where):
+    training = fake(settings(augmentation="da1+da2"))
+    _plant(training, where)
+    with pytest.raises((RuntimeError, AssertionError)):
+        step(training)
+
+
+class Claims(torch.Tensor):
+    """A tensor that says it is on CUDA and holds its values on the CPU."""
+
+    @staticmethod
+    def __new__(cls, value: torch.Tensor):
+        # For torch itself on "meta", which needs no driver; `device` asks below.
+        made = torch.Tensor._make_wrapper_subclass(cls, value.shape, strides=value.stride(), dtype=value.dtype,
+                                                   device="meta", dispatch_device=True)
+        made.value = value
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func, kinds, args=(), kwargs=None):
+        return claimed(func, args, kwargs or {})
+
+    # What waits for the GPU and copies a value to the host.
+    tolist, item, __float__, __int__, __bool__, __index__ = (
+        (lambda self, name=name: getattr(self.value, name)())
+        for name in ("tolist", "item", "__float__", "__int__", "__bool__", "__index__"))
+
+
+# A CUDA tensor takes an index from the CPU, by way of a hidden copy.
+MAY_MIX = (torch.ops.aten.index.Tensor, torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+
+
+def claimed(func, args, kwargs):
+    """The operation on the values; refused where a GPU would refuse it: a tensor of each device, neither a number."""
+    if func is torch.ops.prim.device.default:
+        return CUDA if isinstance(args[0], Claims) else args[0].device
+    tensors = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, torch.Tensor)]
+    ours = [each for each in tensors if isinstance(each, Claims)]
+    if ours and func not in MAY_MIX and any(each.ndim for each in tensors if not isinstance(each, Claims)):
+        raise RuntimeError(f"{func} got tensors of the CPU and of CUDA")
+    device = kwargs.get("device")
+    there = torch.device(device).type == "cuda" if device is not None else bool(ours)
+    args, kwargs = tree_map(lambda each: each.value if isinstance(each, Claims) else each, (args, kwargs))
+    with _disable_current_modes():
+        out = func(*args, **(kwargs | {"device": "cpu"} if device is not None else kwargs))
+    known = {id(each.value): each for each in ours}  # what was changed in place stays itself
+    wrap = lambda each: known.get(id(each)) if id(each) in known else Claims(each)  # noqa: E731
+    return tree_map(lambda each: wrap(each) if there and isinstance(each, torch.Tensor) else each, out)
+
+
+class Claiming(TorchDispatchMode):
+    def __torch_dispatch__(self, func, kinds, args=(), kwargs=None):
+        return claimed(func, args, kwargs or {})
+
+
+def _measured(place) -> str:
+    """Everything that is measured on a trained network, of fixed outputs that `place` puts somewhere."""
+    random = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=random)  # noqa: E731
+    labels = torch.arange(120) % 10
+    head = types.SimpleNamespace(weight=place(draw(10, 16)), bias=place(draw(10)))
+    train, test = (measure.Outputs(place(3 * draw(120, 10)), place(draw(120, 16)), place(labels)) for _ in range(2))
+    assert train.finite()
+    found = measure.biases(head.bias) | measure.every_row(test) | measure.row(head, train)
+    return json.dumps([found, measure.final(head, train, test)])
+
+
+def test_the_measures_stay_on_the_gpu_and_are_the_same():
+    expected = _measured(lambda value: value)
+    with FakeTensorMode(), Claiming():  # with the first, torch does not look for a driver
+        assert _measured(Claims) == expected
+        with pytest.raises(RuntimeError, match="of the CPU and of CUDA"):
+            _measured(lambda value: value if value.shape == (10, 16) else Claims(value))  # the weight alone
+
+
+class Graph:
+    """A CUDA graph's stand-in: the capture runs nothing, the replay does what was captured."""
+
+    captured = ()
+
+    def register_generator_state(self, generator):
+        assert isinstance(generator, torch.Generator)
+
+    def replay(self):
+        REAL(*self.captured)
+
+
+REAL = loop.Training._mini_batch
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """CPU tensors on the way of a GPU, with stand-ins for what only a GPU has. Returns capture, to be replaced."""
+    @contextlib.contextmanager
+    def capture(graph):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Training, "_mini_batch", lambda *given: setattr(graph, "captured", given))
+            yield
+
+    class Stream:
+        def synchronize(self):
+            pass
+
+    monkeypatch.setattr(loop, "on_gpu", lambda device: True)
+    monkeypatch.setattr(loop, "_TOLD", set())
+    for name, stand_in in {"synchronize": lambda *args: None, "Stream": lambda *args: Stream(), "CUDAGraph": Graph,
+                           "stream": contextlib.nullcontext, "current_stream": lambda *args: None,
+                           "graph": capture}.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+
+
+def _trained(config: RunConfig) -> tuple[str, loop.Training]:
+    training = loop.Training(config, data.load("digits"), torch.device("cpu"))
+    while not training.done:
+        training.step()
+    return repr((training.history, training.final, training.scores)), training
+
+
+CHANGES = [{}, {"augmentation": "da1+da2"}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine"}]
+
+
+@pytest.mark.parametrize("change", CHANGES[:2], ids=str)
+def test_a_captured_step_is_the_step(small, pretend, monkeypatch, change):
+    config = small(**change)
+    captured, training = _trained(config)
+    assert training.graph is not None and training.stream is not None
+    monkeypatch.setattr(loop, "EAGER_STEPS", 10**9)
+    eager, training = _trained(config)
+    assert training.graph is None and captured == eager
+
+
+def fails(*args, **options):
+    raise RuntimeError("CUDA error: not here\nand a second line")
+
+
+@contextlib.contextmanager
+def _draws_and_fails(graph):
+    """A capture that moves the generator on and then breaks off, before anything has run."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw = lambda self, *given: torch.rand(9, generator=self.images.generator)  # noqa: E731
+        patch.setattr(loop.Training, "_mini_batch", draw)
+        yield
+    fails()
+
+
+@pytest.mark.parametrize(("owner", "name", "stand_in", "feature"), [
+    (torch.cuda, "Stream", fails, "a CUDA stream for each run"), (torch.cuda, "CUDAGraph", fails, "CUDA graphs"),
+    (torch.cuda, "graph", fails, "CUDA graphs"), (torch.cuda, "graph", _draws_and_fails, "CUDA graphs"),
+    (torch, "_fused_sgd_", fails, "the fused optimizer with its rate as a tensor")])
+def test_what_fails_is_named_once_and_the_run_goes_on(small, pretend, monkeypatch, owner, name, stand_in, feature):
+    config = small(augmentation="da1+da2")
+    expected, whole = _trained(config)
+    monkeypatch.setattr(owner, name, stand_in)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = [_trained(config), _trained(config)]
+    assert [str(each.message).split(" cannot be used here (CUDA error: not here and a second line); ")[0]
+            for each in said] == [feature]
+    for result, training in found:
+        assert (training.stream is None) == (name == "Stream") and (training.graph is None) == (name != "Stream")
+        if name == "_fused_sgd_":  # the rate is a double then, and the sums are in another order
+            assert np.allclose(training.history["train_loss"][1:], whole.history["train_loss"][1:], rtol=1e-3)
+        else:
+            assert result == expected
+
+
+def _out_of_memory(*args, **options):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(("owner", "name"), [(torch.cuda, "CUDAGraph"), (torch, "_fused_sgd_")])
+def test_too_little_memory_is_no_missing_feature(small, pretend, monkeypatch, owner, name):
+    monkeypatch.setattr(owner, name, _out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        _trained(small())
+
+
+def test_how_many_runs_fit():
+    assert how_many(10_000, 1_000, 8) == 8 and how_many(10_000, 1_001, 8) == 7 and how_many(10_000, 3_000, 8) == 2
+    assert how_many(100, 3_000, 8) == 1 == how_many(0, 1, 8) == how_many(10**12, 1, 1) and how_many(10, 0, 8) == 8
+
+
+@pytest.fixture
+def crowd(monkeypatch):
+    """crowd(): the most runs that have shared the process. Its memory holds `crowd.free` bytes and a run takes 100."""
+    alive, most, step = set(), [0], loop.Training.step
+
+    def counted(self):
+        alive.add(self.config)
+        most[0] = max(most[0], len(alive))
+        step(self)
+        if self.done:
+            alive.discard(self.config)
+
+    def count():
+        return most[0]
+
+    count.free, count.measured = 500, 0
+    monkeypatch.setattr(loop, "_TOLD", set())
+    monkeypatch.setattr(loop.Training, "step", counted)
+    taken = lambda *args: 100 * len(alive)  # noqa: E731
+    for name, value in {"empty_cache": lambda: None, "reset_peak_memory_stats": lambda device: None,
+                        "synchronize": lambda device: None, "memory_allocated": taken, "memory_reserved": taken,
+                        "max_memory_allocated": taken, "max_memory_reserved": taken,
+                        "mem_get_info": lambda device: (count.free - taken(), 1000)}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return count
+
+
+def _stored(store: RunStore, configs: list[RunConfig]) -> str:
+    return repr([(run.history, run.final, run.best, run.scores) for run in map(store.find, configs)])
+
+
+@pytest.mark.parametrize(("free", "expected"), [(500, 4), (50, 1), (10_000, 6)])
+def test_as_many_are_packed_as_fit_and_no_more(small, tmp_path, crowd, free, expected):
+    crowd.free = free
+    configs = [small(epochs=1, batch_size=16, loss=loss, seed=seed) for loss in ("ce", "bce") for seed in range(4)]
+    assert train_together(configs, open_store(tmp_path), "cpu", 6, progress=False, measured=True) == []
+    assert crowd() == expected and all(map(open_store(tmp_path).find, configs))
+
+
+def test_memory_that_cannot_be_measured_means_one_at_a_time(small, tmp_path, crowd, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fails)
+    configs = [small(epochs=1, seed=seed, batch_size=size) for seed in range(2) for size in (16, 20)]
+    with pytest.warns(UserWarning) as said:
+        assert train_together(configs, open_store(tmp_path), "cpu", 6, progress=False, measured=True) == []
+    assert [str(each.message)[:57] for each in said] == ["the packing of runs by the memory they take cannot be use"]
+    assert crowd() == 1
+
+
+@pytest.mark.parametrize("every", [0, 30])
+def test_out_of_memory_halves_the_packing_and_loses_and_doubles_nothing(small, tmp_path, crowd, monkeypatch, every):
+    configs, saved, steps = [small(epochs=2, seed=seed) for seed in range(5)], [], []
+    expected = open_store(tmp_path / "1")
+    assert train_together(configs, expected, "cpu", 1, progress=False) == []
+
+    def update(self, *given, real=loop.Training._mini_batch):
+        real(self, *given)  # it has changed the model when it fails
+        steps.append(self.config.seed)
+        if steps.count(2) == 4 and steps[-1] == 2:
+            _out_of_memory()
+
+    monkeypatch.setattr(sessions, "CHECKPOINT_SECONDS", every)
+    monkeypatch.setattr(loop.Training, "_mini_batch", update)
+    save = RunStore.save
+    monkeypatch.setattr(RunStore, "save", lambda self, run: (saved.append(run.config), save(self, run)))
+    store = open_store(tmp_path / "2")
+    sentence = "memory ran out with 4 runs at once .*Tried to allocate.*; on with 2"
+    with pytest.warns(UserWarning, match=sentence) as said:
+        assert train_together(configs, store, "cpu", 4, progress=False) == []
+    assert len(said) == 1 and _stored(store, configs) == _stored(expected, configs)
+    assert sorted(config.seed for config in saved) == [0, 1, 2, 3, 4] and not list(store.root.glob(".checkpoints/*"))
+    resumed = [store.find(config).environment["resumed"] for config in configs]
+    assert resumed == ([0, 0, 1, 1, 0] if every == 0 else [0, 0, 0, 1, 0])
+
+
+def test_a_run_that_does_not_fit_alone_is_a_sentence_and_no_recorded_failure(small, tmp_path, monkeypatch):
+    configs = [small(epochs=1, seed=seed) for seed in range(3)]
+    step = loop.Training.step
+    monkeypatch.setattr(loop.Training, "step", lambda self: _out_of_memory() if self.config.seed == 1 else step(self))
+    store = open_store(tmp_path)
+    with pytest.warns(UserWarning, match="on with 1"):
+        problems = train_together(configs, store, "cpu", 3, progress=False)
+    assert len(problems) == 1 and "does not fit into the memory that is free, even alone" in problems[0]
+    assert [store.state(config) for config in configs] == ["trained", "missing", "trained"]
+
+
+def test_a_gpu_packs_what_fits_unless_a_person_says_how_many(small, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(loop, "resolve", lambda device: torch.device(device))
+    monkeypatch.setattr(Turns, "run", lambda self, configs, deadline: found.append(self) or [])
+    configs = [small(seed=seed) for seed in range(20)]
+    for jobs in (None, 3):
+        assert choose.train_missing(configs, tmp_path, "cuda:1", jobs, math.inf) == []
+    assert found == [Turns(tmp_path, "cuda:1", choose.MOST, True), Turns(tmp_path, "cuda:1", 3, False)]
