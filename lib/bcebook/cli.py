@@ -215,8 +215,13 @@ def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a fr
 
 
 @app.command()
-def doctor(data: DataDir = None):
+def doctor(data: DataDir = None,
+           gpu: Annotated[bool, typer.Option("--gpu", help="Test a CUDA GPU instead, for two minutes, and write what "
+                                                           "was found into one file, to send home.")] = False,
+           out: Annotated[Path, typer.Option(help="The file that --gpu writes.")] = Path("gpu-selftest.json")):
     """Say what this machine has: versions, devices, data sets, runs, free disk."""
+    if gpu:
+        raise typer.Exit(_test_gpu(out))
     import shutil
     from importlib import metadata
 
@@ -256,6 +261,29 @@ def doctor(data: DataDir = None):
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     typer.echo(f"free disk     {shutil.disk_usage(existing).free / 2**30:.0f} GiB at {folder}")
     typer.echo(f"book          {'built' if (BOOK / '_build' / 'html' / 'index.html').exists() else 'not built yet'}")
+
+
+def _test_gpu(out: Path) -> int:
+    """Write the report of `selftest` to a file, and a line a check; 1 if one did not pass."""
+    import json
+
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError("--gpu tests a CUDA GPU, and PyTorch finds none here.")
+    if not out.absolute().parent.is_dir() or out.is_dir():
+        raise ValueError(f"{out} cannot be written; name a file in a folder that is there.")
+    from bcebook.runs import atomic
+    from bcebook.training import selftest
+
+    bench = selftest.bench(torch.device("cuda"))
+    report = selftest.run(bench, lambda report: atomic.write(out, json.dumps(report, indent=1, allow_nan=False)))
+    for name, check in report["checks"].items():
+        figures = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                            for key, value in check["figures"].items())
+        typer.echo(f"{check['status']:6} {name}: {check['why'] or figures}")
+    typer.echo(f"written to {out}: please send this file home")
+    return 1 if any(check["status"] != "pass" for check in report["checks"].values()) else 0
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,272 @@
+"""Two minutes on a GPU: is a captured step the step, is a packed run the run, how fast, and in how much memory.
+
+For a machine that others have and this project has not: what is found goes into one file to send home. Every check
+reports for itself, so that one that fails, or ends in an error, hides none of the others.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import itertools
+import math
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bcebook.runs.config import RunConfig
+from bcebook.runs.files import in_a_line
+from bcebook.runs.provenance import environment  # before torch: it sets what torch reads when it is loaded
+from bcebook.runs.specs import DATASETS
+from bcebook.runs.store import RunStore
+from bcebook.training import datasets as data
+from bcebook.training import loop, sessions
+
+import torch  # noqa: E402 - after provenance
+
+SECONDS = 120.0  # no check begins later
+# Two ways to the same result may differ by so much of what other random numbers change in the weights. The loss is the
+# weaker witness. (resnet8 on the CPU, 58 steps of such noise: rounding moves the weights by 0.016 of their way and
+# the loss by 8e-6; other random numbers by 0.25 and 6e-4, the same ones in every step by 0.25 and 4e-5.)
+TOLERANCE = 0.5
+WARM_UP = loop.EAGER_STEPS + 5
+COUNTS = (1, 2, 4, 8)  # runs at once
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the checks work on. steps: so many make a measurement; fewer than an epoch has, whose end waits. square:
+    the rows of the matrices that are multiplied."""
+
+    device: torch.device
+    config: RunConfig
+    dataset: data.Dataset
+    steps: int
+    square: int
+
+    def training(self, **changes) -> loop.Training:
+        """A run at its beginning, which does not measure the training set."""
+        training = loop.Training(dataclasses.replace(self.config, **changes), self.dataset, self.device)
+        training.full = set()
+        return training
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @property
+    def may_capture(self) -> bool:
+        return self.device.type == "cuda"
+
+
+def bench(device: torch.device, tiny: bool = False) -> Bench:
+    """ResNet18 on noise in the shape of CIFAR10, so that nothing has to be fetched; tiny: a convnet on noise in the
+    shape of the digits, for a test of these checks on a CPU."""
+    name, model, count, batch, steps, square = (
+        ("digits", "convnet", 640, 32, 3, 64) if tiny else ("cifar10", "resnet18", 12_800, 128, 60, 8192))
+    spec, random = DATASETS[name], np.random.default_rng(0)
+    shape = (*spec.image_shape[:2], 3 if len(spec.image_shape) == 3 else 1)
+    x = random.integers(0, 256, (count + count // 10, *shape), np.uint8)
+    y = (np.arange(len(x)) % spec.num_classes).astype(np.uint8)
+    dataset = data.Dataset(name, x[:count], y[:count], x[count:], y[count:], tuple(map(str, range(spec.num_classes))))
+    config = RunConfig(dataset=name, model=model, loss="bce", optimizer="sgd", learning_rate=0.01, epochs=100,
+                       batch_size=batch, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0, precision="auto")
+    return Bench(device, config, dataset, steps, square)
+
+
+def _compared(bench: Bench, one: list[loop.Training], other: loop.Training, **changes) -> tuple[bool, dict]:
+    """The first of `one`, whose runs take turns, against `other` alone, and that against a run with other random
+    numbers: after the same steps, how far apart the weights are, in units of the way that they have come."""
+    chance = bench.training(**changes)
+    chance.graphs = False
+    chance.images.generator.manual_seed(bench.config.seed + 1)
+    start, found = _weights(other), []
+    for trainings in (one, [other], [chance]):
+        for _ in range(WARM_UP + bench.steps):
+            for training in trainings:
+                training.step()
+        bench.wait()
+        training = trainings[0]
+        found.append((float(training.loss_sum) / training.batch / bench.config.batch_size, _weights(training)))
+    (loss, ours), (expected, theirs), (_, others) = found
+    way = (theirs - start).norm()
+    figures = {"loss": loss, "expected_loss": expected, "apart": float((ours - theirs).norm() / way),
+               "other_random_numbers": float((others - theirs).norm() / way)}
+    return figures["apart"] <= TOLERANCE * figures["other_random_numbers"], figures
+
+
+def _weights(training: loop.Training) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in training.model.parameters()])
+
+
+def _seconds_a_step(bench: Bench, trainings: list[loop.Training]) -> float:
+    """Of one step of one run, when so many take turns; the median of three stretches."""
+    for _ in range(WARM_UP):
+        for training in trainings:
+            training.step()
+    times = []
+    for _ in range(3):
+        bench.wait()
+        began = time.perf_counter()
+        for _ in range(max(1, bench.steps // 3)):
+            for training in trainings:
+                training.step()
+        bench.wait()
+        times.append((time.perf_counter() - began) / max(1, bench.steps // 3) / len(trainings))
+    return statistics.median(times)
+
+
+def graph_is_eager(bench: Bench) -> tuple[bool, dict]:
+    """A step that is replayed as a CUDA graph trains as the step does, with DA1 and DA2, in float32."""
+    changes = dict(augmentation="da1+da2", precision="float32")
+    captured, eager = bench.training(**changes), bench.training(**changes)
+    eager.graphs = False
+    near, figures = _compared(bench, [captured], eager, **changes)
+    figures["captured"] = captured.graph is not None
+    return near and figures["captured"] == bench.may_capture, figures
+
+
+def packed_is_single(bench: Bench) -> tuple[bool, dict]:
+    """A run that takes turns with two others trains as it does alone, with DA1, in float32."""
+    changes = dict(augmentation="da1", precision="float32")
+    packed = [bench.training(**changes, seed=bench.config.seed + more) for more in range(3)]
+    return _compared(bench, packed, bench.training(**changes), **changes)
+
+
+def step_time(bench: Bench) -> tuple[bool, dict]:
+    """A captured step is not slower than the same step at once, by more than a twentieth."""
+    captured, eager = bench.training(), bench.training()
+    eager.graphs = False
+    fast, slow = (1000 * _seconds_a_step(bench, [each]) for each in (captured, eager))
+    figures = {"graph_ms": fast, "eager_ms": slow, "ratio": slow / fast}
+    return not bench.may_capture or slow / fast > 0.95, figures
+
+
+def step_flops(bench: Bench) -> tuple[bool, dict]:
+    """What a step achieves, in floating-point operations a second, counted on the CPU."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counted = dataclasses.replace(bench, device=torch.device("cpu")).training()
+    with FlopCounterMode(display=False) as counter:
+        counted._begin_epoch()
+        counted._update(*counted.images.chosen(0, bench.config.batch_size))
+    flops, seconds = counter.get_total_flops(), _seconds_a_step(bench, [bench.training()])
+    return flops > 0, {"gflop_a_step": flops / 1e9, "tflops": flops / seconds / 1e12}
+
+
+def matrix_flops(bench: Bench) -> tuple[bool, dict]:
+    """What a bfloat16 matrix product achieves, in floating-point operations a second."""
+    square, count = torch.randn(bench.square, bench.square, device=bench.device, dtype=torch.bfloat16), 20
+    for _ in range(3):
+        product = square @ square
+    bench.wait()
+    began = time.perf_counter()
+    for _ in range(count):
+        product = square @ square
+    bench.wait()
+    seconds = (time.perf_counter() - began) / count
+    return bool(product.isfinite().all()), {"tflops": 2 * bench.square**3 / seconds / 1e12}
+
+
+def at_once(bench: Bench) -> tuple[bool, dict]:
+    """Steps a second of one, two, four and eight runs that take turns: how far packing pays."""
+    figures = {}
+    for count in COUNTS:
+        each = _seconds_a_step(bench, [bench.training(seed=seed) for seed in range(count)])
+        figures[f"steps_a_second_{count}"] = 1 / each
+    return all(map(math.isfinite, figures.values())), figures
+
+
+def memory(bench: Bench) -> tuple[bool, dict]:
+    """Free memory, the peak of one run, with its measurement and its graph, and how many runs would be packed."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(bench.device)
+    before = torch.cuda.memory_allocated(bench.device), torch.cuda.memory_reserved(bench.device)
+    free, total = torch.cuda.mem_get_info(bench.device)
+    training = bench.training()
+    training.full = {0}
+    for _ in range(sessions.MEASURED_STEPS):
+        training.step()
+    bench.wait()
+    peak = [torch.cuda.max_memory_allocated(bench.device) - before[0],
+            torch.cuda.max_memory_reserved(bench.device) - before[1]]
+    fit = sessions.how_many(free, max(peak), 10**6)
+    gib = {"free": free, "total": total, "peak_allocated": peak[0], "peak_reserved": peak[1]}
+    return 0 < max(peak) < free, {f"{name}_gib": value / 2**30 for name, value in gib.items()} | {"would_fit": fit}
+
+
+def whole_run(bench: Bench) -> tuple[bool, dict]:
+    """A run of the digits from its first step to the store, and the same run interrupted and resumed: the loss falls,
+    and ends within a twentieth of the same."""
+    config = RunConfig(dataset="digits", model="convnet", loss="bce", optimizer="adamw", learning_rate=0.01, epochs=3,
+                       lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, halves = RunStore(f"{folder}/whole"), RunStore(f"{folder}/halves")
+        first = sessions.train(config, whole, str(bench.device), progress=False)
+        steps = sessions._steps(config, halves, str(bench.device), False, None, 30.0)
+        for _ in itertools.islice(steps, 15):
+            pass
+        steps.close()
+        second = sessions.train(config, halves, str(bench.device), progress=False)
+    losses = first.history["train_loss"][1:]
+    figures = {"first_loss": losses[0], "last_loss": losses[-1], "resumed_last_loss": second.history["train_loss"][-1],
+               "test_accuracy": first.final["test_accuracy"], "resumed": second.environment["resumed"]}
+    near = abs(figures["resumed_last_loss"] - losses[-1]) <= 0.05 * losses[-1]
+    return near and losses[-1] < losses[0] and figures["resumed"] == 1, figures
+
+
+CHECKS = (memory, graph_is_eager, packed_is_single, step_time, step_flops, matrix_flops, whole_run, at_once)
+ON_A_GPU = {memory}
+
+
+def run(bench: Bench, keep: Callable[[dict], None] = lambda report: None, seconds: float = SECONDS) -> dict:
+    """Every check that the device has a meaning for, as plain data for JSON; `keep` gets it before the first and after
+    each, so that what ends the process leaves what was found before.
+
+    checks: name -> status ("pass", "fail"; "error": why says which), asks (what is checked), seconds, figures (none is
+    NaN or infinite: null then), warnings.
+    """
+    report = {"format": 1, **environment(bench.device), "gpu": _gpu(bench.device), "run": bench.config.describe(),
+              "checks": {}}
+    began = time.monotonic()
+    keep(report)
+    for check in CHECKS:
+        if check not in ON_A_GPU or bench.device.type == "cuda":
+            report["checks"][check.__name__] = _reported(check, bench, time.monotonic() - began > seconds)
+            keep(report)
+    return report
+
+
+def _reported(check: Callable[[Bench], tuple[bool, dict]], bench: Bench, late: bool) -> dict:
+    status, why, figures, began = "error", "", {}, time.monotonic()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            if late:
+                raise TimeoutError("the time was over before it began")
+            passed, figures = check(bench)
+            status = "pass" if passed else "fail"
+        except Exception as error:  # a check may fail in any way, and must not hide the others
+            why = in_a_line(error)
+        gc.collect()
+        if bench.device.type == "cuda":
+            with contextlib.suppress(Exception):  # after an error that leaves the GPU unusable
+                torch.cuda.empty_cache()
+    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
+              for name, value in figures.items()}
+    return {"status": status, "why": why, "asks": " ".join(check.__doc__.split()), "figures": finite,
+            "seconds": round(time.monotonic() - began, 2), "warnings": [str(each.message) for each in said]}
+
+
+def _gpu(device: torch.device) -> dict:
+    """What the GPU is; nothing on a CPU."""
+    if device.type != "cuda":
+        return {}
+    properties = torch.cuda.get_device_properties(device)
+    return {"name": properties.name, "capability": f"{properties.major}.{properties.minor}",
+            "memory_gib": properties.total_memory / 2**30, "processors": properties.multi_processor_count,
+            "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
