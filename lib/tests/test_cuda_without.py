@@ -300,6 +300,7 @@ def test_what_fails_is_named_once_and_the_run_goes_on(small, pretend, monkeypatc
             for each in said] == [feature]
     for result, training in found:
         assert (training.stream is None) == (name == "Stream") and (training.graph is None) == (name != "Stream")
+        assert training.graphs == (name == "Stream")  # what failed is not tried at every step
         if name == "_fused_sgd_":  # the rate is a double then, and the sums are in another order
             assert np.allclose(training.history["train_loss"][1:], whole.history["train_loss"][1:], rtol=1e-3)
         else:
@@ -315,3 +316,18 @@ def test_too_little_memory_is_no_missing_feature(small, pretend, monkeypatch, ow
     monkeypatch.setattr(owner, name, _out_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         _trained(small())
+
+
+def test_a_checkpoint_waits_for_its_stream_and_is_not_for_another_kind_of_device(small, pretend, tmp_path, monkeypatch):
+    training, waited = loop.Training(small(), data.load("digits"), torch.device("cpu")), []
+    training.step()
+    monkeypatch.setattr(training.stream, "synchronize", lambda: waited.append(True), raising=False)
+    state = training.state()
+    assert waited == [True]
+    monkeypatch.setattr(loop.checkpoint, "latest", lambda folder: state | {"device": "cuda"})
+    other = loop.Training(small(), data.load("digits"), torch.device("cpu"))
+    with pytest.warns(UserWarning, match="on another kind of device; the run starts anew"):
+        other.resume(tmp_path)
+    monkeypatch.setattr(loop.checkpoint, "latest", lambda folder: state)
+    other.resume(tmp_path)
+    assert other.batch == 1 and isinstance(other.optimizer.param_groups[0]["lr"], torch.Tensor)
