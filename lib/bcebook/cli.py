@@ -50,7 +50,7 @@ def _written(path: Path | None) -> Path | None:
 
 Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(catalog.PROFILES)}.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.", callback=_device)]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at once. [default: one a core; one on a GPU]",
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: one a core; on a GPU what fits]",
                                           show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(
     help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]", show_default=False,
@@ -75,7 +75,8 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
 
 
 @app.command()
-def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None, chapter: ChapterName = None,
+def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
+          chapter: ChapterName = None,
           match: Match = ""):
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
@@ -96,7 +97,8 @@ def record(
     budget: Annotated[str, typer.Option(help="How long this may take in all, e.g. 90s, 9m, 2h.")],
     out: Annotated[Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.",
                                          callback=_written)],
-    profile: Profile = "paper", device: Device = "auto", jobs: Jobs = None, data: DataDir = None, chapter: ChapterName = None,
+    profile: Profile = "paper", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
+    chapter: ChapterName = None,
     match: Match = "",
 ):
     """Train as many missing runs as a time allows, those of most value first, and put what is finished into one
@@ -122,10 +124,13 @@ def record(
     states = {config.key: store.state(config) for config in chosen}
     done = [key for key, state in states.items() if state == "trained"]
     left = write(store, done, out / "runs.zip")
-    typer.echo(f"{len(done) - len(left)} runs in {out / 'runs.zip'}, {(out / 'runs.zip').stat().st_size / 2**20:.2f} MiB, "
-               f"{sum(state == 'missing' for state in states.values())} still missing, {time.monotonic() - began:.0f} s.")
+    path, missing = out / "runs.zip", sum(state == "missing" for state in states.values())
+    typer.echo(f"{len(done) - len(left)} runs in {path}, {path.stat().st_size / 2**20:.2f} MiB, "
+               f"{missing} still missing, "
+               f"{time.monotonic() - began:.0f} s.")
     if left:
-        typer.echo(f"{len(left)} finished runs are not in it, because it would pass 16 MiB; record them with --chapter or --match.")
+        typer.echo(f"{len(left)} finished runs are not in it, because it would pass 16 MiB; record them with --chapter "
+                   "or --match.")
     raise typer.Exit(1 if problems else 0)
 
 
