@@ -90,10 +90,20 @@ def test_every_package_is_installed_and_enters_the_digest_of_the_code():
 
 
 def test_the_names_that_others_import_are_there_and_come_lazily():
-    for name in ("losses", "metrics", "theory", "config", "store", "train", "data", "models", "catalog"):
-        code = f"import bcebook, sys; assert len([m for m in sys.modules if m.startswith('bcebook')]) == 1; from bcebook import {name}; print({name}.__name__)"
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert out.returncode == 0 and out.stdout.startswith("bcebook."), out.stderr
+    names = ("losses", "metrics", "theory", "config", "store", "train", "data", "models", "catalog")
+    code = f"""
+import sys
+import bcebook
+assert [name for name in sys.modules if name.startswith("bcebook")] == ["bcebook"] and "torch" not in sys.modules
+{"; ".join(f"from bcebook import {name}" for name in names)}
+assert all(module.__name__.startswith("bcebook.") for module in ({", ".join(names)}))
+try:
+    from bcebook import nothing_of_that_name
+except ImportError:
+    print("refused")
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 0 and out.stdout == "refused\n", out.stderr
 
 
 def test_training_needs_neither_jupyter_nor_sphinx():
