@@ -51,7 +51,7 @@ class Chapter:
 
     def findings(self, runs: list[Run] | None = None) -> Shown:
         """What these runs say of the chapter's claims; without runs: the claims of theory."""
-        return self._shown(self.profile, runs, len(self.configs))
+        return self._shown(self.profile, self.room.claims, runs, len(self.configs))
 
     def other_profiles(self) -> None:
         """The chapter's figures, tables and findings in every other profile whose runs are stored or recorded here;
@@ -78,12 +78,12 @@ class Chapter:
                 plt.close(figure)  # or the cell would show it once more at its end
             for table in self.room.tables:
                 display(table(runs))
-            if self.room.claims:
-                display(self._shown(profile, runs, len(configs)))
+            if tested := tuple(claim for claim in self.room.claims if not claim.theory):  # theory stands above, once
+                display(self._shown(profile, tested, runs, len(configs)))
             display(self.provenance(runs, profile, len(configs)))
 
-    def _shown(self, profile: str, runs: list[Run] | None, of: int) -> Shown:
-        judged = claims.judge(self.room.claims, runs)
+    def _shown(self, profile: str, which: tuple[claims.Claim, ...], runs: list[Run] | None, of: int) -> Shown:
+        judged = claims.judge(which, runs)
         return Shown(claims.payload(self.room.name, profile, judged, runs or [], of), judged)
 
     def _stored(self, configs) -> list[Run]:
