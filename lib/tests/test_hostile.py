@@ -25,7 +25,8 @@ PROGRAM = [sys.executable, "-P", "-c", "from bcebook.cli import main; main()"]
 ODD = """an output of "5 %" & 'ä ö' #1"""  # also a format of %d and a part of an address
 # What a build says when training, the notebooks and rendering begin, how often it is killed there, and within how many
 # seconds of the beginning: workers and kernels take some to start.
-AIMS = [("1/3", 8)] * 5 + [("2/3", 6)] * 5 + [("3/3", 3)] * 10
+# Twenty times: the phase to kill in, and within how many seconds after its work has begun.
+AIMS = [("1/3", 1)] * 5 + [("2/3", 4)] * 5 + [("3/3", 3)] * 10
 
 MATPLOTLIBRC = """text.usetex: True
 figure.autolayout: True
@@ -176,8 +177,8 @@ def books(checkout, folder):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 def test_a_build_that_is_killed_twenty_times_ends_with_the_same_pages(books, checkout, tmp_path):
-    """At random moments of the three phases, the whole process group at once. Where cores are busy, most moments of
-    the first two are still in the start of workers and kernels."""
+    """At random moments of the three phases, the whole process group at once: after a worker holds a run's lock, after
+    a kernel has started, after rendering has begun."""
     data, out, draw, kills = tmp_path / "data", tmp_path / "out", random.Random(10), 0
     for _ in range(2 * len(AIMS)):
         if kills == len(AIMS):
@@ -185,14 +186,17 @@ def test_a_build_that_is_killed_twenty_times_ends_with_the_same_pages(books, che
         build = started(checkout, data, out)
         aim, within = AIMS[kills]
         next(line for line in build.stdout if line.startswith(aim))
+        while build.poll() is None and not begun(aim, data):
+            time.sleep(0.05)
         time.sleep(draw.uniform(0, within))
         if build.poll() is None:
             killed(build)
             kills += 1
-        else:  # it was faster: there is nothing left to kill, so it has to render once more
+        else:  # it was faster: there is nothing left to kill, so notebooks and pages are due once more
             assert build.returncode == 0, build.communicate()[0]
             build.stdout.close()
-            (out / "html.json").unlink()
+            for stamp in (out / "html.json", *(out / "notebooks").rglob("*.json")):
+                stamp.unlink()
     assert kills == 20
     last, (plain, _) = Book(checkout, data, out).done(), books
     assert "Traceback" not in last.said[0]
@@ -206,6 +210,29 @@ def test_a_build_that_is_killed_twenty_times_ends_with_the_same_pages(books, che
     while (left := of_environment(str(data))) and time.monotonic() < until:
         time.sleep(0.2)
     assert left == []
+
+
+def begun(aim: str, data: Path) -> bool:
+    """Whether the work of a phase is in progress. Once its runs are there, the first phase has none left."""
+    if aim == "2/3":
+        return any(b"ipykernel_launcher" in read(f"/proc/{pid}/cmdline") for pid in of_environment(str(data)))
+    locks, runs = str(data / "runs" / ".locks"), list((data / "runs").glob("*/result.json"))
+    held = (target(handle).startswith(locks) for handle in Path("/proc").glob("[0-9]*/fd/*"))
+    return aim == "3/3" or len(runs) == 2 or any(held)
+
+
+def target(handle: Path) -> str:
+    try:
+        return os.readlink(handle)
+    except OSError:  # closed since, or another user's
+        return ""
+
+
+def read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:  # the process has just ended
+        return b""
 
 
 def of_environment(text: str) -> list[str]:
