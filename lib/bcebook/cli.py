@@ -88,7 +88,7 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
     for problem in problems:
         typer.echo(f"failed: {problem}")
     store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
-    typer.echo(f"{sum(store.find(config) is not None for config in chosen)} of {len(chosen)} runs are in the store.")
+    typer.echo(f"{sum(store.has(config) for config in chosen)} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -261,7 +261,7 @@ def doctor(data: DataDir = None,
     store = open_store(folder)
     for profile in catalog.PROFILES:
         configs = catalog.all_configs(profile)
-        found = sum(store.find(config) is not None for config in configs)
+        found = sum(store.has(config) for config in configs)
         typer.echo(f"runs          {found} of {len(configs)} of the profile {profile}")
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     typer.echo(f"free disk     {shutil.disk_usage(existing).free / 2**30:.0f} GiB at {folder}")

@@ -89,10 +89,10 @@ def test_a_killed_worker_is_one_sentence_and_costs_no_finished_run(tmp_path):
 
 
 HOLDER = """
-import sys, time
+import os, sys, time
 from bcebook.execution.processes import workers
 if __name__ == "__main__":
-    with workers(2, print, ("set up",)) as pool:
+    with workers(2, os.write, (1, b"set up\\n")) as pool:
         for task in [pool.submit(time.sleep, 60) for _ in range(2)]:
             task.result()
 """

@@ -42,5 +42,5 @@ def _count(configs: list, profile: str, data: Path) -> str:
     if not configs:
         return "none needed"
     store = open_store(data)
-    missing = sum(store.find(config) is None for config in configs)
+    missing = sum(not store.has(config) for config in configs)
     return f"{len(configs)} of the profile {profile}, {f'{missing} to train' if missing else 'all there'}"

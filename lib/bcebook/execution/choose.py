@@ -23,7 +23,7 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     finished run is in the store at once, and a killed one goes on from its checkpoint when the call is repeated.
     """
     store = open_store(data)
-    missing = [config for config in dict.fromkeys(configs) if store.find(config) is None]
+    missing = [config for config in dict.fromkeys(configs) if not store.has(config)]
     if not missing:
         return []
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.

@@ -30,6 +30,10 @@ class RunStore:
         folder = self._whole(config.key)
         return read_folder(folder) if folder else None
 
+    def has(self, config: RunConfig) -> bool:
+        """Whether `find` would give a run: its files are checked, but not read into one."""
+        return self._whole(config.key) is not None
+
     def state(self, config: RunConfig) -> str:
         """ "trained" here, "recorded" elsewhere, "failed" or "missing"."""
         if folder := self._whole(config.key):
