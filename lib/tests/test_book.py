@@ -335,6 +335,6 @@ def test_decay_takes_ces_bias_down_as_predicted_and_bces_no_further_than_the_sco
 
 def test_uniform_accuracy_is_what_bce_gains(whole):
     """The table's one large effect, paired by seed: with DA1, BCE's uniform accuracy is higher for every seed."""
-    runs = [run for run in quick(whole[0], "accuracy") if run.config.augmentation == "da1"]
-    pairs = claims.differences_by_seed(runs, lambda run: run.final["test_uniform_accuracy"])
-    assert len(pairs) == 2 and all(len(each) == 5 and min(each.values()) > 0.02 for each in pairs.values())
+    table = frames.differences(quick(whole[0], "accuracy"), ["test_uniform_accuracy"])
+    rows = table[table["augmentation"] == "da1"]
+    assert len(rows) == 2 and all(len(each) == 5 and each.min() > 0.02 for each in rows["each"])

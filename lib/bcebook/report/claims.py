@@ -1,7 +1,6 @@
 """A claim, what was found about it, and how both are carried to where they are shown."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -85,25 +84,3 @@ def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), o
         "networks": [list(pair) for pair in dict.fromkeys((run.config.model, run.config.dataset) for run in runs)],
         "claims": [each.to_dict() for each in judged],
     }
-
-
-def differences_by_seed(
-    runs: list, value: Callable, first: str = "bce", second: str = "ce"
-) -> dict[tuple, dict[int, float]]:
-    """Setting -> seed -> value of the first loss's run minus the second's. A setting is all of a run's configuration
-    but loss and seed; a value that is not a finite number (or whose field a run of an earlier engine lacks: KeyError)
-    leaves its pair out."""
-    found: dict[tuple, dict[str, float]] = {}
-    for run in runs:
-        try:
-            number = float(value(run))
-        except KeyError:
-            continue
-        if math.isfinite(number):
-            setting = dataclasses.replace(run.config, loss="ce", seed=0)
-            found.setdefault((setting, run.config.seed), {})[run.config.loss] = number
-    pairs: dict[tuple, dict[int, float]] = {}
-    for (setting, seed), by_loss in found.items():
-        if first in by_loss and second in by_loss:
-            pairs.setdefault(setting, {})[seed] = by_loss[first] - by_loss[second]
-    return pairs

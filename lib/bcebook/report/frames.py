@@ -34,11 +34,6 @@ def medians(runs: list[Run], split: str = "train") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_decay(runs: list[Run]) -> dict[tuple, Run]:
-    """(network, loss, lambda_b) -> one of its runs: what the closed form depends on."""
-    return {(network(run), run.config.loss, run.config.lambda_b): run for run in runs}
-
-
 def closed_form(run: Run) -> dict[str, float]:
     """The minimum that a run with decoupled decay heads for: positive and negative score and, where the objective
     determines it, the bias."""

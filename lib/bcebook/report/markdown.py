@@ -53,9 +53,9 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def table(head: list[str], rows: Iterable[list], align_first_left: bool = True) -> str:
+def table(head: list[str], rows: Iterable[list]) -> str:
     """The lines of a Markdown table, joined; cells are texts or plain values."""
-    rule = ["---"] + ["---"] * (len(head) - 1)
+    rule = ["---"] * len(head)
     return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in [head, rule, *rows])
 
 
