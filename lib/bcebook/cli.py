@@ -65,13 +65,17 @@ Match = Annotated[str, typer.Option(help="Only runs whose description contains t
 def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
           out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False,
                                                    callback=_written)] = None,
-          only: ChapterName = None):
+          only: ChapterName = None,
+          rehearse: Annotated[bool, typer.Option("--rehearse", help="Try it out on the CPU: each run two steps on "
+                                                                    "noise, pages apart and marked.")] = False):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
-    from bcebook.book.build import build as make
+    from bcebook.book import build as books
 
     with _interruptible():
-        raise typer.Exit(make(profile, device, data_dir(data), jobs, out and out.resolve(), only))
+        if rehearse:
+            raise typer.Exit(books.rehearse(profile, jobs, out and out.resolve(), only))
+        raise typer.Exit(books.build(profile, device, data_dir(data), jobs, out and out.resolve(), only))
 
 
 @app.command()

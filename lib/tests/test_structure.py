@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "lib" / "bcebook"
 LEVELS = ["paths", "lazy", "names", "paper", "science", "runs", "training", "execution", "report", "chapters", "book", "cli"]
 INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
     "science": ["checks", "losses", "stats", "verdicts", "metrics", "summaries", "closed_form", "minimise", "theory"],
-    "runs": ["specs", "config", "atomic", "provenance", "locks", "files", "store", "archive"],
+    "runs": ["specs", "config", "rehearsal", "atomic", "provenance", "locks", "files", "store", "archive"],
     "training": ["datasets", "images", "models", "checkpoint", "measure", "loop", "sessions", "selftest"],
 }
 PURE = {"science"}  # knows nothing of ours but itself

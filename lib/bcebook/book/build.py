@@ -1,5 +1,6 @@
 """The book from its sources: train what is missing, execute the notebooks, render the HTML; nothing twice."""
 
+import tempfile
 from pathlib import Path
 
 from bcebook.book.digests import BOOK
@@ -8,6 +9,7 @@ from bcebook.book.render import render
 from bcebook.chapters import catalog
 from bcebook.execution.base import cores
 from bcebook.execution.choose import train_missing
+from bcebook.runs import rehearsal
 from bcebook.runs.locks import hold
 from bcebook.runs.store import open_store
 
@@ -36,6 +38,15 @@ def build(profile: str, device: str, data: Path, jobs: int | None = None, out: P
         if rendered:
             say(f"The book: {out / 'html' / 'index.html'}")
     return 1 if problems or failures or not rendered else 0
+
+
+def rehearse(profile: str, jobs: int | None = None, out: Path | None = None, only: str | None = None,
+             say=print) -> int:
+    """`build` on the CPU with runs that are cut to two steps on noise: whether every recipe of a profile can be trained
+    and every page made of it. Its runs are gone afterwards; its pages, in the folder rehearsal/<profile> of `out`, say
+    that they are a rehearsal."""
+    with rehearsal.on(), tempfile.TemporaryDirectory() as data:
+        return build(profile, "cpu", Path(data), jobs, (out or BOOK / "_build") / "rehearsal" / profile, only, say)
 
 
 def _count(configs: list, profile: str, data: Path) -> str:

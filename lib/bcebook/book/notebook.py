@@ -14,6 +14,7 @@ from bcebook.chapters.room import Room
 from bcebook.execution.choose import train_missing
 from bcebook.paths import data_dir as find_data
 from bcebook.report import claims, markdown, plots
+from bcebook.runs import rehearsal
 from bcebook.runs.provenance import code_version, versions
 from bcebook.runs.store import Run, open_store
 
@@ -32,6 +33,8 @@ class Chapter:
         self.data = find_data(data_dir)
         self.configs = room.configs(profile, seeds)
         plots.style()
+        if rehearsal.active():
+            display(Markdown(f"> {rehearsal.NOTE}"))
 
     def runs(self) -> list[Run]:
         """The chapter's runs; the missing ones are trained now, with a progress bar. Failed runs are named and left

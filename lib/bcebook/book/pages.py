@@ -14,6 +14,7 @@ from bcebook.chapters.room import PARTS, Room
 from bcebook.paths import REPOSITORY
 from bcebook.report import markdown
 from bcebook.report.claims import Claim, Judged
+from bcebook.runs import rehearsal
 from bcebook.science import verdicts
 
 # In index.md: where a list goes; in README.md: where one begins, up to the mark that starts with "end of".
@@ -30,6 +31,10 @@ def write(source: Path, out: Path, profile: str) -> None:
     (source / "index.md").write_text(index)
     (source / "scoreboard.md").write_text(scoreboard(found))
     (source / "departures.md").write_text(departures())
+    if rehearsal.active():
+        for page in source.glob("*.md"):
+            title, _, text = page.read_text().partition("\n")
+            page.write_text(f"{title}\n\n:::{{warning}}\n{rehearsal.NOTE}\n:::\n{text}")
 
 
 def chapters() -> str:

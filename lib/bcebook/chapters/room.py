@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from bcebook.chapters.recipes import PROFILES, check_profile
 from bcebook.report.claims import Claim
+from bcebook.runs import rehearsal
 from bcebook.runs.config import RunConfig
 
 PARTS = {"figures": "Figures", "tables": "Tables", "theory": "Theory", "beyond": "Beyond the paper"}  # in reading order
@@ -43,11 +44,12 @@ class Room:
 
     def configs(self, profile: str, seeds: tuple[int, ...] | None = None) -> list[RunConfig]:
         """The runs that the chapter shows in a profile, each once; none for theory. seeds: None takes the chapter's
-        own. Raises ValueError for an unknown profile or for no seeds."""
+        own. In a rehearsal: those that stand for them. Raises ValueError for an unknown profile or for no seeds."""
         check_profile(profile)
         if self.runs is None:
             return []
         seeds = self.seeds.get(profile, PROFILES[profile].seeds) if seeds is None else tuple(seeds)
         if not seeds:
             raise ValueError("seeds is empty; give at least one, or None for the profile's own.")
-        return list(dict.fromkeys(config for seed in seeds for config in self.runs(profile, seed)))
+        found = dict.fromkeys(config for seed in seeds for config in self.runs(profile, seed))
+        return list(dict.fromkeys(map(rehearsal.shorten, found)) if rehearsal.active() else found)

@@ -103,6 +103,18 @@ def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
     return dataset
 
 
+def noise(name: str, train_each: int, test_each: int) -> Dataset:
+    """So many images a class of random pixels, the same each time, in the shape of a data set: for a rehearsal."""
+    spec, rng = DATASETS[name], np.random.default_rng(0)
+    height, width, *colours = spec.image_shape
+    arrays = []
+    for each in (train_each, test_each):
+        labels = np.tile(np.arange(spec.num_classes, dtype=np.uint8), each)
+        shape = (len(labels), height, width, *(colours or [1]))
+        arrays += [rng.integers(256, size=shape, dtype=np.uint8), labels]
+    return Dataset(name, *arrays, tuple(str(label) for label in range(spec.num_classes)))
+
+
 def archive(name: str, root: str | os.PathLike | None = None) -> Path:
     """The file that holds a data set, there or not."""
     return Path(root or data_dir() / "datasets") / f"{name}.npz"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 
 from tqdm import tqdm
 
+from bcebook.runs import rehearsal
 from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import environment  # before torch: it sets what torch reads when it is loaded
 from bcebook.runs.specs import NETWORKS
@@ -272,7 +273,7 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         bar = tqdm(total=config.epochs, desc=config.describe(), unit="epoch", disable=not progress, leave=False)
         try:
             with _threads(config):
-                training = loop.Training(config, data.load(config.dataset, data_root), place)
+                training = loop.Training(config, _dataset(config, data_root), place)
             training.resume(folder)
             last = saved
             while True:
@@ -305,6 +306,12 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         store.save(run)
         checkpoint.remove(folder)
         return run
+
+
+def _dataset(config: RunConfig, data_root) -> data.Dataset:
+    if rehearsal.active():
+        return data.noise(config.dataset, rehearsal.images(config), rehearsal.STEPS)
+    return data.load(config.dataset, data_root)
 
 
 def _save(folder, training: loop.Training) -> None:

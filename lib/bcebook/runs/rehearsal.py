@@ -1,0 +1,52 @@
+"""A rehearsal: a profile's runs cut to two steps on noise, so that its pages can be tried out before a GPU is there.
+
+A run that is cut has settings of its own, and so a key of its own: it can never be taken for the run it stands for.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Iterator
+
+from bcebook.runs.config import RunConfig
+from bcebook.runs.specs import DATASETS
+
+VARIABLE = "BCEBOOK_REHEARSAL"  # of the environment, so that workers and kernels rehearse too
+STEPS = 2
+NOTE = ("**A rehearsal.** Each run behind this page is two steps on random noise: the page shows that it can be made, "
+        "and no number on it means anything.")
+
+
+def active() -> bool:
+    """Whether this process rehearses."""
+    return bool(os.environ.get(VARIABLE))
+
+
+@contextlib.contextmanager
+def on() -> Iterator[None]:
+    """Rehearse in this process and in those that it starts."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def shorten(config: RunConfig) -> RunConfig:
+    """The run that stands for `config`: one epoch of `images` (about two steps), each batch as large as there are
+    classes."""
+    classes = DATASETS[config.dataset].num_classes
+    size = None if config.train_size is None else STEPS * classes
+    return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=size)
+
+
+def images(config: RunConfig) -> int:
+    """Training images a class that a run which stands for another is given: of the largest class, where a long tail
+    leaves one image to the smallest; twice what it trains on, where it trains on a part."""
+    whole = STEPS if config.train_size is None else 2 * STEPS
+    return max(whole, math.ceil(config.imbalance_factor or 1))
