@@ -9,7 +9,7 @@ from bcebook.paths import REPOSITORY
 
 PACKAGE = REPOSITORY / "lib" / "bcebook"
 # From the bottom up; a module may import its own level and those before it. In `chapters` the registry finds the rooms.
-LEVELS = ["paths", "lazy", "names", "paper", "science", "runs", "training", "execution", "report", "chapters", "book", "cli"]
+LEVELS = ["paths", "lazy", "variables", "names", "paper", "science", "runs", "training", "execution", "report", "chapters", "book", "cli"]
 INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
     "science": ["checks", "losses", "stats", "verdicts", "metrics", "summaries", "closed_form", "minimise", "theory"],
     "runs": ["specs", "config", "rehearsal", "atomic", "provenance", "locks", "files", "store", "archive"],

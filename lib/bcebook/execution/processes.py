@@ -27,6 +27,7 @@ from bcebook.runs import provenance
 from bcebook.runs.config import RunConfig
 from bcebook.runs.locks import Held
 from bcebook.runs.store import open_store
+from bcebook.variables import variable
 
 DEATH = "was ended from outside, most likely because memory ran out"
 
@@ -52,19 +53,10 @@ def workers(jobs: int, setup: Callable, arguments: tuple = ()) -> Iterator[Proce
             raise
 
 
-@contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
+def _safe_path() -> contextlib.AbstractContextManager:
     """As Python's option -P, for the children of this process: `-c`, with which they are spawned, has the working
     directory on the path, and a random.py there would be taken for Python's own."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("PYTHONSAFEPATH", None)
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+    return variable("PYTHONSAFEPATH", "1")
 
 
 def _begin(lifeline: Connection, setup: Callable, arguments: tuple) -> None:

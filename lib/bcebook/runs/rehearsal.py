@@ -7,10 +7,10 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
 
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
+from bcebook.variables import variable
 
 VARIABLE = "BCEBOOK_REHEARSAL"  # of the environment, so that workers and kernels rehearse too
 STEPS = 2
@@ -23,30 +23,19 @@ def active() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
-@contextlib.contextmanager
-def on() -> Iterator[None]:
+def on() -> contextlib.AbstractContextManager:
     """Rehearse in this process and in those that it starts."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+    return variable(VARIABLE, "1")
 
 
 def shorten(config: RunConfig) -> RunConfig:
     """The run that stands for `config`: one epoch of `images` (about two steps), each batch as large as there are
     classes."""
     classes = DATASETS[config.dataset].num_classes
-    size = None if config.train_size is None else STEPS * classes
-    return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=size)
+    return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=None)
 
 
 def images(config: RunConfig) -> int:
     """Training images a class that a run which stands for another is given: of the largest class, where a long tail
-    leaves one image to the smallest; twice what it trains on, where it trains on a part."""
-    whole = STEPS if config.train_size is None else 2 * STEPS
-    return max(whole, math.ceil(config.imbalance_factor or 1))
+    leaves one image to the smallest."""
+    return max(STEPS, math.ceil(config.imbalance_factor or 1))
