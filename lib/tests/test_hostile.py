@@ -217,8 +217,15 @@ def begun(aim: str, data: Path) -> bool:
     if aim == "2/3":
         return any(b"ipykernel_launcher" in read(f"/proc/{pid}/cmdline") for pid in of_environment(str(data)))
     locks, runs = str(data / "runs" / ".locks"), list((data / "runs").glob("*/result.json"))
-    held = (target(handle).startswith(locks) for handle in Path("/proc").glob("[0-9]*/fd/*"))
+    held = (target(handle).startswith(locks) for folder in Path("/proc").glob("[0-9]*") for handle in handles(folder))
     return aim == "3/3" or len(runs) == 2 or any(held)
+
+
+def handles(process: Path) -> list[Path]:
+    try:
+        return list((process / "fd").iterdir())
+    except OSError:  # it has just ended, or is another user's
+        return []
 
 
 def target(handle: Path) -> str:
