@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bcebook.runs.config import RunConfig
+from bcebook.training import datasets, loop
 
 BASE = RunConfig(dataset="cifar10", model="resnet18", loss="bce", optimizer="sgd", learning_rate=0.01, epochs=100,
                  lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
@@ -81,3 +82,38 @@ def test_the_authors_cosine_ends_at_one_rate_wherever_it_starts():
 def test_the_four_schedules_are_four_runs():
     assert len({_config(schedule).key for schedule in TABLE}) == len(TABLE)
     assert _config("step").key == BASE.key  # the default stays out of the key
+
+
+@pytest.mark.parametrize("epochs", [5, 16, 24])
+def test_one_cycle_follows_torchs_with_every_mini_batch(epochs):
+    """Torch's goes from a start above 0 to an end above 0; so close to 0 its straight lines are ours."""
+    config, batches = _config("one-cycle", epochs), 50
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], config.learning_rate)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=epochs * batches + 1, pct_start=0.2 + 0.8 / (epochs * batches + 1),
+        anneal_strategy="linear", div_factor=1e9, final_div_factor=1e3)
+    for step in range(epochs * batches):  # torch's rate is that of a step's beginning
+        ours = config.rate(step // batches + 1, step % batches / batches)
+        assert math.isclose(ours, optimizer.param_groups[0]["lr"], rel_tol=1e-6, abs_tol=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_one_cycle_is_half_its_largest_rate_on_average_and_never_zero_within_a_step(small, monkeypatch):
+    """What an epoch's row of the history says is the mean over its mini-batches, where the rate does not turn."""
+    config = small(schedule="one-cycle", epochs=5)
+    training, rates = loop.Training(config, datasets.load("digits"), torch.device("cpu")), []
+    update = training._update
+
+    def watched(*inputs):
+        rates.append(training.optimizer.param_groups[0]["lr"])
+        return update(*inputs)
+
+    monkeypatch.setattr(training, "_update", watched)
+    while not training.done:
+        training.step()
+    assert len(rates) == 5 * training.batches and min(rates) > 0
+    assert math.isclose(sum(rates) / len(rates), config.learning_rate / 2, rel_tol=1e-9)
+    for epoch, told in enumerate(training.history["learning_rate"][1:]):
+        within = rates[epoch * training.batches:][:training.batches]
+        assert math.isclose(sum(within) / training.batches, told, rel_tol=1e-9)

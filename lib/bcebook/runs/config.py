@@ -15,13 +15,14 @@ CHOICES = {
     "model": tuple(NETWORKS),
     "loss": ("ce", "bce"),
     "optimizer": ("sgd", "adamw"),
-    "schedule": ("step", "cosine", "constant", "authors-step", "authors-cosine"),
+    "schedule": ("step", "cosine", "constant", "one-cycle", "authors-step", "authors-cosine"),
     "augmentation": ("none", "da1", "da1+da2"),
     "decay": ("global", "decoupled"),
     "precision": ("float32", "bfloat16", "auto"),
 }
 DECOUPLED = ("lambda_w", "lambda_h", "lambda_b")
 STEPS = (0.3, 0.6, 0.8)  # shares of the epochs after which "step" multiplies the rate by 0.2
+RISE = 0.2  # share of the epochs in which "one-cycle" goes up
 LOWEST = 1e-5  # rate at which the authors' cosine ends
 LARGEST = 2**53  # of any number: up to here every whole number is a float too, as which the epochs are stored
 # What `describe` does not mention: the paper's batch size, epochs and decay, and for each optimizer its rate and
@@ -45,7 +46,9 @@ class RunConfig:
     the loss gains lambda_w/2 |W|^2 + lambda_h/2 sum over the batch of |h|^2 + lambda_b/2 |b|^2, and the optimizer
     decays nothing; `weight_decay` stays None. Source: the paper's settings, data/paper and README.
 
-    schedule "step": x 0.2 after 30, 60 and 80 % of the epochs; "cosine": from the rate to 1 % of it; "constant".
+    schedule "step": x 0.2 after 30, 60 and 80 % of the epochs; "cosine": from the rate to 1 % of it; "constant";
+    "one-cycle": straight from 0 up to the rate in the first fifth, straight down to 0 in the rest, with every
+    mini-batch (Smith and Topin, 2017).
     "authors-step", "authors-cosine": the same one epoch late, as the authors' loop has them, which calls
     `scheduler.step(epoch=epoch_id)` after each epoch: the first two epochs have the full rate; their cosine ends at
     1e-5, whatever it starts from.
@@ -158,8 +161,14 @@ class RunConfig:
         text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1."""
+    @property
+    def by_batch(self) -> bool:
+        """Whether the learning rate changes with every mini-batch, not only with every epoch."""
+        return self.schedule == "one-cycle"
+
+    def rate(self, epoch: int, part: float = 0.5) -> float:
+        """The learning rate of an epoch, counted from 1. part: how much of the epoch is over, which matters only where
+        the rate is `by_batch`."""
         authors = self.schedule.startswith("authors-")
         if authors:  # one epoch late: see the class
             epoch = max(1, epoch - 1)
@@ -169,6 +178,9 @@ class RunConfig:
         if self.schedule.endswith("cosine"):  # for AdamW's 1e-3 both ends are the paper's 1e-5
             low = min(1.0, LOWEST / self.learning_rate) if authors else 0.01  # as a share of the start
             return self.learning_rate * (low + (1 - low) * (1 + math.cos(math.pi * done)) / 2)
+        if self.by_batch:
+            done = (epoch - 1 + part) / self.epochs
+            return self.learning_rate * min(done / RISE, (1 - done) / (1 - RISE))
         return self.learning_rate
 
     def describe(self) -> str:

@@ -157,6 +157,8 @@ class Training:
                 if self.epoch == 0:
                     self._record(math.nan, math.nan)  # the network before training
                 self._begin_epoch()
+            if self.batch == 0 or self.config.by_batch:
+                self._set_rate()
             self._update(*self.images.chosen(self.batch, self.config.batch_size))
             self.batch += 1
             if self.batch == self.batches:
@@ -164,12 +166,11 @@ class Training:
 
     def _begin_epoch(self) -> None:
         self.model.train()
-        self._set_rate()
         self.images.shuffle(self.config.batch_size)
         self.loss_sum.zero_()
 
     def _set_rate(self) -> None:
-        rate = self.config.rate(self.epoch + 1)
+        rate = self.config.rate(self.epoch + 1, (self.batch + 0.5) / self.batches)  # of a batch: at its middle
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
