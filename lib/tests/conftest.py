@@ -4,9 +4,11 @@ import warnings
 
 import pytest
 
+from bcebook.chapters import catalog
 from bcebook.training import datasets as data
 from bcebook.runs.config import RunConfig
-from bcebook.paths import data_dir
+from bcebook.runs.store import open_store
+from bcebook.paths import REPOSITORY, data_dir
 
 
 def pytest_addoption(parser):
@@ -37,6 +39,16 @@ def real():
         return data.load(name)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def eight():
+    """Eight recorded runs: ResNet8 on MNIST and CIFAR10 without augmentation, both losses and optimizers, one seed."""
+    store = open_store(REPOSITORY / "data")
+    configs = [c for c in catalog.configs("neural_collapse", "laptop", (0,)) if c.model == "resnet8"]
+    runs = [run for config in configs if (run := store.find(config))]
+    assert len(runs) == 8
+    return runs
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from bcebook.chapters import accuracy as room
 from bcebook.chapters import recipes
 from bcebook.paths import REPOSITORY
 from bcebook.report import claims, frames, markdown
-from bcebook.runs.store import Run, open_store
+from bcebook.runs.store import Run
 from bcebook.science.summaries import score_summary
 
 IMAGES = 355  # in the test set of the digits: one is 0.28 points
@@ -38,7 +38,7 @@ def planted(config, accuracy: float, uniform: float, seen: int | None = None) ->
 def quick():
     """quick(gain) plants the quick profile: BCE's accuracy and uniform accuracy are above CE's by gain(setting, seed),
     setting counted from 0; CE's own go up and down with the seed."""
-    settings = [(a, o) for a in recipes.AUGMENTATIONS for o in recipes.OPTIMIZERS]
+    settings = [(a, o) for a in recipes.PROFILES["quick"].augmentations for o in recipes.OPTIMIZERS]
 
     def make(gain):
         runs = []
@@ -171,13 +171,10 @@ def test_by_setting_and_differences_against_a_second_way(quick):
     assert frames.differences(runs, ["not_measured"]).empty and frames.differences([], ["test_accuracy"]).empty
 
 
-def test_the_views_stand_parts_of_recorded_runs():
-    store = open_store(REPOSITORY / "data")
-    runs = [run for config in room.ROOM.configs("laptop", (0,)) if (run := store.find(config))]
-    assert len(runs) == 8
-    for part in (runs, runs[:1], runs[1:2], runs[::3], [r for r in runs if r.config.loss == "ce"]):
+def test_the_views_stand_parts_of_recorded_runs(eight):
+    for part in (eight, eight[:1], eight[1:2], eight[::3], [r for r in eight if r.config.loss == "ce"]):
         plt.close(room.accuracy_differences(part))
         text = "".join(table(part).markdown() for table in room.ROOM.tables)
         text += markdown.findings(claims.judge(room.ROOM.claims, part))
         assert "nan" not in text and "None" not in text
-    assert room.looked_at(runs).startswith("those 5 of 10 epochs")  # of an earlier engine
+    assert room.looked_at(eight).startswith("those 5 of 10 epochs")  # of an earlier engine

@@ -57,6 +57,7 @@ def test_round_trip_through_json():
         ({"dataset": "digits"}, "32x32 colour"),
         ({"imbalance_factor": 0.5}, "at least 1"),
         ({"imbalance_factor": 10, "train_size": 100}, "only one of them"),
+        ({"held_out": True}, "say with train_size"), ({"held_out": 1, "train_size": 100}, "true or false"),
     ],
 )
 def test_an_impossible_run_is_refused_with_a_sentence(change, says):
@@ -126,7 +127,8 @@ def test_a_description_tells_every_setting_and_begins_as_a_person_looks_for_it()
         {"augmentation": "da1"},
         {"lambda_w": 0},
         {"lambda_h": 0}, {"lambda_b": 1e-9}, {"label_smoothing": 0.1}, {"bias_init_mean": 5.00000001}, {"seed": 3},
-        {"precision": "auto"}, {"train_size": 100}, {"imbalance_factor": 10},
+        {"precision": "auto"}, {"train_size": 100}, {"train_size": 100, "held_out": True},
+        {"imbalance_factor": 10},
         {"decay": "global", "weight_decay": 5e-4, "lambda_w": None, "lambda_h": None, "lambda_b": None},
         {"decay": "global", "weight_decay": 0, "lambda_w": None, "lambda_h": None, "lambda_b": None},
     ]

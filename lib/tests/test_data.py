@@ -48,6 +48,20 @@ def test_subset_is_balanced_and_the_same_for_everyone():
     assert len(digits.subset(train_size=len(digits.y_train)).y_train) == len(digits.y_train)
 
 
+def test_what_is_held_out_is_the_rest_of_the_training_images():
+    digits = data.load("digits")
+    part = digits.subset(train_size=1200, held_out=True)
+    assert (part.x_train == digits.subset(train_size=1200).x_train).all()
+    together = np.concatenate([part.x_train, part.x_test])
+    rows = lambda x: sorted(map(bytes, x.reshape(len(x), -1)))  # noqa: E731
+    assert rows(together) == rows(digits.x_train) and len(part.y_test) == len(digits.y_train) - 1200
+    labels = np.concatenate([part.y_train, part.y_test])
+    assert (np.bincount(labels) == np.bincount(digits.y_train)).all()
+    assert np.ptp(np.bincount(part.y_test)) <= np.ptp(np.bincount(digits.y_train)) + 1  # as balanced as it can be
+    with pytest.raises(ValueError, match="leave some"):
+        digits.subset(train_size=len(digits.y_train), held_out=True)
+
+
 def test_long_tail_has_the_asked_imbalance():
     counts = np.bincount(data.load("digits").subset(imbalance_factor=20).y_train)
     assert counts[0] // counts[-1] in (19, 20) and (np.diff(counts) < 0).all()

@@ -1,9 +1,12 @@
+import itertools
+
 import pytest
 import torch
 
 from bcebook.training import models
 
-IMAGES = {"convnet": (4, 1, 8, 8), "resnet18": (2, 3, 32, 32), "resnet50": (2, 3, 32, 32), "densenet121": (2, 3, 32, 32)}
+IMAGES = {"convnet": (4, 1, 8, 8), "resnet9": (2, 3, 32, 32), "resnet9-signed": (2, 3, 32, 32), "resnet18": (2, 3, 32, 32),
+          "resnet50": (2, 3, 32, 32), "densenet121": (2, 3, 32, 32)}
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -50,8 +53,66 @@ def test_features_of_the_convnet_are_free_in_sign():
     assert 0.2 < float((features < 0).float().mean()) < 0.8
 
 
+def test_the_fixed_first_layer_is_orthonormal_and_never_trained():
+    model = models.build("resnet9", 10, 3)
+    stem = model.backbone[0]
+    rows = stem.filters.flatten(1)
+    assert torch.allclose(rows @ rows.T, torch.eye(16), atol=1e-6)
+    assert not list(stem.parameters())
+    before = stem.filters.clone()
+    logits, _ = model(torch.randn(8, 3, 32, 32))
+    logits.square().sum().backward()
+    torch.optim.SGD(model.parameters(), 0.1, weight_decay=5e-4).step()
+    assert torch.equal(stem.filters, before)
+    images = torch.randn(8, 3, 32, 32)
+    out = stem(images)
+    assert out.shape == (8, 32, 32, 32) and float(out.min()) == 0
+    # both signs: what one channel drops the other has
+    filtered = stem.normal(torch.nn.functional.conv2d(images, stem.filters, padding=1))
+    assert torch.allclose(out[:, :16] - out[:, 16:], filtered, atol=1e-5)
+
+
+def test_the_fixed_filters_are_those_with_the_most_variance_on_photographs():
+    """Of all 27, on scikit-learn's two photographs taken at CIFAR10's scale; which are nearly uncorrelated there."""
+    from sklearn.datasets import load_sample_images
+
+    F, stds = models.F, torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)
+    chosen, patches = models._Stem.FILTERS, []
+    for photo in load_sample_images().images:
+        image = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
+        patches.append(F.interpolate(image, scale_factor=0.1, mode="area") / stds)
+    models._Stem.FILTERS = tuple(itertools.product(range(3), range(3), range(3)))
+    try:
+        filters = models._Stem().filters
+    finally:
+        models._Stem.FILTERS = chosen
+    out = torch.cat([F.conv2d(x, filters).flatten(2) for x in patches], dim=2)[0]
+    variance = dict(zip(itertools.product(range(3), range(3), range(3)), out.var(dim=1).tolist(), strict=True))
+    most = sorted(variance, key=variance.get, reverse=True)[:16]
+    assert len(set(most) & set(chosen)) >= 14, sorted(set(most) ^ set(chosen))
+    off = torch.corrcoef(out) - torch.eye(27)
+    assert float(off.square().mean().sqrt()) < 0.2
+
+
+def test_signed_features_are_the_same_network_without_its_last_relu():
+    torch.manual_seed(1)
+    one = models.build("resnet9", 10, 3)
+    torch.manual_seed(1)
+    two = models.build("resnet9-signed", 10, 3)
+    assert {k: v.shape for k, v in one.state_dict().items()} == {k: v.shape for k, v in two.state_dict().items()}
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+    images = torch.randn(16, 3, 32, 32)
+    last = {}
+    for model, name in ((one, "relu"), (two, "signed")):
+        model.backbone[-3].register_forward_hook(lambda _, __, out, name=name: last.update({name: out.detach()}))
+        assert model(images)[1].shape == (16, 256)
+    assert torch.equal(last["signed"].relu(), last["relu"]) and float(last["signed"].min()) < 0
+
+
 def test_bad_names_and_sizes():
     with pytest.raises(ValueError, match="no model 'vgg'; choose one of convnet"):
         models.build("vgg", 10, 3)
     with pytest.raises(ValueError, match="at least 2"):
         models.build("convnet", 1, 1)
+    with pytest.raises(ValueError, match="three channels"):
+        models.build("resnet9", 10, 1)

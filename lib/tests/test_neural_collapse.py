@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 from bcebook.chapters import neural_collapse as room
 from bcebook.paths import REPOSITORY
 from bcebook.report import claims, markdown
-from bcebook.runs.store import Run, open_store
+from bcebook.runs.store import Run
 
 EPOCHS = (*range(21), 30, 60, 100)  # dense, then sparse
 DIFFERENCES = ("further", "rows_further", "smaller_area", "rows_smaller_area")
@@ -197,14 +197,11 @@ def test_the_enlarged_figure_ends_with_the_dense_epochs(plant):
     plt.close(figure)
 
 
-def test_the_recorded_curves_say_what_their_files_say():
-    store = open_store(REPOSITORY / "data")
-    runs = [run for config in room.ROOM.configs("laptop", (0,)) if (run := store.find(config))]
-    assert len(runs) == 8
-    verdicts = judged(runs)
+def test_the_recorded_curves_say_what_their_files_say(eight):
+    verdicts = judged(eight)
     assert verdicts.pop("both_collapse") == "supported" and set(verdicts.values()) == {"undecided"}  # one seed
-    final = {(r.config.dataset, r.config.optimizer, r.config.loss): r.history for r in runs}
-    for part in room.further(runs, ("nc1",)).parts:
+    final = {(r.config.dataset, r.config.optimizer, r.config.loss): r.history for r in eight}
+    for part in room.further(eight, ("nc1",)).parts:
         dataset = "mnist" if "MNIST" in part.label else "cifar10"
         optimizer = "sgd" if "SGD" in part.label else "adamw"
         ratio = final[dataset, optimizer, "bce"]["nc1"][-1] / final[dataset, optimizer, "ce"]["nc1"][-1]

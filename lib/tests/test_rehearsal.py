@@ -47,7 +47,7 @@ def test_a_long_tail_leaves_each_class_an_image():
     config = next(c for c in catalog.configs("imbalance", "quick") if c.imbalance_factor)
     for factor in (config.imbalance_factor, 50.0, 100.0):
         cut = rehearsal.shorten(dataclasses.replace(config, imbalance_factor=factor))
-        part = datasets.noise("digits", rehearsal.images(cut), 2).subset(cut.train_size, cut.imbalance_factor)
+        part = datasets.noise("digits", rehearsal.images(cut), 2).subset(cut.train_size, cut.imbalance_factor, cut.held_out)
         assert np.bincount(part.y_train, minlength=10).min() >= 1
 
 

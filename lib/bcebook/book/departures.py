@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bcebook import names
 from bcebook.chapters import recipes
 from bcebook.chapters.recipes import PROFILES
+from bcebook.report import markdown
 from bcebook.runs import specs
 from bcebook.runs.config import RunConfig, batch_count
 
@@ -42,23 +43,47 @@ def here(text: str) -> Callable[[], dict[str, str]]:
     return lambda: {"here": text}
 
 
+def _trainings(profile: recipes.Profile) -> dict[str, recipes.Training]:
+    """How its networks are trained, by their names; equal ones joined."""
+    told: list[tuple[recipes.Training, list[str]]] = []
+    for model in dict.fromkeys(model for model, _ in profile.every):
+        training = profile.training_of(model)
+        same = next((models for one, models in told if one == training), None)
+        if same is None:
+            told.append((training, [model]))
+        else:
+            same.append(model)
+    return {markdown.listed(map(names.model, models)): training for training, models in told}
+
+
+def _each(profile: recipes.Profile, tell: Callable[[recipes.Training], str]) -> str:
+    """A description of each of a profile's trainings; with the networks it is of, where there are several."""
+    told = {models: tell(training) for models, training in _trainings(profile).items()}
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{models}: {text}" for models, text in told.items())
+
+
 def _steps(profile: recipes.Profile) -> str:
     told = []
-    for _, dataset in profile.networks:
-        epochs = profile.fewer_epochs.get(dataset, profile.epochs)
+    for model, dataset in profile.every:
+        training = profile.training_of(model)
+        epochs = training.fewer_epochs.get(dataset, training.epochs)
         steps = epochs * batch_count(specs.DATASETS[dataset].train_count, recipes.BATCH_SIZE)
-        told.append(f"{names.dataset(dataset)}: {epochs} epochs, {steps:,} steps")
-    if "accuracy" in profile.fewer_epochs:
-        told.append(f"for the accuracy table {profile.fewer_epochs['accuracy']} epochs")
+        of = f"{names.model(model)} on " if profile.own else ""
+        told.append(f"{of}{names.dataset(dataset)}: {epochs} epochs, {steps:,} steps")
+        if "accuracy" in training.fewer_epochs:
+            told.append(f"for the accuracy table {training.fewer_epochs['accuracy']} epochs")
     return "; ".join(dict.fromkeys(told))
 
 
-def _rates(profile: recipes.Profile) -> str:
-    return ", ".join(f"{names.of(optimizer)} {rate:g}" for optimizer, rate in profile.rates.items())
+def _by_optimizer(name: str, form: str) -> Callable[[recipes.Profile], str]:
+    """"rates" or "schedules" of a profile, in words."""
+    def of_training(training: recipes.Training) -> str:
+        return ", ".join(f"{names.of(optimizer)} {form.format(value)}"
+                         for optimizer, value in getattr(training, name).items())
 
-
-def _schedules(profile: recipes.Profile) -> str:
-    return ", ".join(f"{names.of(optimizer)} `{schedule}`" for optimizer, schedule in profile.schedules.items())
+    return lambda profile: _each(profile, of_training)
 
 
 def _lag() -> str:
@@ -78,7 +103,7 @@ def _lag() -> str:
 
 
 def _networks(profile: recipes.Profile) -> str:
-    return ", ".join(dict.fromkeys(names.model(model) for model, _ in profile.networks))
+    return ", ".join(dict.fromkeys(names.model(model) for model, _ in profile.every))
 
 
 def _named(features: str) -> str:
@@ -90,7 +115,7 @@ DEPARTURES = {
     "data": Departure(
         "Images",
         "MNIST, CIFAR10, CIFAR100, CIFAR100-LT; ImageNet-1k for fine-tuning",
-        by_profile(lambda p: ", ".join(dict.fromkeys(names.dataset(dataset) for _, dataset in p.networks))),
+        by_profile(lambda p: ", ".join(dict.fromkeys(names.dataset(dataset) for _, dataset in p.every))),
         "The digits are scikit-learn's 8x8 images; a fifth of each class, drawn once, is their test set of some "
         "hundred images, so that a single image is a visible share of it. MNIST is resized once, bilinearly and "
         "rounded to whole grey levels.",
@@ -99,7 +124,7 @@ DEPARTURES = {
         "Networks",
         "ResNet18, ResNet50, a slim DenseNet121; ViT and Swin in two figures; pretrained ResNets and DenseNet161",
         by_profile(_networks),
-        "The convnet and ResNet8 are ours and small. ViT, Swin and pretrained networks are not built here yet. Closed "
+        "The convnet, ResNet8 and ResNet9 are ours and small; ResNet9 is the one with pooled ReLU features. ViT, Swin and pretrained networks are not built here yet. Closed "
         "form and published medians are compared all the same, because the minimum does not depend on the "
         "architecture, but on what follows next.",
     ),
@@ -124,7 +149,7 @@ DEPARTURES = {
     "rates": Departure(
         "Learning rates",
         "SGD 0.01, AdamW 0.001; the authors' command line for AdamW has 0.01",
-        by_profile(_rates),
+        by_profile(_by_optimizer("rates", "{:g}")),
         "The short runs of the small profiles get larger rates, so that they reach the end of training; both losses "
         "have the same.",
     ),
@@ -133,7 +158,7 @@ DEPARTURES = {
         "step and cosine, which lag by one epoch, because the authors' loop calls `scheduler.step(epoch=epoch_id)`; "
         "their argument parser's default is cosine, their command line for SGD names none, so which one made a figure "
         "is unknown",
-        by_profile(_schedules),
+        by_profile(_by_optimizer("schedules", "`{}`")),
         "`step` and `cosine` change the rate one epoch earlier than `authors-step` and `authors-cosine`, which "
         f"follow that loop epoch by epoch; over a paper run their summed rates are smaller by {_lag()}.",
     ),
@@ -155,12 +180,11 @@ DEPARTURES = {
         "DA1 (random crop and flip, on CIFAR100 also a rotation), and DA1 with DA2 (Mixup or CutMix)",
         lambda: {
             "profile quick": "DA1 on digits is a crop without a flip (a mirrored digit is another sign)",
-            "profile laptop": "none: the accuracy and histogram chapters show its networks of the collapse "
-            "experiment, without augmentation and with decoupled decay",
+            "profile laptop": "DA1",
             "profile paper": "as the paper",
         },
-        "So the profile laptop compares the losses where the paper has no row; its verdicts are about the paper's "
-        "direction alone.",
+        "A digit's neighbours in the paper's table are of another task, so that only the direction can be compared; "
+        "the profile laptop has half of its rows.",
     ),
     "mixup": Departure(
         "Mixup's and CutMix's partner",

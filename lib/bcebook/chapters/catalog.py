@@ -22,8 +22,9 @@ def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) ->
 
 def all_configs(profile: str) -> list[RunConfig]:
     """Every run that a profile's book needs, each once, those of most value first: the first seed before the others,
-    in it the networks in the order in which the chapters first ask for them, each with all its chapters before the
-    next."""
+    in it the networks in the order of the profile, each with all its chapters before the next."""
     every = dict.fromkeys(config for chapter in CHAPTERS for config in configs(chapter, profile))
-    networks = list(dict.fromkeys((config.model, config.dataset) for config in every))
+    # The profile's first; a chapter may have others.
+    asked = [(config.model, config.dataset) for config in every]
+    networks = list(dict.fromkeys([*recipes.PROFILES[profile].every, *asked]))
     return sorted(every, key=lambda config: (config.seed, networks.index((config.model, config.dataset))))

@@ -33,7 +33,7 @@ STYLE = {"ce": "-", "bce": "--"}
 def configs(profile: str, seed: int) -> list[RunConfig]:
     """Long-tailed digits in every profile: the question is whether a network follows the theory, at settings of our
     own."""
-    rate = recipes.PROFILES["quick"].rates["sgd"]
+    rate = recipes.PROFILES["quick"].training.rates["sgd"]
     return [RunConfig(model="convnet", dataset="digits", loss=loss, optimizer="sgd", learning_rate=rate,
                       schedule="cosine", epochs=epochs, batch_size=recipes.BATCH_SIZE, seed=seed,
                       imbalance_factor=IMBALANCE, decay="decoupled", lambda_w=lambda_w,

@@ -76,6 +76,7 @@ class RunConfig:
     seed: int = 0
     precision: str = "float32"  # of the backbone; "auto": bfloat16 where the device has it, float32 elsewhere
     train_size: int | None = None  # the first so many training images of a class-balanced draw; None: all
+    held_out: bool = False  # measured on the training images that train_size leaves out, not on the test set
     imbalance_factor: float | None = None  # largest / smallest class of a long-tailed draw; None: as the data set is
 
     def __post_init__(self):
@@ -97,6 +98,10 @@ class RunConfig:
                 raise ValueError(f"{name} is {reprlib.repr(value)}; choose one of {', '.join(CHOICES[name])}.")
             return
         if value is None and type(None) in types:
+            return
+        if types == (bool,):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} is {reprlib.repr(value)}; it must be true or false.")
             return
         whole = int in types
         kinds = int if whole else (int, float)
@@ -121,6 +126,10 @@ class RunConfig:
                              "(largest / smallest class).")
         if self.imbalance_factor is not None and self.train_size is not None:
             raise ValueError("train_size and imbalance_factor both choose the training images; set only one of them.")
+
+        if self.held_out and self.train_size is None:
+            raise ValueError("held_out measures on the training images that are left out; say with train_size how many "
+                             "to train on.")
 
     def _check_decay(self) -> None:
         used, unused = (("weight_decay",), DECOUPLED) if self.decay == "global" else (DECOUPLED, ("weight_decay",))
@@ -216,7 +225,7 @@ class RunConfig:
         if self.label_smoothing:
             told.append(f"smoothing {_number(self.label_smoothing)}")
         if self.train_size is not None:
-            told.append(f"{self.train_size} images")
+            told.append(f"{self.train_size} images" + (", measured on the others" if self.held_out else ""))
         if self.precision != "float32":
             told.append(f"precision {self.precision}")
         return told

@@ -32,10 +32,11 @@ def shorten(config: RunConfig) -> RunConfig:
     """The run that stands for `config`: one epoch of `images` (about two steps), each batch as large as there are
     classes."""
     classes = DATASETS[config.dataset].num_classes
-    return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=None)
+    size = STEPS * classes if config.held_out else None
+    return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=size)
 
 
 def images(config: RunConfig) -> int:
     """Training images a class that a run which stands for another is given: of the largest class, where a long tail
-    leaves one image to the smallest."""
-    return max(STEPS, math.ceil(config.imbalance_factor or 1))
+    leaves one image to the smallest; one more where some are held out."""
+    return max(STEPS + config.held_out, math.ceil(config.imbalance_factor or 1))

@@ -83,6 +83,9 @@ DATASETS = {spec.name: spec for spec in (
 NETWORKS = {spec.name: spec for spec in (
     NetworkSpec(name="convnet", display="convnet", side=8, channels=1, features="signed", origin="ours"),
     NetworkSpec(name="resnet8", display="ResNet8", side=32, channels=3, features="signed", origin="ours"),
+    NetworkSpec(name="resnet9", display="ResNet9", side=32, channels=3, features="nonnegative", origin="ours"),
+    NetworkSpec(name="resnet9-signed", display="ResNet9-signed", side=32, channels=3,
+                features="signed", origin="ours"),
     NetworkSpec(name="resnet18", display="ResNet18", side=32, channels=3, features="nonnegative", origin="paper"),
     NetworkSpec(name="resnet50", display="ResNet50", side=32, channels=3, features="nonnegative", origin="paper"),
     NetworkSpec(name="densenet121", display="DenseNet121", side=32, channels=3, features="nonnegative",

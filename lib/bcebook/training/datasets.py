@@ -43,12 +43,13 @@ class Dataset:
     y_test: np.ndarray
     classes: tuple[str, ...]
 
-    def subset(self, train_size: int | None = None, imbalance_factor: float | None = None) -> "Dataset":
+    def subset(self, train_size: int | None = None, imbalance_factor: float | None = None,
+               held_out: bool = False) -> "Dataset":
         """Fewer training images, drawn with one fixed seed so that every run with the setting sees the same ones.
 
         train_size: so many images, the classes as equal as can be. imbalance_factor: class k keeps n
         factor^(-k/(K-1)) images, n the size of the smallest full class (the exponential profile of long-tailed
-        CIFAR). The test set stays. Raises ValueError where the data set is too small for it.
+        CIFAR). The test set stays, unless held_out puts the training images that are left out in its place. Raises ValueError where the data set is too small for it.
         """
         if train_size is None and imbalance_factor is None:
             return self
@@ -71,7 +72,14 @@ class Dataset:
                 raise ValueError(f"imbalance_factor {imbalance_factor:g} leaves the last class of {self.name} without "
                                  f"an image; it can be at most {smallest}.")
             keep = np.flatnonzero(rank < wanted[self.y_train])
-        return Dataset(self.name, self.x_train[keep], self.y_train[keep], self.x_test, self.y_test, self.classes)
+        x_test, y_test = self.x_test, self.y_test
+        if held_out:
+            rest = np.setdiff1d(order, keep)
+            if not len(rest):
+                raise ValueError(f"train_size is {train_size}, all of {self.name}; to measure on images that are held "
+                                 "out, leave some.")
+            x_test, y_test = self.x_train[rest], self.y_train[rest]
+        return Dataset(self.name, self.x_train[keep], self.y_train[keep], x_test, y_test, self.classes)
 
 
 def long_tailed_sizes(largest: int, num_classes: int, factor: float) -> np.ndarray:

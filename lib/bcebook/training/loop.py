@@ -117,7 +117,7 @@ class Training:
         self.epoch = self.batch = 0  # epochs finished; batches finished of the epoch in progress
         self.seconds, self.resumed = 0.0, 0  # spent so far, over all attempts; attempts that went on from a checkpoint
         self.history, self.final, self.scores = defaultdict(list), {}, {}
-        part = dataset.subset(config.train_size, config.imbalance_factor)
+        part = dataset.subset(config.train_size, config.imbalance_factor, config.held_out)
         self.images = Images(part, config.augmentation, device, config.seed)
         # The caller's random state neither enters nor changes. After the weights are drawn nothing uses the global
         # generator; a network with dropout would need it in `state`.
@@ -128,7 +128,9 @@ class Training:
         self.optimizer = _optimizer(config, self.model, device)
         self.loss_sum = torch.zeros((), device=device)
         self.batches = self.images.batch_count(config.batch_size)
-        self.full = measure.measured_epochs(config.epochs)
+        # Of a run that only picks a setting, the result is all that is looked at.
+        self.full = ({config.epochs} if config.held_out
+                     else measure.measured_epochs(config.epochs, config.augmentation != "none"))
         self.graph, self.eager_steps, self.inputs = None, 0, ()
         self.stream = None
         # Whether the steps are to be captured: not where the rate is a number, which a graph would freeze.
