@@ -157,6 +157,29 @@ def test_the_papers_own_tables_are_counted():
     assert "$A$ in 3" in imagenet.notes[0]
 
 
+def test_every_published_accuracy_stands_on_the_page_and_ours_beside_it():
+    """All rows of the file are in one table; a run of the same setting fills its own cells and no other."""
+    with open(REPOSITORY / "data" / "paper" / "cifar_accuracy.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    alone = room.whole([])
+    assert len(alone.frame) == 24 and not any(name.startswith("our") for name in alone.columns)
+    shown = alone.markdown()
+    for row in rows:
+        line, = [line for line in shown.splitlines() if line.startswith(
+            f"| {row['model']} on {row['dataset']}: {row['optimizer']}, {row['augmentation']} |")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")][1:]
+        at = ["CE", "BCE"].index(row["loss"])
+        assert [float(cells[at]), float(cells[2 + at])] == [float(row["accuracy"]), float(row["uniform_accuracy"])]
+    wanted = ("resnet50", "cifar100", "bce")
+    config = next(c for c in room.ROOM.configs("paper") if (c.model, c.dataset, c.loss) == wanted)
+    both = room.whole([planted(config, 0.7, 0.6), planted(dataclasses.replace(config, seed=1), 0.8, 0.7)])
+    ours = both.frame[[name for name in both.columns if name.startswith("our")]]
+    assert ours.notna().to_numpy().sum() == 2
+    row = ours[ours.notna().any(axis=1)].iloc[0]
+    assert row["our accuracy bce"] == pytest.approx(0.75) and row["our uniform_accuracy bce"] == pytest.approx(0.65)
+    assert "nan" not in both.markdown() + shown
+
+
 def test_by_setting_and_differences_against_a_second_way(quick):
     runs = quick(lambda setting, seed: (0.01 * setting + wobble(seed), 0.1))
     table = frames.differences(runs[::-1], ["test_accuracy"])

@@ -24,6 +24,7 @@ pd, plt = lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots, stats = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.science.stats")
 
 MEASURES = ("accuracy", "uniform_accuracy")
+LABEL = ("optimizer", "augmentation", "model", "dataset")  # what `frames.label` takes
 TITLES = {"accuracy": "accuracy", "uniform_accuracy": "uniform accuracy"}
 
 
@@ -137,6 +138,34 @@ def published() -> tables.Table:
                 row[key], columns[key] = pair[name], tables.percents(head, sign=True)
         rows.append(row)
     return tables.Table(pd.DataFrame(rows), columns, ("The paper's table, BCE − CE in percentage points.",))
+
+
+def whole(runs: list[Run]) -> tables.Table:
+    """The paper's table as it stands, a row for each pair of losses, and beside it ours where the runs are of the same
+    network, data set, optimizer and augmentation."""
+    theirs = paper.accuracy().pivot(index=frames.GROUP, columns="loss", values=list(MEASURES))
+    ours = frames.by_setting(runs, [f"test_{name}" for name in MEASURES]).set_index([*frames.GROUP, "loss"])
+    rows, known = [], False
+    order = paper_pairs()[frames.GROUP].itertuples(index=False, name=None)
+    for key in order:
+        setting = dict(zip(frames.GROUP, key, strict=True))
+        row = {"setting": frames.label(*(setting[name] for name in LABEL), True)}
+        for name in MEASURES:
+            for loss in recipes.LOSSES:
+                row[f"{name} {loss}"] = theirs.loc[key, (name, loss)]
+                there = (*key, loss) in ours.index
+                row[f"our {name} {loss}"] = ours.loc[(*key, loss), f"test_{name}"].mean if there else math.nan
+                known |= there
+        rows.append(row)
+    columns = {"setting": tables.Column("setting")}
+    for whose in ["", "our "] if known else [""]:
+        for name in MEASURES:
+            for loss in recipes.LOSSES:
+                head = f"{whose}{names.of(loss)}, {names.MEASURE[name]}"
+                columns[f"{whose}{name} {loss}"] = tables.percents(head)
+    told = ("*Our*: after the last epoch, means over the seeds; a dash: no run of that setting is there." if known else
+            "None of these networks is among the runs of this profile; ours have a table of their own above.")
+    return tables.Table(pd.DataFrame(rows), columns, (f"The paper's table, percent. {told}",))
 
 
 def imagenet() -> tables.Table:
