@@ -1,7 +1,8 @@
 """The engine against the reference loop, and what its speed does to the science: python ci/bench_engine.py [PART ...].
 
-Parts: resnet18, mnist, sweep, batched, measure, science, and on a GPU cuda. Ratios are of times taken in turns in this
-one process tree; the machine should be doing nothing else. With no part named, all that this machine can do.
+Parts: resnet18, resnet9, mnist, sweep, batched, measure, science, and on a GPU cuda. Ratios are of times taken in
+turns in this one process tree; the machine should be doing nothing else. With no part named, all that this machine
+can do.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from reference import Reference
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bcebook.chapters import catalog
 from bcebook.execution import base, choose
@@ -53,19 +55,53 @@ def spread(values) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def step_alone(config: RunConfig) -> float:
-    """Milliseconds of a step in a process with one thread, as our processes have when they share the cores."""
+def arithmetic(config: RunConfig, dataset: data.Dataset) -> int:
+    """Floating-point operations of a step, forward and backward: the convolutions' and matrix products'."""
+    training = Training(config, dataset, CPU)
+    training._begin_epoch()
+    with FlopCounterMode(display=False) as counter:
+        training._update(*training.images.chosen(0, config.batch_size))
+    return counter.get_total_flops()
+
+
+def product(device: torch.device = CPU, side: int = 2048, times: int = 20) -> float:
+    """FLOP/s that a bfloat16 matrix product reaches on as many threads as we have here: the floor of a step's time."""
+    square = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    square @ square
+    wait()
+    began = time.perf_counter()
+    for _ in range(times):
+        square @ square
+    wait()
+    return times * 2 * side**3 / (time.perf_counter() - began)
+
+
+def against_product(flops: int, seconds: float, peak: float) -> str:
+    """How near a step comes to what the processor's fastest arithmetic would allow."""
+    return (f"{flops / 1e9:.1f} GFLOP a step, {flops / seconds / 1e9:.0f} GFLOP/s where a bfloat16 matrix product "
+            f"reaches {peak / 1e9:.0f}: {flops / seconds / peak:.0%} of it, and {1000 * flops / peak:.1f} ms a step at "
+            "the least")
+
+
+def step_alone(config: RunConfig) -> tuple[float, float]:
+    """Seconds of a step in a process with one thread, as our processes have when they share the cores; and the FLOP/s
+    of a matrix product just before and after."""
     torch.set_num_threads(1)
     training = Training(config, data.load(config.dataset), CPU)
     fast_epoch(training)
-    return 1000 * fast_epoch(training) / training.batches
+    before, seconds, after = product(), fast_epoch(training) / training.batches, product()
+    return seconds, (before + after) / 2
 
 
 def packed(name: str, config: RunConfig) -> None:
     """A run a core: milliseconds a step of all of them together."""
     with ProcessPoolExecutor(base.cores(), multiprocessing.get_context("spawn")) as executor:
         each = list(executor.map(step_alone, [dataclasses.replace(config, seed=seed) for seed in range(base.cores())]))
-    print(f"{name}, {len(each)} runs at once: ours {statistics.mean(each) / len(each):.1f} ms a step", flush=True)
+    seconds, peak = (statistics.mean(column) for column in zip(*each, strict=True))
+    flops = arithmetic(config, data.load(config.dataset))
+    print(f"{name}, {len(each)} runs at once: ours {1000 * seconds / len(each):.1f} ms a step, {1000 * seconds:.1f} in "
+          f"each; each {against_product(flops, seconds, peak)}", flush=True)
 
 
 def in_turns(name: str, config: RunConfig, epochs: int, device: str = "cpu") -> None:
@@ -76,11 +112,14 @@ def in_turns(name: str, config: RunConfig, epochs: int, device: str = "cpu") -> 
     slow = Reference(config, part, device)
     fast = Training(dataclasses.replace(config, train_size=None, precision="auto"), part, torch.device(device))
     slow.epoch(), fast_epoch(fast)
-    theirs, ours = zip(*[(slow.epoch(), fast_epoch(fast)) for _ in range(epochs)], strict=True)
+    theirs, ours, peaks = zip(*[(slow.epoch(), fast_epoch(fast), product(fast.device)) for _ in range(epochs)],
+                              strict=True)
     steps = fast.batches
+    each = statistics.median(ours) / steps
+    told = against_product(arithmetic(fast.config, part), each, statistics.median(peaks))
     print(f"{name}: ratio {spread([a / b for a, b in zip(theirs, ours, strict=True)])}; "
           f"ms a step: reference {1000 * statistics.median(theirs) / steps:.1f}, "
-          f"ours {1000 * statistics.median(ours) / steps:.1f}; "
+          f"ours {1000 * each:.1f}; {told}; "
           f"test accuracy after {epochs + 1} epochs: {slow.accuracy():.1%}, {ours_accuracy(fast):.1%}", flush=True)
 
 
@@ -93,6 +132,13 @@ def settings(model: str, dataset: str, **changes) -> RunConfig:
 def resnet18() -> None:
     config = settings("resnet18", "cifar10", train_size=2560, learning_rate=0.01)
     in_turns("ResNet18 / CIFAR10, batch 128, 2,560 images an epoch", config, 3)
+
+
+def resnet9() -> None:
+    """The laptop profile's network on CIFAR10 with the paper's first augmentation."""
+    config = settings("resnet9", "cifar10", train_size=5120, augmentation="da1", learning_rate=0.1)
+    in_turns("resnet9 / CIFAR10, DA1, batch 128, 5,120 images an epoch", config, 3)
+    packed("resnet9 / CIFAR10, DA1", dataclasses.replace(config, precision="auto"))
 
 
 def mnist() -> None:
@@ -271,22 +317,7 @@ def cuda() -> None:
         engine.EAGER_STEPS = kept
     print(f"mean loss of the first 40 steps: graph {losses['graph']:.6f}, eager {losses['eager']:.6f}", flush=True)
 
-    square = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
-    square @ square
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    for _ in range(20):
-        square @ square
-    torch.cuda.synchronize()
-    peak = 20 * 2 * 8192**3 / (time.perf_counter() - began)
-
-    from torch.utils.flop_counter import FlopCounterMode
-
-    training = Training(config, dataset, CPU)
-    with FlopCounterMode(display=False) as counter:
-        training._begin_epoch()
-        training._update(*training.images.chosen(0, config.batch_size))
-    flops = counter.get_total_flops()
+    peak, flops = product(device, 8192), arithmetic(config, dataset)
 
     slow = Reference(config, dataset, "cuda")
     slow.epoch()
@@ -307,8 +338,8 @@ def cuda() -> None:
         torch.cuda.empty_cache()
 
 
-PARTS = {"resnet18": resnet18, "mnist": mnist, "sweep": sweep, "batched": batched, "measure": measuring,
-         "science": science}
+PARTS = {"resnet18": resnet18, "resnet9": resnet9, "mnist": mnist, "sweep": sweep, "batched": batched,
+         "measure": measuring, "science": science}
 if torch.cuda.is_available():
     PARTS["cuda"] = cuda
 
