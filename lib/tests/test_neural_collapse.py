@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 
 from bcebook.chapters import neural_collapse as room
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, markdown
+from bcebook.report import claims, frames, markdown, plots
 from bcebook.runs.store import Run
 
 EPOCHS = (*range(21), 30, 60, 100)  # dense, then sparse
@@ -183,15 +183,36 @@ def test_every_view_stands_a_part_of_its_runs(plant):
         for draw in room.ROOM.figures:
             figure = draw(part)
             lines = [line for ax in figure.axes for line in ax.lines if len(line.get_xdata()) > 2]
-            assert len(lines) == len(part) * (len(room.MEASURES) - (part is lacking))
+            curves = {(frames.network(run), run.config.loss, run.config.optimizer) for run in part}
+            assert len(lines) == len(curves) * (len(room.MEASURES) - (part is lacking))
             plt.close(figure)
+
+
+def test_curves_are_medians_and_bands_hold_every_seed(plant):
+    runs = plant(faster_bce)
+    figure = room.whole_training(runs)
+    for ax, name in zip(figure.axes, room.MEASURES, strict=True):
+        curves = {(line.get_color(), line.get_linestyle()): line for line in ax.lines if len(line.get_xdata()) > 2}
+        bands = ax.collections
+        assert len(curves) == len(bands) == 4
+        for (loss, optimizer), band in zip(dict.fromkeys((r.config.loss, r.config.optimizer) for r in runs), bands,
+                                           strict=True):
+            seeds = [r for r in runs if (r.config.loss, r.config.optimizer) == (loss, optimizer)]
+            values = np.array([r.history[name] for r in seeds])  # (seeds, epochs), nan where not measured
+            known = np.isfinite(values).all(axis=0)
+            line = curves[plots.COLOUR[loss], {"sgd": "-", "adamw": "--"}[optimizer]]
+            assert line.get_ydata() == pytest.approx(np.sort(values[:, known], axis=0)[len(seeds) // 2])
+            edge = band.get_paths()[0].vertices[:, 1]
+            assert edge.min() == pytest.approx(values[:, known].min())
+            assert edge.max() == pytest.approx(values[:, known].max())
+    plt.close(figure)
 
 
 def test_the_enlarged_figure_ends_with_the_dense_epochs(plant):
     figure = room.first_epochs(plant(faster_bce))
     curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
     assert {line.get_xdata()[-1] for line in curves} == {20.0}
-    assert [line.get_marker() for line in curves].count(".") == 4  # the lowest seed of two losses and two optimizers
+    assert len(curves) == 4  # two losses and two optimizers, whatever the number of seeds
     levels = {line.get_ydata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) == 2}
     assert levels == set(room.LEVELS)
     plt.close(figure)

@@ -170,28 +170,27 @@ def paper_handles(models) -> list[Line2D]:
 
 
 def collapse_curves(ax: Axes, runs: list, name: str, until: float = np.inf, levels=()) -> Axes:
-    """One measure of neural collapse over the epochs, a curve for each run: colour the loss, solid SGD, dashed AdamW.
+    """One measure of neural collapse over the epochs: colour the loss, solid SGD, dashed AdamW.
 
-    The lowest seed is drawn strong, with a dot at each measured epoch, the others pale. until: the last epoch that is
-    drawn; levels: values marked by a thin grey line.
+    A curve is the median over the seeds, with a dot at each measured epoch; the band around it goes from the lowest
+    seed to the highest. until: the last epoch that is drawn; levels: values marked by a thin grey line.
     """
-    lowest = min((run.config.seed for run in runs), default=0)
     for level in levels:
         ax.axhline(level, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
-    measured = [run for run in runs if name in run.history]  # a run of an earlier engine may lack a measure
-    for run in sorted(measured, key=lambda run: -run.config.seed):  # the strong curve on top
-        epochs, values = (np.asarray(run.history[column], float) for column in ("epoch", name))
-        known = np.isfinite(values) & (epochs <= until)
-        strength = {"linewidth": 0.8, "alpha": 0.35}
-        if run.config.seed == lowest:
-            strength = {"linewidth": 1.3, "marker": ".", "markersize": 3}
-        ax.plot(
-            epochs[known],
-            values[known],
-            color=COLOUR[run.config.loss],
-            linestyle={"sgd": "-", "adamw": "--"}[run.config.optimizer],
-            **strength,
-        )
+    groups: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for run in runs:
+        points = groups.setdefault((run.config.loss, run.config.optimizer), {})
+        for epoch, value in zip(run.history["epoch"], run.history.get(name, ()), strict=False):
+            if np.isfinite(value) and epoch <= until:  # a run of an earlier engine may lack a measure
+                points.setdefault(epoch, []).append(value)
+    for (loss, optimizer), points in groups.items():
+        epochs = sorted(points)
+        if not epochs:
+            continue
+        low, middle, high = ([f(points[epoch]) for epoch in epochs] for f in (min, np.median, max))
+        ax.fill_between(epochs, low, high, color=COLOUR[loss], alpha=0.2, linewidth=0)
+        ax.plot(epochs, middle, color=COLOUR[loss], linestyle={"sgd": "-", "adamw": "--"}[optimizer], linewidth=1.3,
+                marker=".", markersize=3)
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set(xlabel="epoch")
@@ -199,14 +198,14 @@ def collapse_curves(ax: Axes, runs: list, name: str, until: float = np.inf, leve
 
 
 def collapse_legend(figure, several: bool = False) -> None:
-    """The key of `collapse_curves`, below the panels; several: whether there are pale seeds."""
+    """The key of `collapse_curves`, below the panels; several: whether there are seeds to make a band of."""
     handles = [
         Line2D([], [], color=COLOUR[loss], linestyle=style, label=f"{names.of(loss)}, {names.of(optimizer)}")
         for loss in ("ce", "bce")
         for optimizer, style in (("sgd", "-"), ("adamw", "--"))
     ]
     if several:
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, alpha=0.35, label="other seeds"))
+        handles.append(Patch(color=GREY, alpha=0.2, linewidth=0, label="all seeds"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
 
 
