@@ -8,7 +8,7 @@ import torch
 from scipy.special import log_softmax
 
 from bcebook.science import metrics
-from bcebook.training import measure
+from bcebook.training import datasets, measure
 from bcebook.runs.store import RunStore
 from bcebook.training.sessions import train
 
@@ -109,3 +109,38 @@ def test_a_run_keeps_all_of_it(small, tmp_path):
     assert set(range(21)) <= {e for e, v in enumerate(run.history["nc1"]) if math.isfinite(v)} == measure.measured_epochs(24)
     assert run.history["compactness"][-1] == run.final["train_compactness"]
     assert run.history["raw_cosine"][-1] == run.final["train_raw_cosine_mean"]
+
+
+def test_the_groups_of_a_long_tail_by_hand(sample):
+    """Each test image looked up by itself; a class of exactly 100 or 20 images is medium-shot."""
+    h, _, w, b = sample
+    train = np.repeat(range(4), (101, 100, 20, 19))
+    y = np.random.default_rng(3).permutation(np.repeat(range(4), 75))
+    logits = h @ w.T - b
+    outputs = [measure.Outputs(*map(torch.from_numpy, (z, h, labels))) for z, labels in ((np.zeros((240, 4)), train), (logits, y))]
+    hits = {"many": [], "medium": [], "few": []}
+    for z, label in zip(logits, y, strict=True):
+        images = int((train == label).sum())
+        group = "many" if images > 100 else "few" if images < 20 else "medium"
+        hits[group].append(z.argmax() == label)
+    found = measure.by_shots(*outputs)
+    assert found == {f"test_accuracy_{name}": pytest.approx(np.mean(each)) for name, each in hits.items()}
+    assert [len(each) for each in hits.values()] == [75, 150, 75] and len(set(found.values())) == 3
+    small = measure.Outputs(outputs[0].logits[101:201], outputs[0].features, outputs[0].labels[101:201] * 0)  # 100 of class 0
+    left = measure.by_shots(small, outputs[1])  # classes without an image have fewer than 20
+    assert math.isnan(left["test_accuracy_many"]) and left["test_accuracy_medium"] == np.mean(logits[y == 0].argmax(1) == 0)
+    assert left["test_accuracy_few"] == np.mean(logits[y > 0].argmax(1) == y[y > 0])
+
+
+def test_only_a_long_tailed_run_has_the_groups_and_a_stored_one_keeps_them(small, tmp_path):
+    store = RunStore(tmp_path)
+    plain = train(small(epochs=1), store, "cpu", progress=False)
+    tail = train(small(epochs=1, train_size=None, imbalance_factor=5.0), store, "cpu", progress=False)  # 140 to 28 images
+    assert set(tail.final) - set(plain.final) == {f"test_accuracy_{name}" for name in ("many", "medium", "few")}
+    assert set(plain.final) <= set(tail.final) and set(plain.history) == set(tail.history)
+    back = RunStore(tmp_path).find(tail.config).final
+    assert math.isnan(back["test_accuracy_few"]) and back["test_accuracy_many"] == tail.final["test_accuracy_many"]
+    images = np.bincount(datasets.load("digits").y_test)
+    groups = [images[:2].sum(), images[2:].sum()]  # training images: 140, 117, 97, ..., 28
+    mean = np.dot(groups, [tail.final["test_accuracy_many"], tail.final["test_accuracy_medium"]]) / images.sum()
+    assert tail.final["test_accuracy"] == pytest.approx(mean)

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import defaultdict
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -119,11 +119,13 @@ class Training:
         self.history, self.final, self.scores = defaultdict(list), {}, {}
         part = dataset.subset(config.train_size, config.imbalance_factor, config.held_out)
         self.images = Images(part, config.augmentation, device, config.seed)
-        # The caller's random state neither enters nor changes. After the weights are drawn nothing uses the global
-        # generator; a network with dropout would need it in `state`.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # The caller's random state neither enters nor changes. After the weights are drawn only dropout uses the global
+        # generator, from the state in `noise`.
+        with self._own_generator():
             torch.manual_seed(config.seed)
             model = models.build(config.model, self.images.num_classes, self.images.in_channels, config.bias_init_mean)
+            drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+            self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)
         self.optimizer = _optimizer(config, self.model, device)
         self.loss_sum = torch.zeros((), device=device)
@@ -134,7 +136,8 @@ class Training:
         self.graph, self.eager_steps, self.inputs = None, 0, ()
         self.stream = None
         # Whether the steps are to be captured: not where the rate is a number, which a graph would freeze.
-        self.graphs = on_gpu(device) and isinstance(self.optimizer.param_groups[0]["lr"], Tensor)
+        # And not where it draws dropout from a generator that all runs share.
+        self.graphs = on_gpu(device) and isinstance(self.optimizer.param_groups[0]["lr"], Tensor) and not drops
         if on_gpu(device):
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: trying the algorithms once pays
             torch.cuda.synchronize(device)  # what was put there on the default stream is complete before ours begins
@@ -229,13 +232,35 @@ class Training:
     def _mini_batch(self, chosen: Tensor, mixture: Tensor) -> None:
         config = self.config
         x, target = self.images.batch(chosen, mixture)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        with self._dropout(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             logits, features = self.model(x)
         loss = LOSSES[config.loss](logits, target, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + penalty(config, self.model.classifier, features)).backward()
         self.optimizer.step()
         self.loss_sum += loss.detach() * len(chosen)
+
+    def _own_generator(self):
+        """A context in which torch's global generator may be used; afterwards it is as it was."""
+        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+
+    def _generator_state(self) -> Tensor:
+        on_cuda = self.device.type == "cuda"
+        return torch.cuda.get_rng_state(self.device) if on_cuda else torch.get_rng_state()
+
+    @contextmanager
+    def _dropout(self):
+        """A context for a forward pass, in which dropout draws on where this run's last pass left off."""
+        if self.noise is None:
+            yield
+            return
+        with self._own_generator():
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(self.noise, self.device)
+            else:
+                torch.set_rng_state(self.noise)
+            yield
+            self.noise = self._generator_state()
 
     def _record(self, rate: float, loss: float) -> None:
         """A row of the history, and after the last epoch the final figures, from the same outputs."""
@@ -248,6 +273,8 @@ class Training:
             row |= measure.row(classifier, train)
             if self.epoch == self.config.epochs:
                 self.final, self.scores = measure.final(classifier, train, test)
+                if self.config.imbalance_factor:
+                    self.final |= measure.by_shots(train, test)
         else:
             row |= dict.fromkeys(measure.MEASURED, math.nan)
         for name, value in row.items():
@@ -267,7 +294,7 @@ class Training:
             "engine": engine_version(), "device": self.device.type, "autocast": self.autocast,
             "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds, "resumed": self.resumed,
             "history": dict(self.history), "loss_sum": self.loss_sum, "images": self.images.state(),
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "noise": self.noise, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
         }
 
     def resume(self, folder) -> None:
@@ -288,6 +315,7 @@ class Training:
         self.history = defaultdict(list, state["history"])
         self.loss_sum.copy_(state["loss_sum"])
         self.images.restore(state["images"])
+        self.noise = None if state["noise"] is None else state["noise"].cpu()  # a generator's state lies on the host
         self.model.load_state_dict(state["model"])
         # The rate, and how a step is computed, are this training's own: fused or not, captured or not.
         ours = {"param_groups": self.optimizer.state_dict()["param_groups"]}

@@ -10,6 +10,7 @@ from bcebook.science import metrics, summaries
 from bcebook.training.images import Images
 
 DENSE_EPOCHS = 20
+MANY, FEW = 100, 20  # training images: a class with more is many-shot, one with fewer few-shot; see `shots`
 MARGIN_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)  # of the margins that a finished run keeps, as quantiles
 # After every epoch: the test set is small.
 EVERY = ("test_accuracy", "test_uniform_accuracy", "test_uniform_threshold")
@@ -114,6 +115,27 @@ def final(classifier: nn.Module, train: Outputs, test: Outputs) -> tuple[dict[st
     threshold = figures["train_uniform_threshold"]
     figures["test_served_by_train_threshold"] = metrics.served_share(test.logits, test.labels, threshold)
     return figures, scores
+
+
+def shots(counts) -> dict[str, Tensor]:
+    """Which classes are "many", "medium" and "few"-shot, as masks (K,), by their training images, counts (K,): more
+    than MANY, FEW to MANY, fewer than FEW. Tensors or NumPy arrays. Source: Liu et al., "Large-Scale Long-Tailed
+    Recognition in an Open World", CVPR 2019."""
+    return {"many": counts > MANY, "medium": (counts >= FEW) & (counts <= MANY), "few": counts < FEW}
+
+
+def by_shots(train: Outputs, test: Outputs) -> dict[str, float]:
+    """What the final figures of a long-tailed run have beside the others: test_accuracy_many, _medium and _few, the
+    share of the test images of the classes in each of `shots` that are classified correctly (among all K classes); nan
+    where a group has no class."""
+    counts = torch.bincount(train.labels, minlength=train.logits.shape[1])
+    figures = {}
+    for name, classes in shots(counts).items():
+        of_these = classes[test.labels]                                       # (N,)
+        known = bool(of_these.any())
+        figures[f"test_accuracy_{name}"] = (
+            metrics.accuracy(test.logits[of_these], test.labels[of_these]) if known else math.nan)
+    return figures
 
 
 def best(history: dict[str, list[float]]) -> dict[str, float]:
