@@ -3,7 +3,7 @@
 LOSS = {"ce": "CE", "bce": "BCE"}
 OPTIMIZER = {"sgd": "SGD", "adamw": "AdamW"}
 AUGMENTATION = {"none": "no augmentation", "da1": "DA1", "da1+da2": "DA1+DA2"}
-MODEL = {"resnet": "ResNet", "densenet": "DenseNet"}
+MODEL = {"resnet": "ResNet", "densenet": "DenseNet", "vit": "ViT", "swin": "Swin"}
 DATASET = {"digits": "digits", "unstated": "unstated data"}
 MEASURE = {  # columns of histories and final figures -> what a table's head says
     "accuracy": "$A$",

@@ -82,6 +82,7 @@ DATASETS = {spec.name: spec for spec in (
 
 NETWORKS = {spec.name: spec for spec in (
     NetworkSpec(name="convnet", display="convnet", side=8, channels=1, features="signed", origin="ours"),
+    NetworkSpec(name="vit-tiny", display="ViT-tiny", side=8, channels=1, features="signed", origin="ours"),
     NetworkSpec(name="resnet8", display="ResNet8", side=32, channels=3, features="signed", origin="ours"),
     NetworkSpec(name="resnet9", display="ResNet9", side=32, channels=3, features="nonnegative", origin="ours"),
     NetworkSpec(name="resnet9-signed", display="ResNet9-signed", side=32, channels=3,
@@ -90,4 +91,6 @@ NETWORKS = {spec.name: spec for spec in (
     NetworkSpec(name="resnet50", display="ResNet50", side=32, channels=3, features="nonnegative", origin="paper"),
     NetworkSpec(name="densenet121", display="DenseNet121", side=32, channels=3, features="nonnegative",
                 origin="paper"),
+    NetworkSpec(name="vit", display="ViT", side=32, channels=3, features="signed", origin="paper"),
+    NetworkSpec(name="swin", display="Swin", side=32, channels=3, features="signed", origin="paper"),
 )}

@@ -1,6 +1,7 @@
 """Backbones and the linear head: `model(images) -> (logits, features)`, with the bias subtracted."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -170,6 +171,28 @@ def _densenet121(in_channels: int) -> tuple[nn.Module, int]:
     return net, dim
 
 
+def _vit(in_channels: int, side: int, patch: int, dim: int, depth: int, heads: int, dim_head: int,
+         mlp: int) -> tuple[nn.Module, int]:
+    """vit-pytorch's ViT: class token, final LayerNorm; dropout 0.2, of the embedding 0.1."""
+    from vit_pytorch import ViT  # where it is asked for: only networks of its kind need it
+
+    net = ViT(image_size=side, patch_size=patch, channels=in_channels, dim=dim, depth=depth, heads=heads,
+              dim_head=dim_head, mlp_dim=mlp, dropout=0.2, emb_dropout=0.1, num_classes=1)
+    net.mlp_head = nn.Identity()
+    return net, dim
+
+
+def _swin(in_channels: int) -> tuple[nn.Module, int]:
+    """swin-transformer-pytorch's Swin-T for 32x32 images: windows of 4, downscaling 2 2 2 1; the mean over the last
+    4x4 patches, then LayerNorm."""
+    from swin_transformer_pytorch import SwinTransformer
+
+    net = SwinTransformer(hidden_dim=96, layers=(2, 2, 6, 2), heads=(3, 6, 12, 24), channels=in_channels, num_classes=1,
+                          head_dim=32, window_size=4, downscaling_factors=(2, 2, 2, 1))
+    net.mlp_head = net.mlp_head[0]
+    return net, 8 * 96
+
+
 BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, width of its features)
     "convnet": _convnet,
     "resnet8": _resnet8,
@@ -178,6 +201,9 @@ BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, 
     "resnet18": lambda in_channels: _resnet(BasicBlock, [2, 2, 2, 2], in_channels),
     "resnet50": lambda in_channels: _resnet(Bottleneck, [3, 4, 6, 3], in_channels),
     "densenet121": _densenet121,
+    "vit": partial(_vit, side=32, patch=4, dim=512, depth=6, heads=10, dim_head=64, mlp=512),
+    "vit-tiny": partial(_vit, side=8, patch=2, dim=64, depth=2, heads=4, dim_head=16, mlp=64),
+    "swin": _swin,
 }
 
 
