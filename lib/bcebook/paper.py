@@ -36,7 +36,7 @@ ITEMS = {
     "compactness": Item("Table: compactness and distinctiveness of the features"),
     "long_tail": Item("Table: accuracy on CIFAR100-LT"),
     "imagenet": Item("Table: fine-tuning on ImageNet-1k", "needs ImageNet and pretrained networks; not attempted yet"),
-    "batch_size": Item("Table: the effect of the batch size", "its numbers are not at hand; not attempted yet"),
+    "batch_size": Item("Table: the effect of the batch size"),
     "tsne": Item("Figure: t-SNE of the features by epoch", "a picture without numbers; not attempted yet"),
     "transformers": Item("Figures: biases and scores of ViT and Swin"),
 }

@@ -57,6 +57,9 @@ def test_round_trip_through_json():
         ({"dataset": "digits"}, "32x32 colour"),
         ({"imbalance_factor": 0.5}, "at least 1"),
         ({"imbalance_factor": 10, "train_size": 100}, "only one of them"),
+        ({"head": "etf"}, "needs a scale"), ({"scale": 2}, "has no scale"),
+        ({"head": "cosine", "scale": 0}, "positive"),
+        ({"weight_start": -1}, "positive"), ({"bias": "none", "bias_init_mean": 3}, "zero for ever"),
         ({"held_out": True}, "say with train_size"), ({"held_out": 1, "train_size": 100}, "true or false"),
     ],
 )
@@ -128,7 +131,8 @@ def test_a_description_tells_every_setting_and_begins_as_a_person_looks_for_it()
         {"lambda_w": 0},
         {"lambda_h": 0}, {"lambda_b": 1e-9}, {"label_smoothing": 0.1}, {"bias_init_mean": 5.00000001}, {"seed": 3},
         {"precision": "auto"}, {"train_size": 100}, {"train_size": 100, "held_out": True},
-        {"imbalance_factor": 10},
+        {"imbalance_factor": 10}, {"head": "etf", "scale": 2}, {"head": "etf", "scale": 3},
+        {"head": "cosine", "scale": 2}, {"bias": "none"}, {"weight_start": 4}, {"random_labels": True},
         {"decay": "global", "weight_decay": 5e-4, "lambda_w": None, "lambda_h": None, "lambda_b": None},
         {"decay": "global", "weight_decay": 0, "lambda_w": None, "lambda_h": None, "lambda_b": None},
     ]

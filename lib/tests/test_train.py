@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bcebook.chapters import catalog
-from bcebook.training import datasets as data, models
+from bcebook.training import datasets as data, heads, models
 from bcebook.training import measure
 from bcebook.training import loop as training
 from bcebook.runs.store import RunStore
@@ -87,7 +87,7 @@ def test_learning_rates_are_the_papers():
 def test_decoupled_decay_is_the_sum_over_the_batch(small):
     config = small(lambda_w=0.3, lambda_h=0.2, lambda_b=0.7)
     torch.manual_seed(0)
-    head = models.Classifier(5, 3, bias_init_mean=1.0)
+    head = heads.Linear(5, 3, bias_init_mean=1.0)
     h = torch.randn(7, 5, requires_grad=True)
     penalty(config, head, h).backward()
     assert torch.allclose(h.grad, 0.2 * h) and torch.allclose(head.weight.grad, 0.3 * head.weight)  # per sample, not / 7

@@ -138,6 +138,12 @@ DEPARTURES = {
         },
         "The same images are kept for every seed and both losses, so that a difference between the losses is theirs.",
     ),
+    "batch_sizes": Departure(
+        "Batch sizes",
+        "128; a table compares others, which ones is unknown",
+        here("128, and others in the chapter on batch size, the learning rate in proportion"),
+        "The feature decay is summed over the batch, so that every batch size has a minimum of its own.",
+    ),
     "features": Departure(
         "Sign of the features",
         "the authors' ResNets and DenseNet end in ReLU and average pooling: no feature is negative",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 torch = lazy("torch")
 losses, loop = lazy("bcebook.science.losses"), lazy("bcebook.training.loop")
-models = lazy("bcebook.training.models")
+heads = lazy("bcebook.training.heads")
 
 FITTED = 0.995  # share of the training images that are classified right: with less, there is no collapse to speak of
 FEATURES = {"signed": "of either sign", "nonnegative": "of zero or above"}
@@ -192,7 +192,7 @@ def gradient_error(loss: str, size: int, classes: int = 4, dim: int = 5, per_cla
     config = RunConfig(model="convnet", dataset="digits", loss=loss, optimizer="sgd", learning_rate=0.1, epochs=1,
                        **decays)
     generator, labels = torch.Generator().manual_seed(size), torch.arange(classes).repeat(per_class)
-    head, H = models.Classifier(dim, classes), torch.randn((dim, classes), generator=generator).requires_grad_()
+    head, H = heads.Linear(dim, classes), torch.randn((dim, classes), generator=generator).requires_grad_()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))

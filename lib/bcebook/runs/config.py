@@ -16,7 +16,9 @@ CHOICES = {
     "loss": ("ce", "bce"),
     "optimizer": ("sgd", "adamw"),
     "schedule": ("step", "cosine", "constant", "one-cycle", "authors-step", "authors-cosine"),
-    "augmentation": ("none", "da1", "da1+da2"),
+    "augmentation": ("none", "da1", "da1+da2", "da1+mixup", "da1+cutmix"),
+    "head": ("linear", "etf", "cosine"),
+    "bias": ("trained", "none"),
     "decay": ("global", "decoupled"),
     "precision": ("float32", "bfloat16", "auto"),
 }
@@ -73,6 +75,11 @@ class RunConfig:
     lambda_b: float | None = None
     label_smoothing: float = 0.0
     bias_init_mean: float = 0.0
+    head: str = "linear"  # "etf": rows fixed to a simplex ETF; "cosine": features and rows normalised in training
+    scale: float | None = None  # the length of the fixed rows, or the factor of a cosine
+    bias: str = "trained"  # "none": zero for ever
+    weight_start: float = 1.0  # the classifier's initial weight, as a multiple of the usual one
+    random_labels: bool = False  # the training labels are dealt out at random
     seed: int = 0
     precision: str = "float32"  # of the backbone; "auto": bfloat16 where the device has it, float32 elsewhere
     train_size: int | None = None  # the first so many training images of a class-balanced draw; None: all
@@ -121,6 +128,14 @@ class RunConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive.")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1.")
+        if (self.head == "linear") != (self.scale is None):
+            raise ValueError(f'head "{self.head}" {"has no" if self.head == "linear" else "needs a"} scale; '
+                             f'{"leave it out" if self.head == "linear" else "set it to a positive number"}.')
+        for name in ("scale", "weight_start"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        if self.bias == "none" and (self.bias_init_mean or self.lambda_b):
+            raise ValueError('bias "none" is zero for ever; leave out bias_init_mean and lambda_b.')
         if self.imbalance_factor is not None and self.imbalance_factor < 1:
             raise ValueError(f"imbalance_factor is {self.imbalance_factor}; it must be at least 1 "
                              "(largest / smallest class).")
@@ -222,6 +237,14 @@ class RunConfig:
             told.append(f"schedule {self.schedule}")
         if differs("batch_size"):
             told.append(f"batches of {self.batch_size}")
+        if self.head != "linear":
+            told.append(f"{self.head} head of scale {_number(self.scale)}")
+        if self.bias == "none":
+            told.append("no bias")
+        if self.weight_start != 1:
+            told.append(f"weights start {_number(self.weight_start)} times as large")
+        if self.random_labels:
+            told.append("random labels")
         if self.label_smoothing:
             told.append(f"smoothing {_number(self.label_smoothing)}")
         if self.train_size is not None:

@@ -49,7 +49,8 @@ class Dataset:
 
         train_size: so many images, the classes as equal as can be. imbalance_factor: class k keeps n
         factor^(-k/(K-1)) images, n the size of the smallest full class (the exponential profile of long-tailed
-        CIFAR). The test set stays, unless held_out puts the training images that are left out in its place. Raises ValueError where the data set is too small for it.
+        CIFAR). The test set stays, unless held_out puts the training images that are left out in its place. Raises
+        ValueError where the data set is too small for it.
         """
         if train_size is None and imbalance_factor is None:
             return self
@@ -80,6 +81,12 @@ class Dataset:
                                  "out, leave some.")
             x_test, y_test = self.x_train[rest], self.y_train[rest]
         return Dataset(self.name, self.x_train[keep], self.y_train[keep], x_test, y_test, self.classes)
+
+    def with_random_labels(self) -> "Dataset":
+        """The same images with their labels dealt out anew, once and for all: every class as large as before, and
+        nothing to learn that holds for the test set, which stays."""
+        labels = np.random.default_rng(0).permutation(self.y_train)
+        return Dataset(self.name, self.x_train, labels, self.x_test, self.y_test, self.classes)
 
 
 def long_tailed_sizes(largest: int, num_classes: int, factor: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from bcebook.runs.specs import DATASETS
 from bcebook.training.datasets import Dataset
 
 MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0  # the paper's DA2
+MIXUP_SHARE = {"da1+da2": 0.5, "da1+mixup": 1.0, "da1+cutmix": 0.0}  # of the batches; CutMix has the others
 
 
 class Images:
@@ -53,7 +54,7 @@ class Images:
     def shuffle(self, batch_size: int) -> None:
         """Draw an epoch: a fresh order of the images and, under DA2, what each batch is mixed by."""
         self.order = torch.randperm(len(self.x_train), generator=self.generator, device=self.x_train.device)
-        if self.augmentation == "da1+da2":
+        if self.augmentation in MIXUP_SHARE:
             rows = np.stack([self._mixture() for _ in range(self.batch_count(batch_size))])
             self.mixtures = torch.from_numpy(rows).to(self.x_train.device)
 
@@ -72,7 +73,7 @@ class Images:
         if self.augmentation != "none":
             x = self._da1(x)
         x = self.normalise(x)
-        return self._da2(x, target, mixture) if self.augmentation == "da1+da2" else (x, target)
+        return self._da2(x, target, mixture) if self.augmentation in MIXUP_SHARE else (x, target)
 
     def state(self) -> dict:
         """Tensors and plain data."""
@@ -116,9 +117,9 @@ class Images:
         return F.grid_sample(x.float(), grid, mode="nearest", align_corners=False)
 
     def _mixture(self) -> np.ndarray:
-        """Mixup or CutMix, each with probability one half: (share of the image itself, top, bottom, left, right of
-        the box that its partner fills). Mixup has an empty box, CutMix a share of 1 outside the box."""
-        if self.host.random() < 0.5:
+        """Mixup or CutMix, under DA2 each with probability one half: (share of the image itself, top, bottom, left,
+        right of the box that its partner fills). Mixup has an empty box, CutMix a share of 1 outside the box."""
+        if self.host.random() < MIXUP_SHARE[self.augmentation]:
             return np.array([self.host.beta(MIXUP_ALPHA, MIXUP_ALPHA), 0, 0, 0, 0], np.float32)
         height, width = self.x_train.shape[2:]
         side = (1 - self.host.beta(CUTMIX_ALPHA, CUTMIX_ALPHA)) ** 0.5

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections import defaultdict
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from bcebook.runs.config import RunConfig
 from bcebook.runs.files import in_a_line
 from bcebook.runs.provenance import engine_version
 from bcebook.science.losses import LOSSES
-from bcebook.training import checkpoint, measure, models
+from bcebook.training import checkpoint, heads, measure, models
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
 
@@ -118,12 +119,14 @@ class Training:
         self.seconds, self.resumed = 0.0, 0  # spent so far, over all attempts; attempts that went on from a checkpoint
         self.history, self.final, self.scores = defaultdict(list), {}, {}
         part = dataset.subset(config.train_size, config.imbalance_factor, config.held_out)
+        part = part.with_random_labels() if config.random_labels else part
         self.images = Images(part, config.augmentation, device, config.seed)
         # The caller's random state neither enters nor changes. After the weights are drawn only dropout uses the global
         # generator, from the state in `noise`.
         with self._own_generator():
             torch.manual_seed(config.seed)
-            model = models.build(config.model, self.images.num_classes, self.images.in_channels, config.bias_init_mean)
+            model = models.build(config.model, self.images.num_classes, self.images.in_channels,
+                                 head=partial(heads.of, config))
             drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
             self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
-"""Backbones and the linear head: `model(images) -> (logits, features)`, with the bias subtracted."""
+"""Backbones, and networks of a backbone and a head: `model(images) -> (logits, features)`."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -9,35 +10,15 @@ from torch import Tensor, nn
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-
-class Classifier(nn.Module):
-    """The linear head: logits z = W h - b, weight W (K, d), bias b (K,).
-
-    The bias is SUBTRACTED, as in the paper: a positive bias is a threshold that a decision score w_k . h has to pass.
-    It starts uniform in +-1/sqrt(d) around `bias_init_mean`, the variable of the paper's bias experiments; the weight
-    starts Kaiming-uniform with a = sqrt 5 (torch's default for a linear layer).
-    """
-
-    def __init__(self, dim: int, num_classes: int, bias_init_mean: float = 0.0):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_classes, dim))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        nn.init.uniform_(self.bias, bias_init_mean - dim**-0.5, bias_init_mean + dim**-0.5)
-
-    def forward(self, features: Tensor) -> Tensor:
-        # In float32 even under autocast: bfloat16's steps near a score of 8 are 0.06 wide, as wide as what we measure.
-        with torch.autocast(features.device.type, enabled=False):
-            return features.float() @ self.weight.T - self.bias  # (B, K)
+from bcebook.training import heads
 
 
 class Network(nn.Module):
     """A backbone (B, C, H, W) -> features (B, d), and the classifier on top."""
 
-    def __init__(self, backbone: nn.Module, dim: int, num_classes: int, bias_init_mean: float):
+    def __init__(self, backbone: nn.Module, classifier: nn.Module):
         super().__init__()
-        self.backbone = backbone
-        self.classifier = Classifier(dim, num_classes, bias_init_mean)
+        self.backbone, self.classifier = backbone, classifier
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.backbone(images)  # (B, d)
@@ -207,11 +188,14 @@ BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, 
 }
 
 
-def build(name: str, num_classes: int, in_channels: int, bias_init_mean: float = 0.0) -> Network:
-    """A fresh network; draws its weights from torch's global generator. Raises ValueError for an unknown name."""
+def build(name: str, num_classes: int, in_channels: int, bias_init_mean: float = 0.0,
+          head: Callable[[int, int], nn.Module] | None = None) -> Network:
+    """A fresh network; draws its weights from torch's global generator. head: width of the features, number of classes
+    -> the classifier; None: a linear one with `bias_init_mean`. Raises ValueError for an unknown name."""
     if name not in BACKBONES:
         raise ValueError(f"there is no model {name!r}; choose one of {', '.join(BACKBONES)}.")
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}; a classifier needs at least 2.")
     backbone, dim = BACKBONES[name](in_channels)
-    return Network(backbone, dim, num_classes, bias_init_mean)
+    head = head or partial(heads.Linear, bias_init_mean=bias_init_mean)
+    return Network(backbone, head(dim, num_classes))
