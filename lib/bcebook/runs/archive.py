@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 from bcebook.runs import atomic
-from bcebook.runs.files import FILES, Run, check_folder, in_a_line, read_folder
+from bcebook.runs.files import FEATURES, FILES, Run, check_folder, in_a_line, read_folder
 from bcebook.runs.store import RunStore
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
@@ -22,7 +22,7 @@ ARCHIVE_LIMIT, CONTENT_LIMIT = 4 * LIMIT, 32 * LIMIT  # bytes of an archive that
 UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
               lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error)
 MEMBER = re.compile(r"([0-9a-f]{16})/([a-z]+\.(?:json|csv))")
-MEMBERS = (*FILES, "checksums.json")
+MEMBERS = (*FILES, "checksums.json")  # of every run; FEATURES, of some
 
 
 class ArchiveError(ValueError):
@@ -39,7 +39,8 @@ def write(store: RunStore, keys: list[str], path: Path) -> list[str]:
     left, size, whole = [], 0, io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
         for key in keys:
-            contents = {f"{key}/{name}": (store.root / key / name).read_bytes() for name in MEMBERS}
+            names = [name for name in (*MEMBERS, FEATURES) if name in MEMBERS or (store.root / key / name).exists()]
+            contents = {f"{key}/{name}": (store.root / key / name).read_bytes() for name in names}
             packed = io.BytesIO()  # to know what a run adds before it is added
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as single:
                 _put(single, contents)
@@ -112,7 +113,7 @@ def _members(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, dict[str, zi
         match, named = MEMBER.fullmatch(info.filename), json.dumps(info.filename[:100])
         if match and match[2] == "failed.json":
             raise ArchiveError(f"{path}: {match[1]} is a failed run; nothing was added.")
-        if not match or match[2] not in MEMBERS or (info.external_attr >> 16) & 0o170000 == 0o120000:
+        if not match or match[2] not in (*MEMBERS, FEATURES) or (info.external_attr >> 16) & 0o170000 == 0o120000:
             raise ArchiveError(f"{path}: {named} is not a file of a run; nothing was added.")
         if info.file_size > FILE_LIMIT:
             raise ArchiveError(f"{path}: {info.filename} is larger than any file of a run; nothing was added.")
@@ -120,7 +121,7 @@ def _members(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, dict[str, zi
             raise ArchiveError(f"{path}: {info.filename} stands in it twice; nothing was added.")
         members[match[1]][match[2]] = info
     for key, files in members.items():
-        if set(files) != set(MEMBERS):
+        if set(files) - {FEATURES} != set(MEMBERS):
             raise ArchiveError(f"{path}: run {key} does not have each of {', '.join(MEMBERS)} once; nothing was added.")
     if not members:
         raise ArchiveError(f"{path} has no run in it; nothing was added.")

@@ -79,6 +79,7 @@ class RunConfig:
     scale: float | None = None  # the length of the fixed rows, or the factor of a cosine
     bias: str = "trained"  # "none": zero for ever
     weight_start: float = 1.0  # the classifier's initial weight, as a multiple of the usual one
+    keep_features: int = 0  # of so many training images the run keeps the features of some epochs; see training/loop
     random_labels: bool = False  # the training labels are dealt out at random
     seed: int = 0
     precision: str = "float32"  # of the backbone; "auto": bfloat16 where the device has it, float32 elsewhere
@@ -121,7 +122,8 @@ class RunConfig:
             object.__setattr__(self, name, float(value) + 0.0)
 
     def _check_ranges(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("train_size", 1)):
+        for name, low in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("train_size", 1),
+                          ("keep_features", 0)):
             if getattr(self, name) is not None and getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}.")
         if self.learning_rate <= 0:
@@ -243,6 +245,8 @@ class RunConfig:
             told.append("no bias")
         if self.weight_start != 1:
             told.append(f"weights start {_number(self.weight_start)} times as large")
+        if self.keep_features:
+            told.append(f"keeps the features of {self.keep_features} images")
         if self.random_labels:
             told.append("random labels")
         if self.label_smoothing:

@@ -1,5 +1,6 @@
 """The files of a run: read and validated in one place, and written so that every number comes back bit for bit."""
 
+import base64
 import datetime
 import hashlib
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from bcebook.runs.config import RunConfig
 
 FILES = ("config.json", "history.csv", "result.json", "environment.json")
+FEATURES = "features.json"  # beside them where a run's settings ask for it
 FILE_LIMIT = 16 * 2**20  # bytes of one file: a run takes some 100 kB
 # What every engine so far has measured; later ones add to it.
 HISTORY = ("epoch", "learning_rate", "train_loss", "bias_mean", "bias_std", "bias_min", "bias_max", "test_accuracy",
@@ -34,7 +36,8 @@ class Run:
     history: column -> one value per epoch, the epoch-0 row being the network before training; nan where an epoch was
     not measured. final, best: name -> value (accuracies are fractions). scores: split ("train", "test") -> kind
     ("positive", "negative", "bias") -> the dictionary of a `summaries.ScoreSummary`. environment: what it ran on, how
-    long, which code, when.
+    long, which code, when. features: None, or those of config.keep_features training images: "labels" (n), "epochs"
+    (E), "width" (d) and "values", (E, n, d) float16 in C order, little-endian, as base64.
     """
 
     config: RunConfig
@@ -43,6 +46,7 @@ class Run:
     best: dict[str, float]
     scores: dict[str, dict[str, dict]]
     environment: dict
+    features: dict | None = None
 
 
 def check_folder(folder: Path) -> str:
@@ -51,7 +55,7 @@ def check_folder(folder: Path) -> str:
     try:
         listed = _content(folder / "checksums.json")
         expected = parse_json(listed)
-        if sorted(expected) != sorted(FILES):
+        if sorted(expected) != sorted([*FILES, FEATURES] if (folder / FEATURES).exists() else FILES):
             return "checksums.json does not list the files of a run"
         for name, digest in expected.items():
             if hashlib.sha256(_content(folder / name)).hexdigest() != digest:
@@ -87,6 +91,7 @@ def read_folder(folder: Path) -> Run:
         _figures("best", result["best"], BEST),
         _scores(result["scores"]),
         environment,
+        _features(parse_json(_content(folder / FEATURES))) if (folder / FEATURES).exists() else None,
     )
 
 
@@ -113,6 +118,11 @@ def problem(run: Run) -> str:
         positive, negative, bias = (run.scores[split][kind]["count"] for kind in KINDS)
         if bias != classes or negative != (classes - 1) * positive:
             return f"its {split} scores are not those of {classes} classes"
+    kept = run.features
+    if bool(config.keep_features) != bool(kept) or (kept and (
+            len(kept["labels"]) != config.keep_features or kept["epochs"][-1] != config.epochs
+            or max(kept["labels"]) >= classes)):
+        return "its features are not those that its configuration asks for"
     return ""
 
 
@@ -201,6 +211,25 @@ def _scores(splits: dict) -> dict[str, dict[str, dict]]:
             if not isinstance(summary, dict) or not _is_summary(summary):
                 raise ValueError(f"result.json has {kind} scores of {split} that are no summary of a sample.")
     return splits
+
+
+def _features(values: dict) -> dict:
+    """Features of some images at some epochs, of the size that they say."""
+    if set(values) != {"labels", "epochs", "width", "values"}:
+        raise ValueError("features.json does not have labels, epochs, width and values.")
+    labels, epochs, width = values["labels"], values["epochs"], values["width"]
+    lists = isinstance(labels, list) and isinstance(epochs, list) and labels and epochs
+    if not lists or not all(type(each) is int and each >= 0 for each in [*labels, *epochs, width]):
+        raise ValueError("features.json has labels, epochs or a width that are no whole numbers.")
+    if epochs != sorted(set(epochs)):
+        raise ValueError("features.json does not have its epochs in order.")
+    try:
+        size = len(base64.b64decode(values["values"], validate=True))
+    except (TypeError, ValueError):
+        raise ValueError("features.json has values that are not base64.") from None
+    if size != 2 * len(epochs) * len(labels) * width:
+        raise ValueError("features.json has more or fewer values than it says.")
+    return values
 
 
 def _is_summary(values: dict) -> bool:

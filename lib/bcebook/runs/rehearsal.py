@@ -33,7 +33,8 @@ def shorten(config: RunConfig) -> RunConfig:
     classes."""
     classes = DATASETS[config.dataset].num_classes
     size = STEPS * classes if config.held_out else None
-    return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=size)
+    kept = min(config.keep_features, STEPS * classes)
+    return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=size, keep_features=kept)
 
 
 def images(config: RunConfig) -> int:

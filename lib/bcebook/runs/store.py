@@ -90,6 +90,8 @@ class RunStore:
                 "result.json": files.as_json(result, indent=None),  # thousands of histogram counts: one line
                 "environment.json": files.as_json(run.environment),
             }
+            if run.features:
+                contents[files.FEATURES] = files.as_json(run.features, indent=None)
             sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in contents.items()}
             for name, text in (contents | {"checksums.json": files.as_json(sums)}).items():
                 atomic.write(partial / name, text)
@@ -135,7 +137,7 @@ def open_store(data: Path) -> RunStore:
 
 def _unreadable(folder: Path) -> str:
     """The beginning of a sentence if the system does not let this user read a run's folder, or fails to; else ""."""
-    for path in (folder, *(folder / name for name in (*FILES, "checksums.json"))):
+    for path in (folder, *(folder / name for name in (*FILES, files.FEATURES, "checksums.json"))):
         try:
             os.scandir(path).close() if path is folder else open(path, "rb").close()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -16,6 +16,7 @@ from bcebook.science.losses import LOSSES
 from bcebook.training import checkpoint, heads, measure, models
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
+from bcebook.training.kept import Kept
 
 # On CUDA: steps before one is captured as a graph, so that every library is set up and every buffer is there.
 EAGER_STEPS = 3
@@ -131,6 +132,7 @@ class Training:
             self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)
         self.optimizer = _optimizer(config, self.model, device)
+        self.kept = Kept(config.keep_features, config.epochs, self.images) if config.keep_features else None
         self.loss_sum = torch.zeros((), device=device)
         self.batches = self.images.batch_count(config.batch_size)
         # Of a run that only picks a setting, the result is all that is looked at.
@@ -280,6 +282,8 @@ class Training:
                     self.final |= measure.by_shots(train, test)
         else:
             row |= dict.fromkeys(measure.MEASURED, math.nan)
+        if self.kept:
+            self.kept.look(self.model, self.epoch, self.autocast)
         for name, value in row.items():
             self.history[name].append(value)
 
@@ -297,7 +301,8 @@ class Training:
             "engine": engine_version(), "device": self.device.type, "autocast": self.autocast,
             "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds, "resumed": self.resumed,
             "history": dict(self.history), "loss_sum": self.loss_sum, "images": self.images.state(),
-            "noise": self.noise, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "noise": self.noise, "kept": self.kept and self.kept.found,
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
         }
 
     def resume(self, folder) -> None:
@@ -318,6 +323,8 @@ class Training:
         self.history = defaultdict(list, state["history"])
         self.loss_sum.copy_(state["loss_sum"])
         self.images.restore(state["images"])
+        if self.kept:
+            self.kept.found = state["kept"]
         self.noise = None if state["noise"] is None else state["noise"].cpu()  # a generator's state lies on the host
         self.model.load_state_dict(state["model"])
         # The rate, and how a step is computed, are this training's own: fused or not, captured or not.

@@ -300,7 +300,8 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         finally:
             bar.close()
         best = measure.best(training.history)
-        run = Run(config, dict(training.history), training.final, best, training.scores, surroundings)
+        kept = training.kept.to_dict() if training.kept else None
+        run = Run(config, dict(training.history), training.final, best, training.scores, surroundings, kept)
         run.environment.update(seconds=round(training.seconds, 2), resumed=training.resumed,
                                precision="bfloat16" if training.autocast else "float32")
         store.save(run)
