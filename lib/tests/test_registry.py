@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from bcebook import paper
-from bcebook.book import pages
+from bcebook.book import findings, pages
 from bcebook.chapters import catalog
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
@@ -148,3 +148,12 @@ def test_a_new_chapter_is_a_room_and_a_pair(tmp_path):
     assert html["index"].count("A chapter that a test adds") >= 2 and "is it found?" in html["index"]
     assert "A new chapter is found" in html["scoreboard"] and "proved" in html["scoreboard"]
     assert not list((REPOSITORY / "book").glob("throwaway*"))
+
+
+def test_the_page_of_runs_tells_what_each_chapter_stands_on():
+    page = findings.Page("accuracy", "laptop", 7, 12, (0, 1), (("resnet9", "cifar10"),), (), seconds=5430)
+    theory = findings.Page("minima", "laptop", 0, 0, (), (), ())
+    text = pages.trained({("laptop", "accuracy"): page, ("laptop", "minima"): theory})
+    line, = [line for line in text.splitlines() if "(accuracy)" in line]
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:] == ["7 of 12", "ResNet9 on CIFAR10", "0, 1", "90.5"]
+    assert "minima" not in text and "## Profile laptop" in text and "Profile quick" not in text

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from bcebook import paper
+from bcebook import names, paper
 from bcebook.book import findings
 from bcebook.book.departures import DEPARTURES
 from bcebook.chapters.recipes import PROFILES
@@ -22,8 +22,8 @@ MARK = "<!-- {} -->"
 
 
 def write(source: Path, out: Path, profile: str) -> None:
-    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md. Findings are
-    read from out/findings. Raises ValueError, naming the file, where one of them is damaged."""
+    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md, runs.md.
+    Findings are read from out/findings. Raises ValueError, naming the file, where one of them is damaged."""
     found = findings.read_all(out / "findings")
     index = (source / "index.md").read_text()
     for name, text in {"chapters": chapters(), "contents": contents(), "findings": headlines(found)}.items():
@@ -31,6 +31,7 @@ def write(source: Path, out: Path, profile: str) -> None:
     (source / "index.md").write_text(index)
     (source / "scoreboard.md").write_text(scoreboard(found))
     (source / "departures.md").write_text(departures())
+    (source / "runs.md").write_text(trained(found))
     if rehearsal.active():
         for page in source.glob("*.md"):
             title, _, text = page.read_text().partition("\n")
@@ -243,6 +244,24 @@ def _runs_of(treating: dict[str, Room], found: dict) -> str:
     return "; ".join(told) or (
         "no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet"
     )
+
+
+def trained(found: dict) -> str:
+    """Markdown: what each chapter's runs are and how long they took, in each profile."""
+    lines = ["# Runs", "",
+             "What stands behind each chapter: how many of its runs are there, of which networks and seeds, and how "
+             "long they were trained, each on the device that its chapter names. Runs that chapters share are counted "
+             "in each. `bcebook runs --profile PROFILE` lists them one by one.", ""]
+    for profile in PROFILES:
+        pages = [page for page in _pages(found, profile) if page.of]
+        rows = [[f"[{rooms()[page.chapter].title}]({page.chapter})", f"{page.runs} of {page.of}",
+                 markdown.listed(names.network(*each) for each in page.networks) or markdown.DASH,
+                 ", ".join(map(str, page.seeds)) or markdown.DASH, markdown.number(page.seconds / 60, 1)]
+                for page in pages]
+        if rows:
+            heads = ["chapter", "runs", "networks", "seeds", "minutes of training"]
+            lines += [f"## Profile {profile}", "", markdown.table(heads, rows), ""]
+    return "\n".join(lines)
 
 
 # ---- where this book departs from the paper

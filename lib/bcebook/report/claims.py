@@ -73,8 +73,8 @@ def judge(claims: tuple[Claim, ...], runs: list | None = None) -> list[Judged]:
 
 
 def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), of: int = 0) -> dict:
-    """What a findings file holds: the chapter, the profile, its runs (how many of how many, seeds, networks), the
-    judged claims."""
+    """What a findings file holds: the chapter, the profile, its runs (how many of how many, seeds, networks, seconds
+    of training), the judged claims."""
     return {
         "chapter": chapter,
         "profile": profile,
@@ -82,5 +82,6 @@ def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), o
         "of": of,
         "seeds": sorted({run.config.seed for run in runs}),
         "networks": [list(pair) for pair in dict.fromkeys((run.config.model, run.config.dataset) for run in runs)],
+        "seconds": round(sum(run.environment.get("seconds", 0) for run in runs)),
         "claims": [each.to_dict() for each in judged],
     }

@@ -39,5 +39,5 @@ def shorten(config: RunConfig) -> RunConfig:
 
 def images(config: RunConfig) -> int:
     """Training images a class that a run which stands for another is given: of the largest class, where a long tail
-    leaves one image to the smallest; one more where some are held out."""
-    return max(STEPS + config.held_out, math.ceil(config.imbalance_factor or 1))
+    leaves one image to the smallest; two more where some are held out, so that each class has a pair there."""
+    return max(STEPS + 2 * config.held_out, math.ceil(config.imbalance_factor or 1))
