@@ -107,8 +107,12 @@ def told(each: Judged) -> str:
     lines.append(f"  *Rule*: {finding.rule}.")
     lines = ["\\\n".join(lines)]  # a backslash ends a line within a paragraph
     if finding.parts:
-        rows = [[part.label, estimate(part), part.verdict, part.adjusted or part.verdict] for part in finding.parts]
-        body = table(["", "estimate [95 %]", "by itself", "after Holm"], rows)
+        heads, rows = ["", "estimate [95 %]", "by itself", "after Holm"], []
+        for part in finding.parts:
+            rows.append([part.label, estimate(part), part.verdict, part.adjusted or part.verdict])
+        if not any(part.adjusted for part in finding.parts):  # no tests against chance: nothing was adjusted
+            heads, rows = [*heads[:2], "verdict"], [row[:3] for row in rows]
+        body = table(heads, rows)
         lines += ["", *(f"  {line}" for line in body.splitlines()), ""]
     return "\n".join(lines)
 

@@ -1,0 +1,234 @@
+"""The chapter on how the bias travels: where is BCE's bias while training goes on, and how long is its start seen?"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from bcebook import names
+from bcebook.chapters import bias_decay, initial_bias, recipes
+from bcebook.chapters.room import Room
+from bcebook.lazy import lazy
+from bcebook.report import markdown, tables
+from bcebook.report.claims import Claim
+from bcebook.science import verdicts
+from bcebook.science.verdicts import Finding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bcebook.runs.config import RunConfig
+    from bcebook.runs.store import Run
+
+np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
+frames, plots, flows = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.report.flows")
+predictions, theory = lazy("bcebook.report.predictions"), lazy("bcebook.science.theory")
+
+FEATURES = {"free": "free in sign", "nonnegative": "nonnegative"}
+ODDS = 3.0  # difference of log-likelihoods from which on two kinds of features are told apart: odds of twenty to one
+UNEXPLAINED = 0.25  # of the way that biases go
+RATIO, APART = 0.01, 0.03
+
+
+def configs(profile: str, seed: int) -> list[RunConfig]:
+    """BCE with SGD of the two chapters on the bias: their starts and their decays."""
+    both = [*initial_bias.configs(profile, seed), *bias_decay.configs(profile, seed)]
+    return [config for config in dict.fromkeys(both) if (config.loss, config.optimizer) == ("bce", "sgd")]
+
+
+# ---- figures
+
+def published_paths() -> Figure:
+    """The flow's bias after each effective time, a line for each start, and the published median biases of BCE with SGD
+    at the time that fits their network best."""
+    fits, figure = flows.fits(), None
+    kinds = [kind for kind in FEATURES if (fits["features"] == kind).any()]
+    figure, axes = plt.subplots(1, len(kinds), figsize=(8.6, 4.2), sharey=True, squeeze=False)
+    times = np.geomspace(10, 3e4, 200)
+    for ax, kind in zip(axes[0], kinds, strict=True):
+        for start in recipes.PAPER_MEANS:
+            path = theory.bias_flow(10, predictions.paper_c(10), float(start), times, features=kind)
+            ax.plot(times, path.bias, color=plots.COLOUR["bce"], linewidth=0.9)
+        for row in fits[(fits["features"] == kind) & (fits["dataset"] != "cifar100")].itertuples():
+            panel = flows.published(predictions.START_SWEEP)
+            panel = panel[(panel["model"] == row.model) & (panel["dataset"] == row.dataset)]
+            biases = panel[panel["quantity"] == "bias"]["median"]
+            ax.scatter(np.full(len(biases), row.time), biases, marker=plots.MARKER[row.model], s=30, facecolor="none",
+                       edgecolor="black", linewidth=0.9, zorder=3)
+        ax.set(xscale="log", xlabel="effective time", title=f"features {FEATURES[kind]}, ten classes")
+    axes[0, 0].set_ylabel("BCE's bias")
+    figure.legend(handles=plots.paper_handles(plots.MARKER), loc="outside lower center", ncols=3)
+    return figure
+
+
+def own_paths(runs: list[Run]) -> Figure:
+    """The mean biases of our runs over the epochs (dots) and the flow from the epoch on at which each is collapsed
+    (lines): a panel for each network and sweep."""
+    panels: dict[tuple, list] = {}
+    for run, table in flows.paths(runs):
+        panels.setdefault((frames.network(run), bool(run.config.lambda_b)), []).append((run, table))
+    figure, axes = plt.subplots(1, max(len(panels), 1), figsize=(8.6, 3.8), squeeze=False)
+    for ax, ((network, decays), group) in zip(axes[0], panels.items(), strict=False):
+        for run, table in group:
+            ax.plot(run.history["epoch"], run.history["bias_mean"], ".", color=plots.GREY, markersize=2.5)
+            ax.plot(table["epoch"], table["flow"], color=plots.COLOUR["bce"], linewidth=1.2)
+        ax.set(xlabel="epoch", title=f"{names.network(*network)}\n{'decays' if decays else 'starts'}")
+    axes[0, 0].set_ylabel("mean bias")
+    return figure
+
+
+# ---- tables
+
+def times() -> tables.Table:
+    """Each published network's effective time, and how near the flow comes with it."""
+    table = flows.fits()
+    rows = [{"network": f"{row.model}, {names.dataset(row.dataset)}", "features": FEATURES[row.features],
+             "time": _time(row.time, row.low, row.high), "rms": row.rms, "other": row.rms_other, "still": row.rms_still,
+             "rest": row.rms_rest, "predicted": row.predicted, "schedule": row.schedule, "reading": row.reading}
+            for row in table.itertuples()]
+    heads = {"rms": "rms", "other": "other features", "still": "no move", "rest": "at the minimum",
+             "predicted": r"rms, sweep of $\lambda_b$", "schedule": "authors' schedule", "reading": "reading error"}
+    columns = {"network": tables.Column("network"), "features": tables.Column("features"),
+               "time": tables.Column("effective time [95 %]")}
+    columns |= {name: tables.fixed(head) for name, head in heads.items()}
+    schedule = predictions.effective_time("authors-step")
+    kept = predictions.effective_time("constant")
+    return tables.Table(pd.DataFrame(rows), columns, (
+        "Medians of BCE with SGD over the starts: root mean square distance from the flow at the time that fits best, "
+        "with the other kind of features, of biases that stay, of the minimum. Then, with nothing fitted: the sweep of "
+        r"$\lambda_b$ at the same time, and the starts at the time of the authors' step schedule, "
+        f"{schedule:,.0f}; a rate that is never lowered has {kept:,.0f}. A dash in an interval: this panel does not "
+        "bound the time.",))
+
+
+def _time(time: float, low: float, high: float) -> str:
+    lowest, highest = flows.TIMES
+    ends = (markdown.DASH if low <= lowest else f"{low:,.0f}", markdown.DASH if high >= highest else f"{high:,.0f}")
+    return f"{time:,.0f} [{ends[0]}, {ends[1]}]"
+
+
+def moved(runs: list[Run]) -> tables.Table:
+    """How far each bias of ours moves from the epoch on at which its network is collapsed, and what the flow says."""
+    table = flows.moves(runs)
+    networks = frames.networks(runs)
+    rows = table.assign(setting=[frames.of(network, networks, "") or names.network(*network)
+                                 for network in table["network"]])
+    columns = {"setting": tables.Column("network"), "start": tables.Column("start", "{:g}".format),
+               "lambda_b": tables.powers(r"$\lambda_b$"), "epoch": tables.Column("from epoch", "{:.0f}".format),
+               "epochs": tables.Column("of"), "moved": tables.fixed("moved", sign=True),
+               "flow": tables.fixed("flow", sign=True), "off": tables.fixed("largest distance")}
+    return tables.Table(rows, columns, (
+        f"*From epoch*: the first at which NC1 of the training set is at most {flows.COLLAPSED:g}. *Largest distance*: "
+        "between the recorded bias and the flow at any epoch since then.",))
+
+
+def forgetting() -> tables.Table:
+    """For somebody who chooses an initial bias: where it comes to rest, and how long that takes."""
+    rows = []
+    for kind, words in FEATURES.items():
+        for k in (10, 100, 1000):
+            c = predictions.paper_c(k)
+            rest, scale = theory.forgetting_time(k, c, 0.0, kind)
+            row = {"features": words, "classes": k, "c": c, "rest": rest, "least": rest / c, "scale": scale}
+            rows.append(row | {f"epochs_{rate:g}": rest / c / _per_epoch(rate) for rate in (0.01, 0.1)})
+    columns = {"features": tables.Column("features"), "classes": tables.Column("classes"), "c": tables.powers("c"),
+               "rest": tables.fixed("rest"), "least": tables.Column("least time from 0", "{:,.0f}".format),
+               "scale": tables.Column("time scale at rest", "{:,.0f}".format),
+               "epochs_0.01": tables.fixed("epochs at rate 0.01", 0), "epochs_0.1": tables.fixed("at 0.1", 0)}
+    return tables.Table(pd.DataFrame(rows), columns, (
+        r"At the paper's decays and batch size, $\lambda_b = 0$. *Least time from 0*: no faster by the speed limit; "
+        "*epochs*: that time in epochs of CIFAR's length with momentum 0.9 and a rate that is never lowered. *Time "
+        "scale at rest*: in which the distance falls by a factor e near the end.",))
+
+
+def _per_epoch(rate: float) -> float:
+    """Effective time of one epoch of CIFAR at a rate."""
+    return predictions.effective_time("constant") / 100 * rate / 0.01
+
+
+# ---- what is proved, and what the numbers say
+
+def speed_limit(draws: int = 300) -> Finding:
+    """The largest speed over c, at drawn numbers of classes, c and biases."""
+    random, over = np.random.default_rng(0), []
+    for _ in range(draws):
+        k, bias = int(random.integers(2, 40)), random.uniform(-6, 14)
+        c = 10 ** random.uniform(-4.5, np.log10(0.9 / k))
+        over += [abs(theory.speed(k, c, bias, 0.0, kind)) / c - 1 for kind in FEATURES]
+    return verdicts.check(max(over, default=float("nan")), 1e-9, "equations of double precision", n=len(over))
+
+
+@functools.cache
+def limit_of_slow_biases() -> Finding:
+    """A trained model's distance from the flow where the bias is a hundred times slower than the rest."""
+    slow, quick = flows.slow_model(RATIO), flows.slow_model(1.0)
+    finding = verdicts.at_most(slow, APART, "smaller than any published median could be read", n=1, of="models")
+    return finding.but(detail=f"with equal rates the distance is {markdown.significant(quick, 2)}")
+
+
+def one_time() -> Finding:
+    """Does one effective time a network say where the scores and biases of all its starts are? Against biases that have
+    not moved, with the scores that rest beside them."""
+    parts = []
+    for row in flows.fits().itertuples():
+        parts.append(verdicts.at_most(row.rms / row.rms_still, UNEXPLAINED, "a quarter of what is left by biases that "
+                                      "have not moved", n=row.medians, of="medians",
+                                      label=f"{row.model}, {names.dataset(row.dataset)}"))
+    return _every(parts, "networks")
+
+
+def told_by_features() -> Finding:
+    """Do the medians fit the flow of the network's own features better? By the difference of log-likelihoods."""
+    parts = []
+    for row in flows.fits().itertuples():
+        odds = row.medians * float(np.log(row.rms_other / row.rms))
+        part = verdicts.at_least(odds, ODDS, "odds of twenty to one; the other way below minus that, else undecided",
+                                 n=row.medians, of="medians", label=f"{row.model}, {names.dataset(row.dataset)}")
+        parts.append(part if abs(odds) >= ODDS else part.but(verdict=verdicts.UNDECIDED))
+    return _every(parts, "networks")
+
+
+def _every(parts: list[Finding], of: str) -> Finding:
+    """A claim about every part, none of which is a test against chance: there is nothing to adjust."""
+    found, said = verdicts.family(parts, lambda ps: ps, of=of), [part.verdict for part in parts]
+    return found.but(
+        rule=f"supported if every one of the {of} is, contradicted if one of them is contradicted", parts=tuple(parts),
+        detail=f"{said.count(verdicts.SUPPORTED)} of {len(parts)} {of} support it, "
+               f"{said.count(verdicts.CONTRADICTED)} contradict it")
+
+
+def own_runs(runs: list[Run]) -> Finding:
+    """From the epoch of collapse on: the part of the way that the flow gets wrong, summed over a sweep's runs."""
+    table, networks, parts = flows.moves(runs), frames.networks(runs), []
+    for (network, decays), group in table.groupby(["network", table["lambda_b"] > 0], sort=False):
+        wrong = float((group["moved"] - group["flow"]).abs().sum() / group["moved"].abs().sum())
+        label = f"{frames.of(network, networks, ', ')}{'sweep of decays' if decays else 'sweep of starts'}"
+        parts.append(verdicts.at_most(wrong, UNEXPLAINED, "a quarter of the way; a bias that stayed would be wrong by "
+                                      "all of it", n=len(group), label=label))
+    return _every(parts, "sweeps")
+
+
+ROOM = Room(
+    name=__name__, part="theory", number=5, title="How the bias travels",
+    of_the_paper="bias and score figures, on the way to the minimum", asks="where is the bias before training is done?",
+    runs=configs, seeds={"paper": (0,)}, figures=(own_paths,), tables=(moved,),
+    claims=(
+        Claim("bias_travels.speed_limit", r"Without decay of the bias, no bias travels faster than $c$", "ours",
+              r"the largest speed over $c$, minus one", speed_limit, theory=True),
+        Claim("bias_travels.limit_of_slow_biases",
+              "A model whose bias is slow follows the flow along its whole path", "ours",
+              "the largest distance where the bias is a hundred times slower than the rest", limit_of_slow_biases,
+              theory=True),
+        Claim("bias_travels.one_time",
+              "One effective time a network explains the published medians over all starts", "ours",
+              "the networks to whose medians the flow is four times as near as biases that have not moved", one_time,
+              theory=True),
+        Claim("bias_travels.told_by_features",
+              "The published medians tell nonnegative features from free ones", "ours",
+              "the difference of log-likelihoods of the network's own features and the others", told_by_features,
+              theory=True),
+        Claim("bias_travels.own_runs",
+              "From collapse on, the flow says how far a bias still moves, with nothing fitted", "ours",
+              "the part of the way that it gets wrong, summed over a sweep", own_runs),
+    ),
+)

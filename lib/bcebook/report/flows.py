@@ -1,0 +1,152 @@
+"""The slow flow of BCE's bias beside published medians and beside the biases of our own runs."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from bcebook.report import frames, predictions
+from bcebook.runs.config import batch_count
+from bcebook.runs.specs import NETWORKS
+from bcebook.science import theory
+
+if TYPE_CHECKING:
+    from bcebook.runs.store import Run
+
+NETWORK = ["model", "dataset"]
+QUANTITIES = ("positive", "bias", "negative")
+COLLAPSED = 0.5  # NC1 from which on a network counts as collapsed: its scores then follow its classifier and bias
+TIMES = (30.0, 1e5)  # between which an effective time is sought
+
+
+# ---- the published panels of BCE with SGD ----------------------------------------------------------------------------
+
+def published(varied: str) -> pd.DataFrame:
+    """The published medians of BCE with SGD against the start or lambda_b: NETWORK, value, quantity, median."""
+    table = predictions.medians()
+    return table[(table["varied"] == varied) & (table["loss"] == "bce") & (table["optimizer"] == "sgd")]
+
+
+def at_times(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
+    """What the flow says of each row of a panel after each effective time, (rows, times)."""
+    classes = predictions.CLASSES[panel["dataset"].iloc[0]]
+    c, decays = predictions.paper_c(classes), panel["varied"].iloc[0] == predictions.DECAY_SWEEP
+    found = {}
+    for value in panel["value"].unique():
+        start, lambda_b = (predictions.START, value) if decays else (value, 0.0)
+        found[value] = theory.bias_flow(classes, c, float(start), times, float(lambda_b), features)
+    return np.stack([getattr(found[row.value], row.quantity) for row in panel.itertuples()])
+
+
+def rms(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
+    """Root mean square distance of a panel's medians from the flow, after each time."""
+    off = at_times(panel, times, features) - panel["median"].to_numpy()[:, None]
+    return np.sqrt(np.mean(off**2, axis=0))
+
+
+def fit(panel: pd.DataFrame, features: str) -> tuple[float, float, float, float]:
+    """(time, low, high, rms): the effective time that fits a panel best, between TIMES, and the times whose sum of
+    squares is not worse at the 5 % level (F(1, n-1); low or high at an end of TIMES: not bounded by this panel). On a
+    grid of steps of 1 %."""
+    grid = np.geomspace(*TIMES, 1 + round(math.log(TIMES[1] / TIMES[0]) / 0.01))
+    errors = rms(panel, grid, features)
+    at, n = int(errors.argmin()), len(panel)
+    inside = errors <= errors[at] * math.sqrt(1 + stats.f.ppf(0.95, 1, n - 1) / (n - 1))
+    return float(grid[at]), float(grid[inside][0]), float(grid[inside][-1]), float(errors[at])
+
+
+@functools.cache
+def fits() -> pd.DataFrame:
+    """A row for each published network with a sweep of starts.
+
+    features: its own; time, low, high, rms: of the fit; rms_other: with the other kind of features; rms_still: of a
+    bias that stays; rms_rest: of one at rest; predicted: rms on the sweep of lambda_b at the time of the starts;
+    schedule: rms at the time of the authors' step schedule; reading: the reading error; medians: how many.
+    """
+    rows = []
+    decays = published(predictions.DECAY_SWEEP)
+    for key, panel in published(predictions.START_SWEEP).groupby(NETWORK, sort=False):
+        own = predictions.FEATURES[key[0]]
+        other = {"free": "nonnegative", "nonnegative": "free"}[own]
+        time, low, high, error = fit(panel, own)
+        now = lambda table, time: float(rms(table, np.array([time]), own)[0])  # noqa: E731
+        beside = decays[(decays["model"] == key[0]) & (decays["dataset"] == key[1])]
+        rows.append(dict(zip(NETWORK, key, strict=True)) | {
+            "features": own, "time": time, "low": low, "high": high, "rms": error, "rms_other": fit(panel, other)[3],
+            "rms_still": now(panel, 0.0), "rms_rest": now(panel, TIMES[1]),
+            "predicted": now(beside, time) if len(beside) else math.nan,
+            "schedule": now(panel, predictions.effective_time("authors-step")),
+            "reading": panel["reading_error"].iloc[0], "medians": len(panel)})
+    return pd.DataFrame(rows)
+
+
+# ---- our own runs ----------------------------------------------------------------------------------------------------
+
+def suits(run: Run) -> bool:
+    """Whether the flow speaks of a run: BCE with SGD and decoupled decay."""
+    config = run.config
+    return (config.loss, config.optimizer, config.decay) == ("bce", "sgd", "decoupled")
+
+
+def path(run: Run) -> pd.DataFrame:
+    """A run's mean bias from the epoch on at which it is collapsed, and the flow from there with nothing fitted: epoch,
+    bias, flow; empty where it never collapses or where nothing follows."""
+    history, config = run.history, run.config
+    nc1 = np.array(history["nc1"])
+    known = np.flatnonzero(np.isfinite(nc1) & (nc1 <= COLLAPSED) & (np.array(history["epoch"]) >= 1))
+    if not len(known) or known[0] + 1 >= len(nc1):
+        return pd.DataFrame(columns=["epoch", "bias", "flow"], dtype=float)
+    first = int(known[0])
+    steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
+    rates = [config.rate(epoch) for epoch in range(1, config.epochs + 1)]
+    spent = steps * np.concatenate([[0.0], np.cumsum(rates)]) / (1 - predictions.MOMENTUM)
+    classes = run.scores["train"]["bias"]["count"]
+    c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, classes)
+    features = "free" if NETWORKS[config.model].features == "signed" else "nonnegative"
+    bias = np.array(history["bias_mean"])[first:]
+    flow = theory.bias_flow(classes, c, float(bias[0]), spent[first:] - spent[first], config.lambda_b, features).bias
+    return pd.DataFrame({"epoch": np.array(history["epoch"])[first:], "bias": bias, "flow": flow})
+
+
+def paths(runs: list[Run]) -> list[tuple[Run, pd.DataFrame]]:
+    """The runs that the flow speaks of and that collapse, with their paths."""
+    found = [(run, path(run)) for run in runs if suits(run)]
+    return [(run, table) for run, table in found if len(table)]
+
+
+def moves(runs: list[Run]) -> pd.DataFrame:
+    """A row for each path: network, start, lambda_b, seed, epoch (collapsed), epochs, moved (of the bias since then),
+    flow (what the flow says), off (the largest distance along the path)."""
+    rows = []
+    for run, table in paths(runs):
+        bias, flow = table["bias"].to_numpy(), table["flow"].to_numpy()
+        rows.append({"network": frames.network(run), "start": run.config.bias_init_mean,
+                     "lambda_b": run.config.lambda_b, "seed": run.config.seed, "epoch": table["epoch"].iloc[0],
+                     "epochs": run.config.epochs, "moved": bias[-1] - bias[0], "flow": flow[-1] - flow[0],
+                     "off": float(np.abs(bias - flow).max())})
+    return pd.DataFrame(rows, columns=["network", "start", "lambda_b", "seed", "epoch", "epochs", "moved", "flow",
+                                       "off"])
+
+
+# ---- a model that is trained -----------------------------------------------------------------------------------------
+
+def slow_model(ratio: float, k: int = 10, c: float = 0.01, time: float = 300.0, rate: float = 0.5) -> float:
+    """The largest distance, along the whole path from a bias of 0, between the flow and a model of free features under
+    gradient descent: W, H (K, K), one sample a class, settled at the start; the bias's rate is `ratio` times theirs."""
+    random = np.random.default_rng(0)
+    W, H, b = 0.3 * random.normal(size=(k, k)), 0.3 * random.normal(size=(k, k)), np.zeros(k)
+    settle, steps = 6000, int(time / (ratio * rate))
+    path = np.zeros(steps + 1)
+    for step in range(settle + steps):
+        errors = (special.expit(W @ H - b[:, None]) - np.eye(k)) / k  # of the mean over the samples
+        W, H, b = (W - rate * (errors @ H.T + c * W), H - rate * (W.T @ errors + c * H),
+                   b + ratio * rate * errors.sum(axis=1) * (step >= settle))
+        if step >= settle:
+            path[step - settle + 1] = b.mean()
+    seen = np.unique(np.linspace(0, steps, 60).astype(int))
+    return float(np.abs(theory.bias_flow(k, c, 0.0, seen * ratio * rate).bias - path[seen]).max())
