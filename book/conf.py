@@ -2,6 +2,7 @@
 
 project = "BCE vs. CE in Deep Feature Learning: a reproduction"
 html_title = "BCE vs. CE, reproduced"
+author = "the maintainers of this reproduction"
 language = "en"
 
 extensions = ["myst_nb", "sphinxcontrib.bibtex", "sphinx-mathjax-offline"]
@@ -9,6 +10,8 @@ exclude_patterns = ["_build"]
 nb_execution_mode = "off"  # papermill has run them
 nb_ipywidgets_js = {}  # would be loaded from the network
 nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 nb_render_markdown_format = "myst"  # computed tables and mathematics, as in the text
 nb_mime_priority_overrides = [("html", "image/svg+xml", 5)]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]

@@ -51,6 +51,15 @@ def test_the_published_fits_are_those_of_a_second_way():
                                 for row in resnet.itertuples()])) for time in times]
     assert fits.loc["ResNet18", "time"] == pytest.approx(times[int(np.argmin(errors))], rel=0.02)
     assert fits.loc["ResNet18", "rms"] == pytest.approx(min(errors), rel=1e-3)
+    every = predictions.medians()
+    every = every[(every["model"] == "ResNet18") & (every["loss"] == "bce") & (every["optimizer"] == "sgd")]
+    row, near = fits.loc["ResNet18"], 0
+    for each in every.itertuples():
+        decays = each.varied == predictions.DECAY_SWEEP
+        start, lambda_b = (10.0, each.value) if decays else (float(each.value), 0.0)
+        flow = theory.bias_flow(10, predictions.paper_c(10), start, row["time"], lambda_b, "nonnegative")
+        near += abs(getattr(flow, each.quantity) - each.median) <= each.reading_error + predictions.SLACK + 1e-9
+    assert (row["flowed"], row["every"], row["rested"]) == (near, len(every), every["within"].sum())
 
 
 def planted(config, off=0.0) -> Run:
@@ -102,7 +111,7 @@ def test_each_verdict_of_runs_follows_from_its_cause():
 def fits(**changes) -> pd.DataFrame:
     rows = [{"model": model, "dataset": "cifar10", "features": "free", "time": 1000.0, "low": 900.0, "high": 1100.0,
              "rms": 0.1, "rms_other": 0.2, "rms_still": 2.0, "rms_rest": 1.0, "predicted": 0.2, "schedule": 0.3,
-             "reading": 0.05, "medians": 27} for model in ("ViT", "Swin")]
+             "reading": 0.05, "medians": 27, "every": 45, "flowed": 30, "rested": 20} for model in ("ViT", "Swin")]
     rows[1] |= changes
     return pd.DataFrame(rows)
 

@@ -86,7 +86,7 @@ def _assemble(profile: str, out: Path, source: Path, failures: dict[str, str]) -
     for name, title in catalog.CHAPTERS.items():
         executed, page = out / "notebooks" / profile / f"{name}.ipynb", source / f"{name}.ipynb"
         if executed.exists():
-            page.write_text(_without_findings(executed))
+            page.write_text(_for_sphinx(executed))
         if name in failures or not executed.exists():
             whole = False
             _warn(page, title, failures.get(name))
@@ -100,12 +100,15 @@ def _writable(folder: Path) -> None:
         path.chmod(path.stat().st_mode | stat.S_IWUSR)
 
 
-def _without_findings(notebook: Path) -> str:
-    """A notebook without the findings that its outputs carry as data: Sphinx warns of a type that it cannot show."""
+def _for_sphinx(notebook: Path) -> str:
+    """A notebook as a page wants it: the code of a cell folded, and without the findings that its outputs carry as
+    data (Sphinx warns of a type that it cannot show)."""
     from bcebook.report.claims import MIME
 
     content = json.loads(notebook.read_text())
     for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(MIME, None)
     return json.dumps(content)

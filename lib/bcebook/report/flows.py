@@ -66,7 +66,9 @@ def fits() -> pd.DataFrame:
 
     features: its own; time, low, high, rms: of the fit; rms_other: with the other kind of features; rms_still: of a
     bias that stays; rms_rest: of one at rest; predicted: rms on the sweep of lambda_b at the time of the starts;
-    schedule: rms at the time of the authors' step schedule; reading: the reading error; medians: how many.
+    schedule: rms at the time of the authors' step schedule; reading: the reading error; medians: how many. Of both
+    sweeps together: every: their medians; flowed, rested: how many the flow at that time and the minimum come as near
+    as `predictions.SLACK` beyond the reading error.
     """
     rows = []
     decays = published(predictions.DECAY_SWEEP)
@@ -76,7 +78,12 @@ def fits() -> pd.DataFrame:
         time, low, high, error = fit(panel, own)
         now = lambda table, time: float(rms(table, np.array([time]), own)[0])  # noqa: E731
         beside = decays[(decays["model"] == key[0]) & (decays["dataset"] == key[1])]
+        both = [each for each in (panel, beside) if len(each)]
+        off = [np.abs(at_times(each, np.array([time]), own)[:, 0] - each["median"]) - each["tolerance"]
+               for each in both]
         rows.append(dict(zip(NETWORK, key, strict=True)) | {
+            "every": sum(map(len, both)), "flowed": int(sum((each <= 1e-9).sum() for each in off)),
+            "rested": int(sum(each["within"].sum() for each in both)),
             "features": own, "time": time, "low": low, "high": high, "rms": error, "rms_other": fit(panel, other)[3],
             "rms_still": now(panel, 0.0), "rms_rest": now(panel, TIMES[1]),
             "predicted": now(beside, time) if len(beside) else math.nan,
