@@ -65,6 +65,12 @@ chapter.findings(runs)
 room.rates(runs)
 
 # %% [markdown]
+# How much of a comparison is the rate's, at the end of training: the accuracy chapter's own run with SGD at its rate and at others.
+
+# %%
+room.to_the_end(runs)
+
+# %% [markdown]
 # One seed has no interval: a difference of a few images between two rates is not evidence that one of them is better, only what the
 # rule has to go by. Verdicts on the losses are the accuracy chapter's, with its seeds: {doc}`accuracy`.
 #

@@ -34,8 +34,9 @@ def verdicts(runs) -> dict:
 @pytest.mark.parametrize("profile", catalog.PROFILES)
 def test_no_rate_is_chosen_on_the_test_set(profile):
     """Every run of the rule holds out training images, and both losses are tried at the same rates."""
-    configs = catalog.configs("learning_rates", profile)
-    assert configs and all(c.held_out for c in configs)
+    every = catalog.configs("learning_rates", profile)
+    configs = [c for c in every if c.held_out]
+    assert configs and all(c.optimizer == "sgd" and c.train_size is None for c in every if not c.held_out)
     tried = {loss: {(c.optimizer, c.learning_rate) for c in configs if c.loss == loss} for loss in recipes.LOSSES}
     assert tried["ce"] == tried["bce"]
     whole = {(c.model, c.dataset, c.optimizer): c for c in catalog.configs("accuracy", profile)}
@@ -78,6 +79,16 @@ def test_every_verdict_can_be_the_other():
     assert verdicts(planted(better, uniform=float("nan")))["uniform_at_every"] == "not run"
     found = judge(room.ROOM.claims, planted(better))[0].finding
     assert "an end of those tried: SGD and AdamW" in found.detail  # so the grid says too little
+
+
+def test_runs_to_the_end_choose_nothing_and_have_a_table_of_their_own():
+    runs = planted({("sgd", 0.5): (0.9, 0.95), ("sgd", 1): (0.8, 0.7), ("sgd", 2): (0.6, 0.7)})
+    whole = [run for run in runs if not run.config.held_out]
+    assert {run.config.learning_rate for run in whole} == {0.05, 0.1, 0.2}
+    assert room.tried(whole).empty and verdicts(whole) == verdicts([])
+    table = room.to_the_end(runs).frame.set_index("rate")
+    assert list(table["gap_accuracy"].round(6)) == [0.05, -0.1, 0.1] and len(table) == 3
+    assert "nothing to show" in room.to_the_end([run for run in runs if run.config.held_out]).markdown()
 
 
 def test_a_run_that_failed_takes_its_rate_out():

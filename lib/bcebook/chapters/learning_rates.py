@@ -1,4 +1,4 @@
-"""The chapter on learning rates: which one does a rule pick that never sees the test set, and does it decide who wins?"""
+"""The chapter on learning rates: which one does a rule pick that never sees the test set, and does it decide?"""
 
 from __future__ import annotations
 
@@ -28,32 +28,41 @@ frames, plots = lazy("bcebook.report.frames"), lazy("bcebook.report.plots")
 
 MEASURES = ("accuracy", "uniform_accuracy")
 # Rates that are tried, as multiples of the one that the accuracy chapter trains with.
-FACTORS = {"quick": (0.25, 0.5, 1, 2, 4), "laptop": (0.5, 1, 2), "paper": (0.5, 1, 2, 5, 10)}
+FACTORS = {"quick": (0.25, 0.5, 1, 2, 4), "laptop": (0.25, 0.5, 1, 2), "paper": (0.5, 1, 2, 5, 10)}
+WHOLE = {"quick": (0.5, 1, 2), "laptop": (0.5, 1), "paper": (0.5, 1, 2)}  # of SGD's, trained to the end as well
 HELD_OUT, AT_LEAST = 0.1, 300  # of the training images: this share, and never fewer
 SHARE = 1 / 3  # of the epochs of a run
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
     """The first network of the accuracy chapter at every rate, the chapter's own first: DA1, shorter, measured on
-    training images that are held out."""
+    training images that are held out. Then, with SGD, the chapter's run itself at a few rates."""
     network = recipes.PROFILES[profile].accuracy[0]
+
+    def at(factor: float, loss: str, optimizer: str) -> RunConfig:
+        run = recipes.run(profile, network, loss, optimizer, seed, augmentation="da1", **recipes.GLOBAL)
+        return dataclasses.replace(run, learning_rate=float(f"{run.learning_rate * factor:.6g}"))
+
     count = DATASETS[network[1]].train_count
     size = count - max(round(HELD_OUT * count), AT_LEAST)
     found = []
     for optimizer in recipes.OPTIMIZERS:
         for factor in sorted(FACTORS[profile], key=lambda factor: abs(math.log(factor))):
             for loss in recipes.LOSSES:
-                whole = recipes.run(profile, network, loss, optimizer, seed, augmentation="da1", **recipes.GLOBAL)
-                found.append(dataclasses.replace(
-                    whole, learning_rate=float(f"{whole.learning_rate * factor:.6g}"),
-                    epochs=max(1, round(SHARE * whole.epochs)), train_size=size, held_out=True))
-    return found
+                run = at(factor, loss, optimizer)
+                found.append(dataclasses.replace(run, epochs=max(1, round(SHARE * run.epochs)), train_size=size,
+                                                 held_out=True))
+    return found + [at(factor, loss, "sgd") for factor in WHOLE[profile] for loss in recipes.LOSSES]
 
 
 def tried(runs: list[Run]) -> pandas.DataFrame:
     """A row for each optimizer and rate: for each loss both measures on the held-out images (fractions, means over
     seeds; nan for a run that is missing), `both`, the mean accuracy of the two losses, and `picked`, whether the rule
     picks the rate."""
+    return _by_rate(frames.select(runs, held_out=True))
+
+
+def _by_rate(runs: list[Run]) -> pandas.DataFrame:
     rows = []
     for optimizer in recipes.OPTIMIZERS:
         chosen = frames.select(runs, optimizer=optimizer)
@@ -79,7 +88,8 @@ def picks(table: pandas.DataFrame, by: str = "both") -> dict[str, float]:
 
 def by_rate(runs: list[Run]) -> Figure:
     """Accuracy and uniform accuracy on the held-out images against the learning rate, a panel for each optimizer."""
-    table, optimizers = tried(runs), [o for o in recipes.OPTIMIZERS if frames.select(runs, optimizer=o)]
+    table = tried(runs)
+    optimizers = [o for o in recipes.OPTIMIZERS if (table["optimizer"] == o).any()]
     figure, axes = plt.subplots(1, max(len(optimizers), 1), figsize=(8.6, 3.6), sharey=True, squeeze=False)
     for ax, optimizer in zip(axes[0], optimizers, strict=False):
         rows = table[table["optimizer"] == optimizer]
@@ -111,7 +121,22 @@ def rates(runs: list[Run]) -> tables.Table:
     return tables.Table(table, columns, (_how(runs), _alone(table)))
 
 
+def to_the_end(runs: list[Run]) -> tables.Table:
+    """The accuracy chapter's own run with SGD, at its rate and at others, on the test set."""
+    table = _by_rate(frames.select(runs, held_out=False))
+    for name in MEASURES:
+        table[f"gap_{name}"] = table[f"bce_{name}"] - table[f"ce_{name}"]
+    columns = {"optimizer": tables.Column("", names.of), "rate": tables.Column("rate", "{:g}".format)}
+    for name in MEASURES:
+        for loss in recipes.LOSSES:
+            columns[f"{loss}_{name}"] = tables.percents(f"{names.of(loss)}, {names.MEASURE[name]}")
+        columns[f"gap_{name}"] = tables.percents(f"BCE − CE, {names.MEASURE[name]}", sign=True)
+    return tables.Table(table, columns, (
+        "Percent of the test set, after all epochs, with all training images; one seed. No rate was chosen by these.",))
+
+
 def _how(runs: list[Run]) -> str:
+    runs = frames.select(runs, held_out=True)
     if not runs:
         return ""
     run = runs[0]
@@ -192,7 +217,7 @@ ROOM = Room(
     name=__name__, part="beyond", number=3, title="Learning rates",
     of_the_paper="whether its table depends on a learning rate", asks="which learning rate, and does it decide?",
     runs=configs, seeds={profile: (0,) for profile in recipes.PROFILES},
-    figures=(by_rate,), tables=(rates,),
+    figures=(by_rate,), tables=(rates, to_the_end),
     claims=(
         Claim("learning_rates.trained_with",
               "The accuracy chapter trains with the learning rates that this chapter's rule picks", "ours",
