@@ -110,7 +110,7 @@ def path(run: Run) -> pd.DataFrame:
         return pd.DataFrame(columns=["epoch", "bias", "flow"], dtype=float)
     first = int(known[0])
     steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
-    rates = [config.rate(epoch) for epoch in range(1, config.epochs + 1)]
+    rates = [config.rate(epoch) for epoch in range(1, len(nc1))]
     spent = steps * np.concatenate([[0.0], np.cumsum(rates)]) / (1 - predictions.MOMENTUM)
     classes = run.scores["train"]["bias"]["count"]
     c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, classes)

@@ -1,0 +1,101 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb,-papermill
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What uniform accuracy measures
+#
+# **Whose question.** The paper's headline is uniform accuracy {eq}`eq-uniform`: the share of samples whose own logit lies above, and
+# whose other logits all lie below, one threshold for all samples. BCE's is far higher than CE's at nearly the same accuracy
+# {cite:p}`li2025bce`, and its open questions ask what that gap is made of. A sample's own class has the largest logit or it has not,
+# whatever is added to all its logits, and whatever they are multiplied by; one threshold sees both. So: **how much of what CE loses
+# to one threshold is in the directions of its features, and how much is only scale?**
+#
+# **The ladder.** The logit of class $k$ is $z_k = w_k \cdot h - b_k$. Four changes of scale leave every sample's largest logit the
+# largest, or take away one thing that does not:
+#
+# - the bias is left out: $w_k \cdot h$;
+# - the features get length one as well: $w_k \cdot h / |h|$, so that a long feature no longer passes the threshold of a short one;
+# - log-probabilities: $z_k - \log \sum_j e^{z_j}$, each sample's logits shifted by its own log-sum-exp, which whoever has a network has
+#   for nothing;
+# - and, off the ladder, each sample's logits less their mean, the plainest shift.
+#
+# From uniform accuracy up to accuracy the steps add up: what leaving out the bias gives back, then the length, then what
+# probabilities give beyond the length (*direction*: scores of one length that still lie differently), and the rest. The order is part
+# of the definition. Uniform accuracy can be raised to accuracy by a trick, subtracting the middle of each sample's two largest logits;
+# that says that a shift of its own for each sample can do everything, so that what counts is which shift one would use anyway.
+#
+# **What to expect.** If BCE's advantage is one of better directions, it stays on every scale. If it is that BCE, whose loss compares
+# each logit with zero, keeps the scales of samples alike, which CE, whose loss sees only differences, does not, then the gap
+# closes with the length or with the probabilities. Normalisation beside the bias is what the work that uniform accuracy comes from
+# names as needed for one threshold {cite:p}`li2024rediscovering`.
+
+# %% tags=["parameters"]
+profile = "quick"  # or "laptop", "paper"
+device = "auto"  # CUDA where there is one; or "cpu", "cuda"
+data_dir = None  # None: the repository's data/
+seeds = None  # None: the chapter's own; or a list
+
+# %% [markdown]
+# The networks are those of the accuracy chapter. The runs come from the store; what is missing is trained now.
+
+# %%
+from bcebook.book.notebook import Chapter
+from bcebook.chapters import one_threshold as room
+
+chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
+runs = chapter.runs()
+
+# %% mystnb={"figure": {"caption": "The share of the test set that one threshold for all samples serves, on the logits, without the bias, with features of length one, and on log-probabilities; last, plain accuracy. CE (blue) and BCE (vermilion), a panel for each setting. Dots: seeds; lines: their means.", "name": "fig-one-threshold"}, "image": {"alt": "A panel for each optimizer and augmentation. Across: four scales and plain accuracy; upwards: percent of the test set. A line through the means and a dot for each seed, for CE and for BCE."}}
+room.ladder(runs);
+
+# %% [markdown]
+# At which rung does CE's line meet BCE's? Where it does, the networks do not differ in what lies above; where the lines are still
+# apart at log-softmax, the difference is one of accuracy or of directions.
+#
+# ## What we see
+
+# %%
+chapter.findings(runs)
+
+# %% [markdown]
+# The same in numbers, with the centred logits beside them:
+
+# %%
+room.scales(runs)
+
+# %% [markdown]
+# What the loss is made of, and what a threshold that was found on the training set loses on its way to the test set:
+
+# %%
+room.shares(runs)
+
+# %% [markdown]
+# **For somebody who has a network and wants one threshold.** Look at the column of log-softmax first: where it stands near the
+# accuracy, a network trained with CE needs no other training, only a threshold on probabilities instead of logits. Where features are
+# compared with one another and there are no probabilities, as in retrieval or verification, look at unit length: normalise them.
+# And if neither is possible, because one score is all that is passed on, the paper's advice stands: train with BCE.
+#
+# {doc}`departures` lists what differs from the paper.
+#
+# ## Other profiles
+
+# %%
+chapter.other_profiles()
+
+# %% [markdown]
+# ## Where these numbers come from
+
+# %%
+chapter.provenance(runs)

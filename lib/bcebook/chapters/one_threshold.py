@@ -1,0 +1,230 @@
+"""The chapter on what uniform accuracy measures: what of CE's loss to one threshold is length, direction, or scale?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bcebook import names
+from bcebook.chapters import recipes
+from bcebook.chapters.room import Room
+from bcebook.lazy import lazy
+from bcebook.report import markdown, tables
+from bcebook.report.claims import Claim
+from bcebook.science import verdicts
+from bcebook.science.verdicts import Finding
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from bcebook.runs.store import Run
+    from bcebook.science.stats import Estimate
+
+np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
+frames, plots, stats = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.science.stats")
+
+# From the paper's measure to plain accuracy; figure of a run's final figures, without its split -> how it is written.
+LADDER = {"uniform_accuracy": "logits", "uniform_accuracy_no_bias": "no bias", "uniform_accuracy_unit": "unit length",
+          "uniform_accuracy_log_softmax": "log-softmax", "accuracy": "accuracy"}
+CENTRED = "uniform_accuracy_centred"
+# What each rung of the ladder adds, from its figure to the next.
+STEPS = {"bias": ("uniform_accuracy", "uniform_accuracy_no_bias"),
+         "length": ("uniform_accuracy_no_bias", "uniform_accuracy_unit"),
+         "direction": ("uniform_accuracy_unit", "uniform_accuracy_log_softmax"),
+         "rest": ("uniform_accuracy_log_softmax", "accuracy")}
+SMALL = 0.005  # of the images: half a point
+
+
+def measured(runs: list[Run]) -> list[Run]:
+    """The runs whose engine measured every scale."""
+    return [run for run in runs if f"test_{CENTRED}" in run.final]
+
+
+def groups(runs: list[Run]) -> dict[tuple, dict[str, dict[int, Run]]]:
+    """Setting (dataset, model, augmentation, optimizer) -> loss -> seed -> run."""
+    found: dict[tuple, dict[str, dict[int, Run]]] = {}
+    for run in measured(runs):
+        setting = tuple(getattr(run.config, name) for name in frames.GROUP)
+        found.setdefault(setting, {loss: {} for loss in recipes.LOSSES})[run.config.loss][run.config.seed] = run
+    return found
+
+
+def label(setting: tuple, several: bool) -> str:
+    dataset, model, augmentation, optimizer = setting
+    return frames.label(optimizer, augmentation, model, dataset, several)
+
+
+def several(runs: list[Run]) -> bool:
+    return len(frames.networks(measured(runs))) > 1
+
+
+# ---- figure and tables
+
+def ladder(runs: list[Run]) -> Figure:
+    """Uniform accuracy of the test set on each scale, and accuracy: a panel for each setting, a line for each loss, the
+    seeds as dots."""
+    found = groups(runs)
+    columns = min(max(len(found), 1), 4)
+    rows = -(-max(len(found), 1) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(8.6, 0.7 + 2.7 * rows), sharey=True, squeeze=False)
+    for ax in axes.flat[len(found):]:
+        ax.axis("off")
+    at = np.arange(len(LADDER))
+    for ax, (setting, losses) in zip(axes.flat, found.items(), strict=False):
+        for loss, seeds in losses.items():
+            values = [[100 * run.final[f"test_{name}"] for name in LADDER] for run in seeds.values()]
+            for each in values:
+                ax.plot(at, each, ".", color=plots.COLOUR[loss], alpha=0.5, markersize=4)
+            if values:
+                ax.plot(at, np.mean(values, axis=0), color=plots.COLOUR[loss], label=names.of(loss))
+        ax.set_xticks(at, LADDER.values(), rotation=60, ha="right", fontsize="small")
+        ax.set_title(label(setting, several(runs)).replace(": ", "\n"), fontsize="small")
+    for row in axes:
+        row[0].set_ylabel("test set, %")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def scales(runs: list[Run]) -> tables.Table:
+    """Uniform accuracy on each scale and accuracy, on the test set: a row for each setting and loss."""
+    rows = []
+    for setting, losses in groups(runs).items():
+        for loss, seeds in losses.items():
+            if seeds:
+                row = {"setting": label(setting, several(runs)), "loss": loss, "seeds": len(seeds)}
+                for name in [*LADDER, CENTRED]:
+                    row[name] = estimate([run.final[f"test_{name}"] for run in seeds.values()])
+                rows.append(row)
+    columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of)}
+    columns |= {name: tables.means(LADDER.get(name, "centred")) for name in ["uniform_accuracy", CENTRED]}
+    columns |= {name: tables.means(title) for name, title in LADDER.items() if name not in columns}
+    columns["seeds"] = tables.Column("seeds")
+    return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
+        "Percent of the test set that one threshold for all samples serves: on the logits (the paper's measure); on "
+        "logits less each sample's mean; on scores without the bias; on scores of features of length one; on "
+        "log-probabilities. Then plain accuracy, which no threshold limits. Mean ± standard deviation over seeds.",))
+
+
+def shares(runs: list[Run]) -> tables.Table:
+    """What of the distance from uniform accuracy to accuracy is bias, length, direction, and what is left; and what
+    the training set's threshold loses beyond the test set's own: points, a row for each setting and loss."""
+    rows = []
+    for setting, losses in groups(runs).items():
+        for loss, seeds in losses.items():
+            if seeds:
+                lost = [parts(run) for run in seeds.values()]
+                rows.append({"setting": label(setting, several(runs)), "loss": loss}
+                            | {name: float(np.mean([each[name] for each in lost])) for name in lost[0]})
+    columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of),
+               "total": tables.percents("lost"), **{name: tables.percents(name, sign=True) for name in STEPS},
+               "transfer": tables.percents("threshold's way", 2)}
+    return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
+        "Percentage points of the test set. *Lost*: accuracy minus uniform accuracy, the sum of the next four: what "
+        "taking away the bias gives back, then unit length, then probabilities, which have the bias again; *rest*: what "
+        "they lose too. The order is part of the definition. *Threshold's way*: lost beyond that where the threshold is the training set's best "
+        "and not the test set's own.",))
+
+
+def parts(run: Run) -> dict[str, float]:
+    """Of one run: the total loss to one threshold, its four parts, and the loss of the training set's threshold."""
+    value = lambda name: run.final[f"test_{name}"]  # noqa: E731
+    found = {name: value(high) - value(low) for name, (low, high) in STEPS.items()}
+    return {"total": value("accuracy") - value("uniform_accuracy")} | found | {
+        "transfer": value("uniform_accuracy") - value("served_by_train_threshold")}
+
+
+def estimate(values: list[float]) -> Estimate:
+    return stats.student_interval(np.array(values))
+
+
+# ---- what the runs say
+
+def paired(runs: list[Run], figure, direction: int, unit: str = "points") -> list[Finding]:
+    """BCE against CE in a number of a run, seed by seed, a finding for each setting."""
+    found = []
+    for setting, losses in groups(runs).items():
+        common = sorted(losses["bce"].keys() & losses["ce"].keys())
+        each = np.array([figure(losses["bce"][seed]) - figure(losses["ce"][seed]) for seed in common])
+        if len(each):
+            found.append(verdicts.sign(estimate(each), direction, unit=unit, p=stats.student_p(each),
+                                       label=label(setting, several(runs))))
+    return found
+
+
+def gap_on(runs: list[Run], name: str) -> Finding:
+    """Is BCE above CE on a scale, in every setting? Beside it, the same on the logits."""
+    on_scale, on_logits = (verdicts.family(paired(runs, lambda run, of=of: run.final[f"test_{of}"], 1), stats.holm)
+                           for of in (name, "uniform_accuracy"))
+    return on_scale.but(control=on_logits.but(label="the same test on the logits", parts=()))
+
+
+def on_unit(runs: list[Run]) -> Finding:
+    return gap_on(runs, "uniform_accuracy_unit")
+
+
+def on_probabilities(runs: list[Run]) -> Finding:
+    return gap_on(runs, "uniform_accuracy_log_softmax")
+
+
+def mostly_length(runs: list[Run], loss: str = "ce") -> Finding:
+    """Is most of what a loss loses to one threshold given back by unit length? Length minus half of the total, over
+    the seeds of each setting."""
+    found = []
+    for setting, losses in groups(runs).items():
+        each = np.array([parts(run)["length"] - parts(run)["total"] / 2 for run in losses[loss].values()])
+        if len(each):
+            found.append(verdicts.sign(estimate(each), 1, unit="points", p=stats.student_p(each),
+                                       label=label(setting, several(runs))))
+    return verdicts.family(found, stats.holm)
+
+
+def largest(runs: list[Run], number, losses: tuple[str, ...] = recipes.LOSSES) -> tuple[float, int]:
+    """Of the means over the seeds of a number of a run, the one farthest from zero over settings and losses; and how
+    many settings there are."""
+    means = [float(np.mean([number(run) for run in by_loss[loss].values()]))
+             for by_loss in groups(runs).values() for loss in losses if by_loss[loss]]
+    return max(map(abs, means), default=float("nan")), len(means)
+
+
+def no_shift(runs: list[Run]) -> Finding:
+    """What centring each sample's logits changes under CE."""
+    def change(run: Run) -> float:
+        return run.final[f"test_{CENTRED}"] - run.final["test_uniform_accuracy"]
+
+    found = {}
+    for loss in recipes.LOSSES:
+        value, n = largest(runs, change, (loss,))
+        found[loss] = verdicts.at_most(value, SMALL, "half a point", n=n, of="settings")
+    return found["ce"].but(control=found["bce"].but(label="the same test on BCE"))
+
+
+def transfers(runs: list[Run]) -> Finding:
+    """What the training set's threshold loses beyond the test set's own."""
+    value, n = largest(runs, lambda run: parts(run)["transfer"])
+    return verdicts.at_most(value, SMALL, "half a point", n=n, of="settings and losses")
+
+
+ROOM = Room(
+    name=__name__, part="beyond", number=5, title="What uniform accuracy measures",
+    of_the_paper="an open question of it: uniform accuracy", asks="what does CE lose to one threshold, and why?",
+    runs=recipes.classification, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
+    figures=(ladder,), tables=(scales, shares),
+    claims=(
+        Claim("one_threshold.on_unit", "With features of length one, BCE still reaches a higher uniform accuracy",
+              "ours", "the settings in which it is higher on scores of unit features, after Holm's adjustment",
+              on_unit),
+        Claim("one_threshold.on_probabilities",
+              "On log-probabilities, BCE still reaches a higher uniform accuracy", "ours",
+              "the settings in which it is higher on log-softmax, after Holm's adjustment", on_probabilities),
+        Claim("one_threshold.mostly_length",
+              "Most of what CE loses to one threshold is the length of the features", "ours",
+              "what unit length gives back minus half of the loss, in each setting, after Holm's adjustment",
+              mostly_length),
+        Claim("one_threshold.no_shift", "CE's loss is no shift of each sample's logits by their mean", "ours",
+              "the largest mean change of uniform accuracy by centring", no_shift),
+        Claim("one_threshold.transfers",
+              "The best threshold of the training set serves the test set as well as its own", "ours",
+              "the largest mean share of the test set that it loses beyond", transfers),
+    ),
+)
