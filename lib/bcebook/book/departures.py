@@ -167,7 +167,7 @@ DEPARTURES = {
         "SGD 0.01, AdamW 0.001; the authors' command line for AdamW has 0.01",
         by_profile(_by_optimizer("rates", "{:g}")),
         "The short runs of the small profiles get larger rates, so that they reach the end of training; both losses "
-        "have the same.",
+        "have the same. {doc}`learning_rates` shows by which rule those of the accuracy chapter are picked.",
     ),
     "schedules": Departure(
         "Schedules of the learning rate",

@@ -121,9 +121,9 @@ def shares(runs: list[Run]) -> tables.Table:
                "transfer": tables.percents("threshold's way", 2)}
     return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
         "Percentage points of the test set. *Lost*: accuracy minus uniform accuracy, the sum of the next four: what "
-        "taking away the bias gives back, then unit length, then probabilities, which have the bias again; *rest*: what "
-        "they lose too. The order is part of the definition. *Threshold's way*: lost beyond that where the threshold is the training set's best "
-        "and not the test set's own.",))
+        "taking away the bias gives back, then unit length, then probabilities, which have the bias again; *rest*: "
+        "what they lose too. The order is part of the definition. *Threshold's way*: lost beyond that where the "
+        "threshold is the training set's best and not the test set's own.",))
 
 
 def parts(run: Run) -> dict[str, float]:
