@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pd, plt = lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots, tails = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.report.tails")
 measure, datasets = lazy("bcebook.training.measure"), lazy("bcebook.training.datasets")
-stats, theory = lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
+seeds, stats, theory = lazy("bcebook.report.seeds"), lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
 
 FACTORS = (10, 50, 100)  # largest class / smallest, as in the paper's table
 OPTIMIZER, AUGMENTATION = "sgd", "da1"  # which ones the paper's table is of, is not known
@@ -277,11 +277,8 @@ def few_higher(runs: list[Run]) -> Finding:
 
 def larger(more: dict[int, float], less: dict[int, float], label: str = "") -> Finding:
     """Is one difference of the losses larger than another? Both: seed -> value; paired by seed."""
-    both = sorted(more.keys() & less.keys())
-    if not both:
-        return verdicts.sign(None).but(label=label)
-    each = [more[seed] - less[seed] for seed in both]
-    return verdicts.sign(stats.student_interval(each), 1, unit="points", p=stats.student_p(each), label=label)
+    each = [more[seed] - less[seed] for seed in sorted(more.keys() & less.keys())]
+    return seeds.tested(each, unit="points", label=label)
 
 
 def few_more(runs: list[Run]) -> Finding:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots = lazy("bcebook.report.frames"), lazy("bcebook.report.plots")
-measure, stats = lazy("bcebook.training.measure"), lazy("bcebook.science.stats")
+measure, seeds = lazy("bcebook.training.measure"), lazy("bcebook.report.seeds")
+stats = lazy("bcebook.science.stats")
 
 PAPERS = ("nc1", "nc2_means", "nc3")  # NC2 as the paper's poster defines it, of the centred class means
 ROWS = ("nc2",)  # and as the authors' line of work does, of the classifier's rows
@@ -208,10 +209,8 @@ def lower(runs: list[Run], measures: tuple[str, ...], difference: Callable[[Run,
         for name in measures:
             gaps = [difference(ce, bce, name) for ce, bce in pairs(group).values()]
             gaps = [gap for gap in gaps if math.isfinite(gap)]  # a measure that a run lacks leaves its pair out
-            estimate = stats.student_interval(gaps) if gaps else None
-            parts.append(verdicts.sign(estimate, -1, unit="difference", p=stats.student_p(gaps),
-                                       label=f"{label(setting, networks)}, {names.MEASURE[name]}"))
-            below[name] += [estimate.mean < 0] if gaps else []
+            parts.append(seeds.tested(gaps, -1, "difference", f"{label(setting, networks)}, {names.MEASURE[name]}"))
+            below[name] += [parts[-1].value < 0] if gaps else []
     told = markdown.listed(f"{names.MEASURE[name]} in {sum(each)} of {len(each)}" for name, each in below.items())
     return described(parts, "tests", f"the mean is below zero for {told} settings")
 

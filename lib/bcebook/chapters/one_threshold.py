@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bcebook.runs.store import Run
-    from bcebook.science.stats import Estimate
 
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
-frames, plots, stats = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.science.stats")
+frames, plots, seeds = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.report.seeds")
+stats = lazy("bcebook.science.stats")
 
 # From the paper's measure to plain accuracy; figure of a run's final figures, without its split -> how it is written.
 LADDER = {"uniform_accuracy": "logits", "uniform_accuracy_no_bias": "no bias", "uniform_accuracy_unit": "unit length",
@@ -42,11 +42,7 @@ def measured(runs: list[Run]) -> list[Run]:
 
 def groups(runs: list[Run]) -> dict[tuple, dict[str, dict[int, Run]]]:
     """Setting (dataset, model, augmentation, optimizer) -> loss -> seed -> run."""
-    found: dict[tuple, dict[str, dict[int, Run]]] = {}
-    for run in measured(runs):
-        setting = tuple(getattr(run.config, name) for name in frames.GROUP)
-        found.setdefault(setting, {loss: {} for loss in recipes.LOSSES})[run.config.loss][run.config.seed] = run
-    return found
+    return seeds.by_loss(measured(runs), lambda run: tuple(getattr(run.config, name) for name in frames.GROUP))
 
 
 def label(setting: tuple, several: bool) -> str:
@@ -71,8 +67,8 @@ def ladder(runs: list[Run]) -> Figure:
         ax.axis("off")
     at = np.arange(len(LADDER))
     for ax, (setting, losses) in zip(axes.flat, found.items(), strict=False):
-        for loss, seeds in losses.items():
-            values = [[100 * run.final[f"test_{name}"] for name in LADDER] for run in seeds.values()]
+        for loss, chosen in losses.items():
+            values = [[100 * run.final[f"test_{name}"] for name in LADDER] for run in chosen.values()]
             for each in values:
                 ax.plot(at, each, ".", color=plots.COLOUR[loss], alpha=0.5, markersize=4)
             if values:
@@ -90,11 +86,11 @@ def scales(runs: list[Run]) -> tables.Table:
     """Uniform accuracy on each scale and accuracy, on the test set: a row for each setting and loss."""
     rows = []
     for setting, losses in groups(runs).items():
-        for loss, seeds in losses.items():
-            if seeds:
-                row = {"setting": label(setting, several(runs)), "loss": loss, "seeds": len(seeds)}
+        for loss, chosen in losses.items():
+            if chosen:
+                row = {"setting": label(setting, several(runs)), "loss": loss, "seeds": len(chosen)}
                 for name in [*LADDER, CENTRED]:
-                    row[name] = estimate([run.final[f"test_{name}"] for run in seeds.values()])
+                    row[name] = stats.student_interval([run.final[f"test_{name}"] for run in chosen.values()])
                 rows.append(row)
     columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of)}
     columns |= {name: tables.means(LADDER.get(name, "centred")) for name in ["uniform_accuracy", CENTRED]}
@@ -111,9 +107,9 @@ def shares(runs: list[Run]) -> tables.Table:
     the training set's threshold loses beyond the test set's own: points, a row for each setting and loss."""
     rows = []
     for setting, losses in groups(runs).items():
-        for loss, seeds in losses.items():
-            if seeds:
-                lost = [parts(run) for run in seeds.values()]
+        for loss, chosen in losses.items():
+            if chosen:
+                lost = [parts(run) for run in chosen.values()]
                 rows.append({"setting": label(setting, several(runs)), "loss": loss}
                             | {name: float(np.mean([each[name] for each in lost])) for name in lost[0]})
     columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of),
@@ -134,22 +130,13 @@ def parts(run: Run) -> dict[str, float]:
         "transfer": value("uniform_accuracy") - value("served_by_train_threshold")}
 
 
-def estimate(values: list[float]) -> Estimate:
-    return stats.student_interval(np.array(values))
-
-
 # ---- what the runs say
 
-def paired(runs: list[Run], figure, direction: int, unit: str = "points") -> list[Finding]:
+def paired(runs: list[Run], figure, direction: int) -> list[Finding]:
     """BCE against CE in a number of a run, seed by seed, a finding for each setting."""
-    found = []
-    for setting, losses in groups(runs).items():
-        common = sorted(losses["bce"].keys() & losses["ce"].keys())
-        each = np.array([figure(losses["bce"][seed]) - figure(losses["ce"][seed]) for seed in common])
-        if len(each):
-            found.append(verdicts.sign(estimate(each), direction, unit=unit, p=stats.student_p(each),
-                                       label=label(setting, several(runs))))
-    return found
+    found = [seeds.tested(seeds.gaps(losses["bce"], losses["ce"], figure), direction, "points",
+                          label(setting, several(runs))) for setting, losses in groups(runs).items()]
+    return [finding for finding in found if finding.n]
 
 
 def gap_on(runs: list[Run], name: str) -> Finding:
@@ -172,10 +159,9 @@ def mostly_length(runs: list[Run], loss: str = "ce") -> Finding:
     the seeds of each setting."""
     found = []
     for setting, losses in groups(runs).items():
-        each = np.array([parts(run)["length"] - parts(run)["total"] / 2 for run in losses[loss].values()])
-        if len(each):
-            found.append(verdicts.sign(estimate(each), 1, unit="points", p=stats.student_p(each),
-                                       label=label(setting, several(runs))))
+        each = [parts(run)["length"] - parts(run)["total"] / 2 for run in losses[loss].values()]
+        if each:
+            found.append(seeds.tested(each, unit="points", label=label(setting, several(runs))))
     return verdicts.family(found, stats.holm)
 
 

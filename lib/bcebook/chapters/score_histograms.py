@@ -29,9 +29,11 @@ BECAUSE = ("of the distance between the median positive and negative scores; a b
 
 def configs(profile: str, seed: int) -> list:
     """Runs of the accuracy chapter, whose table the histograms explain: its first network, the first augmentation."""
+    def kind(config) -> tuple[str, str, str]:
+        return config.model, config.dataset, config.augmentation
+
     every = recipes.classification(profile, seed)
-    first = every[0]
-    return [c for c in every if (c.model, c.dataset, c.augmentation) == (first.model, first.dataset, first.augmentation)]
+    return [config for config in every if kind(config) == kind(every[0])]
 
 
 def histograms(runs: list[Run]) -> Figure:

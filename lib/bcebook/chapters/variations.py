@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from bcebook.runs.config import RunConfig
     from bcebook.runs.store import Run
-    from bcebook.science.stats import Estimate
 
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots = lazy("bcebook.report.frames"), lazy("bcebook.report.plots")
-stats, theory = lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
+seeds, stats, theory = lazy("bcebook.report.seeds"), lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
 
 MEASURES = ("accuracy", "uniform_accuracy")
 # Its steps do not depend on how long the rows of a fixed classifier are. SGD's do, and at its rate for trained rows BCE
@@ -101,17 +100,7 @@ def told(config: RunConfig) -> str:
 
 def groups(runs: list[Run]) -> dict[str, dict[str, dict[int, Run]]]:
     """Variation, in words -> loss -> seed -> run."""
-    found: dict[str, dict[str, dict[int, Run]]] = {}
-    for run in runs:
-        losses = found.setdefault(told(run.config), {loss: {} for loss in recipes.LOSSES})
-        losses[run.config.loss][run.config.seed] = run
-    return found
-
-
-def paired(ours: dict[int, Run], theirs: dict[int, Run], figure) -> Estimate | None:
-    """The mean difference of a figure, run -> number, over common seeds, with Student's interval; None without one."""
-    each = [figure(ours[seed]) - figure(theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    return stats.student_interval(np.array(each)) if each else None
+    return seeds.by_loss(runs, lambda run: told(run.config))
 
 
 def final(name: str):
@@ -126,12 +115,8 @@ def differences(runs: list[Run]) -> Figure:
     found = {name: losses for name, losses in groups(runs).items() if losses["bce"].keys() & losses["ce"].keys()}
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 1.4 + 0.36 * len(found)), sharey=True)
     for ax, name in zip(axes, MEASURES, strict=True):
-        figure_of, estimates, each = final(f"test_{name}"), [], []
-        for losses in found.values():
-            bce, ce = losses["bce"], losses["ce"]
-            estimates.append(paired(bce, ce, figure_of))
-            each.append([figure_of(bce[seed]) - figure_of(ce[seed]) for seed in sorted(bce.keys() & ce.keys())])
-        plots.difference_dots(ax, list(found), estimates, each)
+        each = [seeds.gaps(losses["bce"], losses["ce"], final(f"test_{name}")) for losses in found.values()]
+        plots.difference_dots(ax, list(found), list(map(stats.student_interval, each)), each)
         ax.set_title({"accuracy": "accuracy", "uniform_accuracy": "uniform accuracy"}[name])
     plots.difference_legend(figure, published=False)
     return figure
@@ -141,17 +126,17 @@ def measured(runs: list[Run]) -> tables.Table:
     """What each network came to: a row for each variation and loss."""
     rows = []
     for name, losses in groups(runs).items():
-        for loss, seeds in losses.items():
-            if seeds:
-                rows.append({"variation": name, "loss": loss} | _means(list(seeds.values())))
+        for loss, chosen in losses.items():
+            if chosen:
+                rows.append({"variation": name, "loss": loss} | _means(list(chosen.values())))
     columns = {"variation": tables.Column("variation"), "loss": tables.Column("loss", names.of),
                "test_accuracy": tables.means("$A$"), "test_uniform_accuracy": tables.means(r"$A_\text{Uni}$"),
                "train_accuracy": tables.means("$A$ (train)"), "nc1": tables.significant("NC1"),
                "compactness": tables.fixed(r"$E_\text{com}$ (test)", 3), "positive": tables.fixed("positive"),
                "bias": tables.fixed("bias"), "negative": tables.fixed("negative")}
-    seeds = len({run.config.seed for run in runs})
+    count = len({run.config.seed for run in runs})
     return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
-        f"Percent, over {seeds} seed{'s' if seeds != 1 else ''} with their standard deviation; the other columns are "
+        f"Percent, over {count} seed{'s' if count != 1 else ''} with their standard deviation; the other columns are "
         "means over the seeds: NC1 (geometric) and the medians of scores and biases of the training set, compactness "
         "of the test set.",))
 
@@ -169,10 +154,7 @@ def _means(runs: list[Run]) -> dict:
 
 def compared(ours: dict[int, Run], theirs: dict[int, Run], figure, direction: int, label: str = "") -> Finding:
     """Is a figure higher (direction -1: lower) in our runs than in the others, seed by seed?"""
-    estimate = paired(ours, theirs, figure)
-    each = [figure(ours[seed]) - figure(theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    p = stats.student_p(np.array(each)) if each else math.nan
-    return verdicts.sign(estimate, direction, p=p, label=label)
+    return seeds.tested(seeds.gaps(ours, theirs, figure), direction, label=label)
 
 
 def of(runs: list[Run], variation: str, loss: str) -> dict[int, Run]:
