@@ -8,13 +8,12 @@ from bcebook import names
 from bcebook.chapters import recipes
 from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
-from bcebook.report import markdown, tables
+from bcebook.report import tables
 from bcebook.report.claims import Claim
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.figure import Figure
 
     from bcebook.runs.store import Run
