@@ -34,7 +34,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
             time.sleep(0.1)
     finished, store = len(done()), open_store(tmp_path)
     configs = [c for c in catalog.all_configs("quick") if "adamw da1 " in c.describe().lower()]
-    assert 1 <= finished < len(configs) == 10
+    assert 1 <= finished < len(configs) == 20
     assert sum(store.state(c) == "trained" for c in configs) == finished  # a damaged folder would warn, and so fail
     stamps = {p.name: p.stat().st_mtime_ns for p in done()}
     left = next(c for c in configs if store.state(c) == "missing")

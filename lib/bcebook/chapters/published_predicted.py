@@ -129,9 +129,8 @@ def minima() -> tables.Table:
     held = [spec.display for spec in NETWORKS.values() if spec.features == "nonnegative"]
     theirs = [model for model, features in predictions.FEATURES.items() if features == "free"]
     return tables.Table(pd.DataFrame(rows), columns, (
-        f"*Free*: the closed form, proved; for {markdown.listed([*theirs, *signed])}. *Nonnegative*: checked, not "
-        f"proved; for "
-        f"{markdown.listed(held)}. CE's minimum does not depend on $\\lambda_b$, and its bias is 0 or free.",))
+        f"*Free*: the closed form, proved; for {markdown.listed(dict.fromkeys([*theirs, *signed]))}. *Nonnegative*: "
+        f"checked, not proved; for {markdown.listed(held)}. CE's minimum does not depend on $\\lambda_b$, and its bias is 0 or free.",))
 
 
 def counts() -> tables.Table:
