@@ -130,8 +130,8 @@ def minima() -> tables.Table:
     theirs = [model for model, features in predictions.FEATURES.items() if features == "free"]
     return tables.Table(pd.DataFrame(rows), columns, (
         f"*Free*: the closed form, proved; for {markdown.listed(dict.fromkeys([*theirs, *signed]))}. *Nonnegative*: "
-        f"checked, not proved; for {markdown.listed(held)}. CE's minimum does not depend on $\\lambda_b$, and its bias is "
-        "0 or free.",))
+        f"checked, not proved; for {markdown.listed(held)}. CE's minimum does not depend on $\\lambda_b$, and its bias "
+        "is 0 or free.",))
 
 
 def counts() -> tables.Table:
