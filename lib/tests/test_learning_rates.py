@@ -91,6 +91,15 @@ def test_runs_to_the_end_choose_nothing_and_have_a_table_of_their_own():
     assert "nothing to show" in room.to_the_end([run for run in runs if run.config.held_out]).markdown()
 
 
+def test_a_single_rate_is_no_choice():
+    one = planted({("sgd", 0.5): (0.7, 0.8), ("sgd", 1): (0.8, 0.9), ("adamw", 4): (0.6, 0.8)})
+    found = judge(room.ROOM.claims, one)[0].finding
+    assert found.verdict == "supported" and found.n == 1  # AdamW's only rate, which is not its own, is not counted
+    assert verdicts(planted({("adamw", 1): (0.6, 0.8)})) == {
+        "trained_with": "not run", "same_rate": "not run", "accuracy_at_every": "supported",
+        "uniform_at_every": "supported"}
+
+
 def test_a_run_that_failed_takes_its_rate_out():
     runs = planted({("sgd", 0.5): (0.7, 0.7), ("sgd", 1): (0.9, 0.9)})
     left = [run for run in runs if not (run.config.learning_rate == 0.1 and run.config.loss == "bce")]

@@ -161,7 +161,7 @@ def _alone(table: pandas.DataFrame) -> str:
 
 def trained_with(runs: list[Run]) -> Finding:
     """Are the picked rates those of the accuracy chapter? Which those are, follows from the runs' network."""
-    table = tried(runs)
+    table = _with_a_choice(tried(runs))
     found, ours = picks(table), _of_the_profile(runs)
     finding = verdicts.every(sum(found[o] == ours[o] for o in found), len(found),
                              "the rate of the accuracy chapter is the one that is picked", of="optimizers")
@@ -170,6 +170,12 @@ def trained_with(runs: list[Run]) -> Finding:
         return finding
     return finding.but(detail=f"{finding.detail}; the picked rate is at an end of those tried: "
                               f"{markdown.listed(map(names.of, edges))}")
+
+
+def _with_a_choice(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The optimizers with several rates that both losses have: of a single one nothing can be picked."""
+    known = table.dropna(subset=["both"])
+    return known[known.groupby("optimizer")["rate"].transform("count") > 1]
 
 
 def _ends(table: pandas.DataFrame, optimizer: str) -> tuple[float, float]:
@@ -187,7 +193,7 @@ def _of_the_profile(runs: list[Run]) -> dict[str, float]:
 
 def same_rate(runs: list[Run]) -> Finding:
     """Would each loss, asked alone, pick the same rate?"""
-    table = tried(runs)
+    table = _with_a_choice(tried(runs))
     ce, bce = (picks(table, f"{loss}_accuracy") for loss in recipes.LOSSES)
     both = [optimizer for optimizer in ce if optimizer in bce]
     return verdicts.every(sum(ce[o] == bce[o] for o in both), len(both), "both losses pick the same rate",
