@@ -86,6 +86,12 @@ room.published_paths();
 room.times()
 
 # %% [markdown]
+# Without that one number, and on the other sweep, for which it was not fitted:
+
+# %%
+room.unfitted()
+
+# %% [markdown]
 # Compare the time of each network with that of the authors' schedule: a network that took longer than its schedule allows had another
 # schedule, or another way. And compare the two columns of features: the figures themselves may tell which kind a network has.
 #

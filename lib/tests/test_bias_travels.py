@@ -135,6 +135,6 @@ def test_the_views_stand_parts_of_their_runs():
         text = room.moved(part).markdown()
         assert "nan" not in text
         plt.close(room.own_paths(part))
-    assert "nan" not in room.times().markdown() + room.forgetting().markdown()
+    assert "nan" not in room.times().markdown() + room.unfitted().markdown() + room.forgetting().markdown()
     assert "nan" not in markdown.findings(claims.judge(room.ROOM.claims, every))
     plt.close(room.published_paths())

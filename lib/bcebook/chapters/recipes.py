@@ -74,7 +74,7 @@ PROFILES = {
             epochs=100,
             fewer_epochs={"accuracy": 40},  # stopped improving by then
         ),
-        own={"vit-tiny": Training(rates={"sgd": 0.1, "adamw": 0.003}, epochs=30)},
+        own={"vit-tiny": Training(rates={"sgd": 0.1, "adamw": 0.003}, epochs=15)},
         precision="float32",
     ),
     "laptop": Profile(

@@ -31,6 +31,7 @@ MEASURES = ("accuracy", "uniform_accuracy")
 # Its steps do not depend on how long the rows of a fixed classifier are. SGD's do, and at its rate for trained rows BCE
 # then learns nothing.
 OPTIMIZER = "adamw"
+QUICK_EPOCHS = 40  # in the profile quick, where two dozen runs a seed would otherwise take most of a build
 MIXED = ("da1", "da1+mixup", "da1+cutmix")
 PLAIN, RANDOM = "as it is", "random labels"
 COLLAPSED = 0.1  # NC1 of the poster's networks is below that when they are done
@@ -42,9 +43,10 @@ def configs(profile: str, seed: int) -> list[RunConfig]:
     minutes a run on one core."""
     spec = recipes.PROFILES[profile]
     network = [*spec.also, *spec.networks][0]
-    changed = [dataclasses.replace(config, **changes(config))
-               for config in recipes.decoupled(profile, network, seed) if config.optimizer == OPTIMIZER
-               for changes in CHANGES]
+    plain = [config for config in recipes.decoupled(profile, network, seed) if config.optimizer == OPTIMIZER]
+    if profile == "quick":
+        plain = [dataclasses.replace(config, epochs=QUICK_EPOCHS) for config in plain]
+    changed = [dataclasses.replace(config, **changes(config)) for config in plain for changes in CHANGES]
     mixed = [recipes.run(profile, spec.accuracy[0], loss, OPTIMIZER, seed, augmentation=augmentation, **recipes.GLOBAL)
              for augmentation in MIXED for loss in recipes.LOSSES]
     return changed + mixed

@@ -83,7 +83,7 @@ def slider(runs: dict[str, Run], colours: list[str]) -> str:
 
 
 _SLIDER = """<figure id="PLACE">
-<label>Epoch <output></output><br>
+<label style="display:block">Epoch <output></output><br>
 <input type="range" min="0" max="LAST" step="0.05" value="LAST" style="width:100%"
  aria-label="epoch of the layouts of LOSSES"></label>
 <div style="display:flex;flex-wrap:wrap;gap:1em"></div>
