@@ -155,5 +155,6 @@ def test_the_page_of_runs_tells_what_each_chapter_stands_on():
     theory = findings.Page("minima", "laptop", 0, 0, (), (), ())
     text = pages.trained({("laptop", "accuracy"): page, ("laptop", "minima"): theory})
     line, = [line for line in text.splitlines() if "(accuracy)" in line]
-    assert [cell.strip() for cell in line.strip("|").split("|")][1:] == ["7 of 12", "ResNet9 on CIFAR10", "0, 1", "90.5"]
+    assert [cell.strip() for cell in line.strip("|").split("|")][1:] == [
+        "7 of 12", "ResNet9 on CIFAR10", "0, 1", "90.5 minutes of training"]
     assert "minima" not in text and "## Profile laptop" in text and "Profile quick" not in text
