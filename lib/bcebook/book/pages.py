@@ -256,7 +256,8 @@ def trained(found: dict) -> str:
         pages = [page for page in _pages(found, profile) if page.of]
         rows = [[f"[{rooms()[page.chapter].title}]({page.chapter})", f"{page.runs} of {page.of}",
                  markdown.listed(names.network(*each) for each in page.networks) or markdown.DASH,
-                 ", ".join(map(str, page.seeds)) or markdown.DASH, f"{markdown.number(page.seconds / 60, 1)} minutes of training"]
+                 ", ".join(map(str, page.seeds)) or markdown.DASH,
+                 f"{markdown.number(page.seconds / 60, 1)} minutes of training"]
                 for page in pages]
         if rows:
             heads = ["chapter", "runs", "networks", "seeds", "time"]
