@@ -10,7 +10,7 @@ import torch
 
 from bcebook.chapters import batch_size as room
 from bcebook.chapters import catalog, recipes
-from bcebook.report import batches, markdown
+from bcebook.report import batches, frames, markdown
 from bcebook.report.claims import judge
 from bcebook.runs.store import Run
 from bcebook.science import theory
@@ -32,7 +32,7 @@ def planted(config, positive, negative, bias, fitted=1.0, accuracy=0.9, uniform=
 def at_minimum(config, **changes) -> Run:
     """A run whose scores and bias are those of the minimum for its batch size."""
     c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10)
-    positive, negative, bias = batches.minimum(batches.NETWORKS[config.model].features, config.loss, 10, c)
+    positive, negative, bias = batches.minimum(frames.features(config.model), config.loss, 10, c)
     return planted(config, positive, negative, 0.0 if config.loss == "ce" else bias, **changes)
 
 
@@ -52,16 +52,16 @@ def shown(runs) -> str:
 # ---- predictions
 
 @pytest.mark.parametrize("lambda_b", [0.0, 5e-5, 3e-4, 5e-3])
-@pytest.mark.parametrize("features", ["signed", "nonnegative"])
+@pytest.mark.parametrize("features", ["free", "nonnegative"])
 def test_scores_at_a_bias_are_those_of_the_minimum_whose_decay_of_the_bias_leads_there(features, lambda_b):
     """A minimum over W, H and b is one over W and H at its own b, whatever the decay of b is that led there."""
     c = 5e-4 * 12.8**0.5
-    if features == "signed":
+    if features == "free":
         best = theory.minimum("bce", 10, c, lambda_b)
         positive, negative, bias = best.positive, best.negative, best.bias
     else:
         positive, negative, bias, _ = theory.nonnegative_minimum("bce", 10, c, lambda_b)
-    assert batches.at_bias(features, 10, c, bias) == pytest.approx((positive, negative), abs=2e-3)
+    assert theory.resting_scores(10, c, bias, features) == pytest.approx((positive, negative), abs=2e-3)
 
 
 @pytest.mark.parametrize("bias", [-3.0, 1.0, 9.0, 14.0])
@@ -71,7 +71,7 @@ def test_scores_at_a_bias_beyond_every_minimum_are_the_lowest_of_a_grid(bias):
     f = np.logaddexp(0, bias - p) + (k - 1) * np.logaddexp(0, q - bias)
     f += k * c * ((k - 1) / k * np.abs(p - q) + np.abs(p + (k - 1) * q) / k)  # K c (s + |o|)
     at = np.unravel_index(f.argmin(), f.shape)
-    assert batches.at_bias("signed", k, c, bias) == pytest.approx((p[at], q[at]), abs=0.06)
+    assert theory.resting_scores(k, c, bias) == pytest.approx((p[at], q[at]), abs=0.06)
 
 
 def test_the_gap_is_that_of_a_plain_minimisation_and_falls_by_half_a_log_or_a_log_per_doubling():
@@ -156,8 +156,8 @@ def test_the_minimum_at_the_networks_own_bias_explains_a_slow_bias():
     runs = []
     for config in room.configs("quick", 0):
         c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10)
-        bias = batches.minimum("signed", "bce", 10, c)[2] - 0.9
-        runs += [planted(config, *batches.at_bias("signed", 10, c, bias), bias)] * (config.loss == "bce")
+        bias = batches.minimum("free", "bce", 10, c)[2] - 0.9
+        runs += [planted(config, *theory.resting_scores(10, c, bias), bias)] * (config.loss == "bce")
     found = verdicts(runs)
     assert (found["bce_gap"], found["bce_gap_at_bias"]) == ("contradicted", "supported")
     claim = next(c for c in room.ROOM.claims if c.name == "batch_size.bce_gap_at_bias")
@@ -199,9 +199,9 @@ def test_parts_of_the_runs_and_none_are_shown_without_a_verdict_from_nothing():
 
 def test_the_bias_cannot_go_further_near_the_minimum_than_the_table_says():
     """The gradient on the bias at the minimum over W and H, (u - (K - 1) v) / K, is at most c in size."""
-    for features in ("signed", "nonnegative"):
+    for features in ("free", "nonnegative"):
         for bias in (-2.0, 0.0, 3.0, 5.0, 8.0, 12.0):
-            positive, negative = batches.at_bias(features, 10, 0.002, bias)
+            positive, negative = theory.resting_scores(10, 0.002, bias, features)
             u, v = 1 / (1 + math.exp(positive - bias)), 1 / (1 + math.exp(bias - negative))
             assert abs(u - 9 * v) / 10 <= 0.002 * 1.001
     runs = [at_minimum(config) for config in room.configs("laptop", 0)]

@@ -9,7 +9,7 @@ import pytest
 
 from bcebook.chapters import bias_travels as room
 from bcebook.chapters import catalog
-from bcebook.report import claims, flows, markdown, predictions
+from bcebook.report import claims, flows, frames, markdown, predictions
 from bcebook.runs.config import batch_count
 from bcebook.runs.store import Run
 from bcebook.science import theory
@@ -22,7 +22,7 @@ def panel(time, features="free", noise=0.0, varied=predictions.START_SWEEP) -> p
         start, lambda_b = (value, 0.0) if varied == predictions.START_SWEEP else (10.0, value)
         found = theory.bias_flow(10, predictions.paper_c(10), float(start), time, lambda_b, features)
         rows += [{"value": value, "quantity": quantity, "median": getattr(found, quantity) + noise * random.normal(),
-                  "dataset": "cifar10", "model": "Swin", "varied": varied} for quantity in flows.QUANTITIES]
+                  "dataset": "cifar10", "model": "Swin", "varied": varied} for quantity in frames.KINDS]
     return pd.DataFrame(rows)
 
 

@@ -169,7 +169,7 @@ def _claims(found: dict, of_the_paper: bool) -> str:
 
 def _head(profile: str, page: findings.Page | None) -> str:
     """A profile and how many seeds its runs of a chapter have."""
-    return f"{profile}, {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}" if page and page.runs else profile
+    return f"{profile}, {markdown.counted(len(page.seeds), 'seed')}" if page and page.runs else profile
 
 
 def _cells(found: dict, chapter: str, claim: Claim, columns: list[str]) -> list[str]:
@@ -239,7 +239,7 @@ def _runs_of(treating: dict[str, Room], found: dict) -> str:
         for profile in PROFILES if room.runs else ():
             if page := found.get((profile, name)):
                 told.append(
-                    f"{profile}: {page.runs} of {page.of}, {len(page.seeds)} seed{'s' * (len(page.seeds) != 1)}"
+                    f"{profile}: {page.runs} of {page.of}, {markdown.counted(len(page.seeds), 'seed')}"
                 )
     return "; ".join(told) or (
         "no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet"

@@ -33,9 +33,7 @@ def accuracy_differences(runs: list[Run]) -> Figure:
     decides and the paper's difference."""
     table = frames.differences(runs, [f"test_{name}" for name in MEASURES])
     if table.empty:
-        figure = plt.figure(figsize=(8.6, 1))
-        figure.text(0.5, 0.5, "no setting has runs of both losses with a common seed", ha="center")
-        return figure
+        return plots.nothing("no setting has runs of both losses with a common seed")
     table, several = frames.with_published(table), len(frames.networks(runs)) > 1
     settings = table.groupby(frames.GROUP, sort=False).ngroups
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 1.6 + 0.5 * settings), sharey=True)

@@ -122,7 +122,7 @@ def measured(runs: list[Run]) -> tables.Table:
         table[f"{kind}_text"] = [f"{markdown.number(a)} ({markdown.number(b)})"
                                  for a, b in zip(table[kind], table[f"best_{kind}"], strict=True)]
         columns[f"{kind}_text"] = tables.Column(head)
-    kinds = {batches.model(run)[0] for run in runs}
+    kinds = {frames.model(run)[0] for run in runs}
     return tables.Table(table, columns, (
         "Medians of the training set; in brackets the minimum for the batch size, with features "
         f"{markdown.listed(batches.FEATURES[kind] for kind in sorted(kinds))}; a dash: the objective leaves it free.",
@@ -164,7 +164,7 @@ def accuracies(runs: list[Run]) -> tables.Table:
     seeds = len({run.config.seed for run in runs})
     counts = sorted({run.scores["test"]["positive"]["count"] for run in runs})
     return tables.Table(pd.DataFrame(rows), columns, tuple(
-        f"Percent of the {count:,} test images, after the last epoch; {seeds} seed{'s' if seeds > 1 else ''}. One "
+        f"Percent of the {count:,} test images, after the last epoch; {markdown.counted(seeds, 'seed')}. One "
         f"image is {markdown.percent(1 / count, 2)} points." for count in counts))
 
 

@@ -11,6 +11,8 @@ from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
 from bcebook.report.claims import Claim
+from bcebook.runs.config import batch_count
+from bcebook.runs.specs import DATASETS
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
@@ -156,7 +158,8 @@ def forgetting() -> tables.Table:
 
 def _per_epoch(rate: float) -> float:
     """Effective time of one epoch of CIFAR at a rate."""
-    return predictions.effective_time("constant") / 100 * rate / 0.01
+    steps = batch_count(DATASETS["cifar10"].train_count, recipes.BATCH_SIZE)
+    return steps * rate / (1 - predictions.MOMENTUM)
 
 
 # ---- what is proved, and what the numbers say
@@ -187,7 +190,7 @@ def one_time() -> Finding:
         parts.append(verdicts.at_most(row.rms / row.rms_still, UNEXPLAINED, "a quarter of what is left by biases that "
                                       "have not moved", n=row.medians, of="medians",
                                       label=f"{row.model}, {names.dataset(row.dataset)}"))
-    return _every(parts, "networks")
+    return verdicts.family(parts, None, of="networks")
 
 
 def told_by_features() -> Finding:
@@ -198,16 +201,7 @@ def told_by_features() -> Finding:
         part = verdicts.at_least(odds, ODDS, "odds of twenty to one; the other way below minus that, else undecided",
                                  n=row.medians, of="medians", label=f"{row.model}, {names.dataset(row.dataset)}")
         parts.append(part if abs(odds) >= ODDS else part.but(verdict=verdicts.UNDECIDED))
-    return _every(parts, "networks")
-
-
-def _every(parts: list[Finding], of: str) -> Finding:
-    """A claim about every part, none of which is a test against chance: there is nothing to adjust."""
-    found, said = verdicts.family(parts, lambda ps: ps, of=of), [part.verdict for part in parts]
-    return found.but(
-        rule=f"supported if every one of the {of} is, contradicted if one of them is contradicted", parts=tuple(parts),
-        detail=f"{said.count(verdicts.SUPPORTED)} of {len(parts)} {of} support it, "
-               f"{said.count(verdicts.CONTRADICTED)} contradict it")
+    return verdicts.family(parts, None, of="networks")
 
 
 def own_runs(runs: list[Run]) -> Finding:
@@ -218,7 +212,7 @@ def own_runs(runs: list[Run]) -> Finding:
         label = f"{frames.of(network, networks, ', ')}{'sweep of decays' if decays else 'sweep of starts'}"
         parts.append(verdicts.at_most(wrong, UNEXPLAINED, "a quarter of the way; a bias that stayed would be wrong by "
                                       "all of it", n=len(group), label=label))
-    return _every(parts, "sweeps")
+    return verdicts.family(parts, None, of="sweeps")
 
 
 ROOM = Room(

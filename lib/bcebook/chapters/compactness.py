@@ -40,9 +40,7 @@ def differences(runs: list[Run]) -> Figure:
     for each setting, with the interval that decides."""
     table = frames.differences(runs, [f"{split}_{name}" for name in MEASURES for split in SPLITS])
     if table.empty:
-        figure = plt.figure(figsize=(8.6, 1))
-        figure.text(0.5, 0.5, "no setting has runs of both losses with a common seed", ha="center")
-        return figure
+        return plots.nothing("no setting has runs of both losses with a common seed")
     several, settings = len(frames.networks(runs)) > 1, table.groupby(frames.GROUP, sort=False).ngroups
     figure, axes = plt.subplots(2, 2, figsize=(8.6, 2.4 + 0.7 * settings), sharey=True)
     for row, name in zip(axes, MEASURES, strict=True):

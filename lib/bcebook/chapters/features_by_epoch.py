@@ -36,8 +36,7 @@ NUMBERS = {"nc1": "NC1", "compactness": names.MEASURE["compactness"],
 def configs(profile: str, seed: int) -> list[RunConfig]:
     """The first network of the collapse experiment under both losses, with SGD, keeping features. The same trainings
     as without, but runs of their own: on the laptop about twenty-four minutes each on one core."""
-    spec = recipes.PROFILES[profile]
-    network = [*spec.also, *spec.networks][0]
+    network = recipes.PROFILES[profile].collapse[0]
     found = [config for config in recipes.decoupled(profile, network, seed) if config.optimizer == "sgd"]
     return [dataclasses.replace(config, keep_features=IMAGES) for config in reversed(found)]
 

@@ -143,7 +143,7 @@ def _how(runs: list[Run]) -> str:
     held = run.scores["test"]["positive"]["count"]
     seeds = len({each.config.seed for each in runs})
     return (f"Percent of the {held:,} held-out images, after {run.config.epochs} epochs on the other "
-            f"{run.config.train_size:,} of the training images; {seeds} seed{'s' if seeds > 1 else ''}. "
+            f"{run.config.train_size:,} of the training images; {markdown.counted(seeds, 'seed')}. "
             f"One image is {markdown.percent(1 / held, 2)} points.")
 
 

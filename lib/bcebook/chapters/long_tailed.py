@@ -122,9 +122,7 @@ def _dots(runs: list[Run], titles: dict[str, str], theirs: dict[str, list[float]
     """A panel for each figure. theirs: figure -> the paper's differences, one for each of the `factors`."""
     table = gaps(runs, titles).set_index(["factor", "figure"])
     if table.empty:
-        figure = plt.figure(figsize=(8.6, 1))
-        figure.text(0.5, 0.5, "no imbalance has runs of both losses with a common seed", ha="center")
-        return figure
+        return plots.nothing("no imbalance has runs of both losses with a common seed")
     figure, axes = plt.subplots(1, len(titles), figsize=(8.6, 1.6 + 0.5 * len(factors(runs))), sharex=True,
                                 sharey=True)
     for ax, (name, title) in zip(axes, titles.items(), strict=True):

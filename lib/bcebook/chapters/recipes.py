@@ -47,10 +47,15 @@ class Profile:
     precision: str = "auto"
 
     @property
+    def collapse(self) -> tuple[tuple[str, str], ...]:
+        """Those of the collapse experiment."""
+        return (*self.also, *self.networks)
+
+    @property
     def every(self) -> tuple[tuple[str, str], ...]:
         """All its networks, each once, those of most value first."""
         first = [network for network in self.accuracy if network not in self.networks]
-        return tuple(dict.fromkeys([*first, *self.also, *self.networks]))
+        return tuple(dict.fromkeys([*first, *self.collapse]))
 
     def training_of(self, model: str) -> Training:
         return self.own.get(model, self.training)
@@ -139,8 +144,7 @@ def decoupled(profile: str, network: tuple[str, str], seed: int, means=(0,), lam
 
 def collapse(profile: str, seed: int) -> list[RunConfig]:
     """The neural-collapse experiment: biases that start around zero."""
-    spec = PROFILES[profile]
-    return [config for network in [*spec.also, *spec.networks] for config in decoupled(profile, network, seed)]
+    return [config for network in PROFILES[profile].collapse for config in decoupled(profile, network, seed)]
 
 
 def classification(profile: str, seed: int) -> list[RunConfig]:

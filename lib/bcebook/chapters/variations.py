@@ -42,7 +42,7 @@ def configs(profile: str, seed: int) -> list[RunConfig]:
     experiment's first network with DA1 alone, with Mixup and with CutMix. In the profile laptop about twenty-four
     minutes a run on one core."""
     spec = recipes.PROFILES[profile]
-    network = [*spec.also, *spec.networks][0]
+    network = spec.collapse[0]
     plain = [config for config in recipes.decoupled(profile, network, seed) if config.optimizer == OPTIMIZER]
     if profile == "quick":
         plain = [dataclasses.replace(config, epochs=QUICK_EPOCHS) for config in plain]
@@ -138,7 +138,7 @@ def measured(runs: list[Run]) -> tables.Table:
                "bias": tables.fixed("bias"), "negative": tables.fixed("negative")}
     count = len({run.config.seed for run in runs})
     return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
-        f"Percent, over {count} seed{'s' if count != 1 else ''} with their standard deviation; the other columns are "
+        f"Percent, over {markdown.counted(count, 'seed')} with their standard deviation; the other columns are "
         "means over the seeds: NC1 (geometric) and the medians of scores and biases of the training set, compactness "
         "of the test set.",))
 

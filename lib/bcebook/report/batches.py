@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
 
 from bcebook import names
 from bcebook.lazy import lazy
 from bcebook.report import frames, markdown, predictions
 from bcebook.runs.config import RunConfig, batch_count
-from bcebook.runs.specs import NETWORKS
 from bcebook.science import theory
 
 if TYPE_CHECKING:
@@ -25,14 +23,14 @@ losses, loop = lazy("bcebook.science.losses"), lazy("bcebook.training.loop")
 heads = lazy("bcebook.training.heads")
 
 FITTED = 0.995  # share of the training images that are classified right: with less, there is no collapse to speak of
-FEATURES = {"signed": "of either sign", "nonnegative": "of zero or above"}
+FEATURES = {"free": "of either sign", "nonnegative": "of zero or above"}
 COLUMNS = ["loss", "batch", "seed", "c", "rate", "fitted", "accuracy", "positive", "bias", "negative", "gap",
            "best_positive", "best_bias", "best_negative", "best_gap", "own_positive", "own_negative", "own_gap"]
 
 
 @functools.cache
 def minimum(features: str, loss: str, classes: int, c: float) -> tuple[float, float, float]:
-    """(positive, negative, bias) of f's minimum without decay of the bias, for "signed" or "nonnegative" features;
+    """(positive, negative, bias) of f's minimum without decay of the bias, for "free" or "nonnegative" features;
     CE's bias is nan, as nothing determines it."""
     if features == "nonnegative":
         positive, negative, bias = theory.nonnegative_minimum(loss, classes, c)[:3]
@@ -42,49 +40,18 @@ def minimum(features: str, loss: str, classes: int, c: float) -> tuple[float, fl
     return positive, negative, math.nan if loss == "ce" else bias
 
 
-@functools.cache
-def at_bias(features: str, classes: int, c: float, bias: float) -> tuple[float, float]:
-    """(positive, negative) of BCE's minimum over W and H alone, all biases held at one value. d >= K.
-
-    Convex in x = p - q >= 0 and m = p + (K - 1) q (p positive, q negative score), and so is what is left of it after
-    the minimum over x: two nested searches for a number. Source: ours, the reduced objective of lead 1 and lead 5.
-    """
-    def f(x: float, m: float) -> float:
-        q = (m - x) / classes
-        loss = np.logaddexp(0, bias - q - x) + (classes - 1) * np.logaddexp(0, q - bias)
-        if features == "nonnegative" and abs(m) < x:
-            return loss + c * math.sqrt(classes) * math.hypot(math.sqrt(classes - 1) * x, m)
-        return loss + c * ((classes - 1) * x + abs(m))
-
-    def lowest(function, low: float, high: float):
-        return optimize.minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-7})
-
-    widest = 2 * (abs(bias) + 40)  # far beyond any score of the model: at c = 1e-12 the gap is 58
-    m = lowest(lambda m: lowest(lambda x: f(x, m), 0, widest).fun, -classes * widest, classes * widest).x
-    x = lowest(lambda x: f(x, m), 0, widest).x
-    return float((m + (classes - 1) * x) / classes), float((m - x) / classes)
-
-
 def gap_formula(loss: str, classes: int, c):
     """Positive minus negative score at the minimum for features of either sign, lambda_b = 0 and c < 1/K."""
     wrong = np.log((1 - (classes - 1) * c) / c)
     return wrong if loss == "ce" else wrong + np.log((1 - c) / ((classes - 1) * c))
 
 
-def model(run: Run, batch_size: float | None = None) -> tuple[str, int, float]:
-    """(sign of the features, number of classes, c) of the model that a run minimises, or would with another batch
-    size."""
-    config, classes = run.config, run.scores["train"]["bias"]["count"]
-    c = theory.effective_c(config.lambda_w, config.lambda_h, batch_size or config.batch_size, classes)
-    return NETWORKS[config.model].features, classes, c
-
-
 def gap_at_minimum(run: Run, batch_size: float | None = None, own_bias: bool = False) -> float:
     """Positive minus negative score at the minimum for a run's batch size, or for another; own_bias: with BCE's biases
     held at the network's median bias."""
-    features, classes, c = model(run, batch_size)
+    features, classes, c = frames.model(run, batch_size)
     if own_bias and run.config.loss == "bce":
-        positive, negative = at_bias(features, classes, c, frames.summary(run, "train", "bias").median)
+        positive, negative = theory.resting_scores(classes, c, frames.summary(run, "train", "bias").median, features)
     else:
         positive, negative, _ = minimum(features, run.config.loss, classes, c)
     return positive - negative
@@ -113,10 +80,10 @@ def wide(runs: list[Run]) -> pd.DataFrame:
     the batch size (`best_`), and scores and gap at the minimum at the network's own median bias (`own_`)."""
     rows = []
     for run in runs:
-        features, classes, c = model(run)
+        features, classes, c = frames.model(run)
         row = {kind: frames.summary(run, "train", kind).median for kind in frames.KINDS}
         best = minimum(features, run.config.loss, classes, c)
-        own = best if run.config.loss == "ce" else at_bias(features, classes, c, row["bias"])
+        own = best if run.config.loss == "ce" else theory.resting_scores(classes, c, row["bias"], features)
         row |= dict(zip(("best_positive", "best_negative", "best_bias"), best, strict=True))
         row |= {"own_positive": own[0], "own_negative": own[1]}
         row |= {f"{of}gap": row[f"{of}positive"] - row[f"{of}negative"] for of in ("", "best_", "own_")}
@@ -169,7 +136,7 @@ def bias_moves(runs: list[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         if run.config.loss == "bce" and fitted(run):
-            features, classes, c = model(run)
+            features, classes, c = frames.model(run)
             rates, means = frames.rates_sum(run) / (1 - predictions.MOMENTUM), run.history["bias_mean"]
             rows.append([run.config.batch_size, means[0], means[-1], minimum(features, "bce", classes, c)[2], rates,
                          c * rates])

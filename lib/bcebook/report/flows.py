@@ -12,14 +12,11 @@ from scipy import special, stats
 
 from bcebook.report import frames, predictions
 from bcebook.runs.config import batch_count
-from bcebook.runs.specs import NETWORKS
 from bcebook.science import theory
 
 if TYPE_CHECKING:
     from bcebook.runs.store import Run
 
-NETWORK = ["model", "dataset"]
-QUANTITIES = ("positive", "bias", "negative")
 COLLAPSED = 0.5  # NC1 from which on a network counts as collapsed: its scores then follow its classifier and bias
 TIMES = (30.0, 1e5)  # between which an effective time is sought
 
@@ -27,7 +24,7 @@ TIMES = (30.0, 1e5)  # between which an effective time is sought
 # ---- the published panels of BCE with SGD ----------------------------------------------------------------------------
 
 def published(varied: str) -> pd.DataFrame:
-    """The published medians of BCE with SGD against the start or lambda_b: NETWORK, value, quantity, median."""
+    """The published medians of BCE with SGD against the start or lambda_b: columns of `predictions.medians`."""
     table = predictions.medians()
     return table[(table["varied"] == varied) & (table["loss"] == "bce") & (table["optimizer"] == "sgd")]
 
@@ -72,7 +69,7 @@ def fits() -> pd.DataFrame:
     """
     rows = []
     decays = published(predictions.DECAY_SWEEP)
-    for key, panel in published(predictions.START_SWEEP).groupby(NETWORK, sort=False):
+    for key, panel in published(predictions.START_SWEEP).groupby(predictions.NETWORK, sort=False):
         own = predictions.FEATURES[key[0]]
         other = {"free": "nonnegative", "nonnegative": "free"}[own]
         time, low, high, error = fit(panel, own)
@@ -81,7 +78,7 @@ def fits() -> pd.DataFrame:
         both = [each for each in (panel, beside) if len(each)]
         off = [np.abs(at_times(each, np.array([time]), own)[:, 0] - each["median"]) - each["tolerance"]
                for each in both]
-        rows.append(dict(zip(NETWORK, key, strict=True)) | {
+        rows.append(dict(zip(predictions.NETWORK, key, strict=True)) | {
             "every": sum(map(len, both)), "flowed": int(sum((each <= 1e-9).sum() for each in off)),
             "rested": int(sum(each["within"].sum() for each in both)),
             "features": own, "time": time, "low": low, "high": high, "rms": error, "rms_other": fit(panel, other)[3],
@@ -112,9 +109,7 @@ def path(run: Run) -> pd.DataFrame:
     steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
     rates = [config.rate(epoch) for epoch in range(1, len(nc1))]
     spent = steps * np.concatenate([[0.0], np.cumsum(rates)]) / (1 - predictions.MOMENTUM)
-    classes = run.scores["train"]["bias"]["count"]
-    c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, classes)
-    features = "free" if NETWORKS[config.model].features == "signed" else "nonnegative"
+    features, classes, c = frames.model(run)
     bias = np.array(history["bias_mean"])[first:]
     flow = theory.bias_flow(classes, c, float(bias[0]), spent[first:] - spent[first], config.lambda_b, features).bias
     return pd.DataFrame({"epoch": np.array(history["epoch"])[first:], "bias": bias, "flow": flow})

@@ -7,6 +7,7 @@ import pandas as pd
 from bcebook import names, paper
 from bcebook.science import stats, theory
 from bcebook.runs.config import batch_count
+from bcebook.runs.specs import NETWORKS
 from bcebook.science.summaries import ScoreSummary
 from bcebook.runs.store import Run
 
@@ -34,12 +35,23 @@ def medians(runs: list[Run], split: str = "train") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def features(model_name: str) -> str:
+    """What a network's features are to the theory: "free" in sign, or "nonnegative"."""
+    return "free" if NETWORKS[model_name].features == "signed" else "nonnegative"
+
+
+def model(run: Run, batch_size: float | None = None) -> tuple[str, int, float]:
+    """(features, number of classes, c) of the model that a run with decoupled decay minimises, or would with another
+    batch size."""
+    config, classes = run.config, run.scores["train"]["bias"]["count"]
+    c = theory.effective_c(config.lambda_w, config.lambda_h, batch_size or config.batch_size, classes)
+    return features(config.model), classes, c
+
+
 def closed_form(run: Run) -> dict[str, float]:
-    """The minimum that a run with decoupled decay heads for: positive and negative score and, where the objective
-    determines it, the bias."""
-    config = run.config
-    classes = run.scores["train"]["bias"]["count"]
-    c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, classes)
+    """The minimum that a run with decoupled decay heads for, features of either sign: positive and negative score and,
+    where the objective determines it, the bias."""
+    config, (_, classes, c) = run.config, model(run)
     best = theory.minimum(config.loss, classes, c, config.lambda_b)
     found = {"positive": float(best.positive), "negative": float(best.negative)}
     return found | ({"bias": float(best.bias)} if config.loss == "bce" or config.lambda_b else {})

@@ -53,6 +53,11 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def counted(n: int, what: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def table(head: list[str], rows: Iterable[list]) -> str:
     """The lines of a Markdown table, joined; cells are texts or plain values."""
     rule = ["---"] * len(head)

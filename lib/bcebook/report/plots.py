@@ -1,6 +1,7 @@
 """One function per kind of figure, and the book's one palette. Functions take numbers and axes, and return the axes."""
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -135,6 +136,13 @@ def empty(ax: Axes) -> Axes:
     """A panel whose runs are not there yet; its frame stays, because it may carry the labels of its neighbours."""
     ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", va="center", color=GREY)
     return ax
+
+
+def nothing(why: str):
+    """A figure that says why there is nothing to draw."""
+    figure = plt.figure(figsize=(8.6, 1))
+    figure.text(0.5, 0.5, why, ha="center")
+    return figure
 
 
 def sweep_legend(figure, published, diagonal: bool) -> None:

@@ -79,7 +79,7 @@ class RunConfig:
     scale: float | None = None  # the length of the fixed rows, or the factor of a cosine
     bias: str = "trained"  # "none": zero for ever
     weight_start: float = 1.0  # the classifier's initial weight, as a multiple of the usual one
-    keep_features: int = 0  # of so many training images the run keeps the features of some epochs; see training/loop
+    keep_features: int = 0  # of so many training images the run keeps the features; see training/kept
     random_labels: bool = False  # the training labels are dealt out at random
     seed: int = 0
     precision: str = "float32"  # of the backbone; "auto": bfloat16 where the device has it, float32 elsewhere

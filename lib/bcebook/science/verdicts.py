@@ -181,25 +181,28 @@ def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", labe
 
 
 def family(
-    parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings"
+    parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]] | None, *, of: str = "settings"
 ) -> Finding:
     """One finding for a claim about every part of a family of tests, each part with its verdict after Holm's
     adjustment beside it.
 
-    parts with a p-value are adjusted together by `holm` (`stats.holm`); the others keep their verdict. Supported:
-    every part is, after adjustment. Contradicted: some part is, after adjustment. Otherwise undecided; not run if no
-    part was.
+    parts with a p-value are adjusted together by `holm` (`stats.holm`); the others keep their verdict. None: no part
+    is a test against chance, and nothing is adjusted. Supported: every part is, after adjustment. Contradicted: some
+    part is, after adjustment. Otherwise undecided; not run if no part was.
     """
-    adjusted = holm([part.p for part in parts])
-    judged = tuple(_after(part, p) for part, p in zip(parts, adjusted, strict=True))
-    rule = (
-        f"supported if every one of the {of} is after Holm's adjustment over the family, contradicted if one of them "
-        "is contradicted after it"
+    if holm:
+        adjusted = holm([part.p for part in parts])
+        judged = tuple(_after(part, p) for part, p in zip(parts, adjusted, strict=True))
+    else:
+        judged = tuple(parts)
+    over, after, then = (
+        (" after Holm's adjustment over the family", " after it", " after adjustment") if holm else ("", "", "")
     )
+    rule = f"supported if every one of the {of} is{over}, contradicted if one of them is contradicted{after}"
     count = [part for part in judged if part.verdict != NOT_RUN]
     if not count:
         return not_run(of, rule).but(parts=judged)
-    verdicts = [part.adjusted for part in count]
+    verdicts = [part.adjusted or part.verdict for part in count]
     verdict = CONTRADICTED if CONTRADICTED in verdicts else SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
     for_it = verdicts.count(SUPPORTED)
     return Finding(
@@ -210,7 +213,7 @@ def family(
         unit="share",
         rule=rule,
         parts=judged,
-        detail=f"{for_it} of {len(count)} {of} support it after adjustment, {verdicts.count(CONTRADICTED)} "
+        detail=f"{for_it} of {len(count)} {of} support it{then}, {verdicts.count(CONTRADICTED)} "
         f"contradict it",
     )
 

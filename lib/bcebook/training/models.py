@@ -114,7 +114,7 @@ class _Residual(nn.Module):
 
 def _resnet9(in_channels: int, signed: bool = False) -> tuple[nn.Module, int]:
     """Ours, the paper's kind of network (residual, 3x3 convolutions, pooled ReLU features) for two cores of a CPU:
-    chosen among eleven by accuracy for its time, see README. `signed`: without the last ReLU, the same otherwise."""
+    chosen by accuracy for its time, on held-out images. `signed`: without the last ReLU, the same otherwise."""
     if in_channels != 3:
         raise ValueError(f"resnet9 takes images of three channels, not {in_channels}.")
     net = nn.Sequential(
