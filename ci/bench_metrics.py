@@ -22,7 +22,7 @@ def peak_mib() -> float:
 def measure(name: str) -> None:
     import torch
 
-    from bcebook.science import metrics
+    from bcebook.science import metrics, uniform
 
     g = torch.Generator().manual_seed(0)
     N, K, d = 50_000, 1_000, 2_048
@@ -30,7 +30,7 @@ def measure(name: str) -> None:
     if name == "uniform_accuracy":
         logits = torch.empty(N, K).normal_(generator=g)                       # (N, K) float32
         logits[torch.arange(N), labels] += 4
-        call = lambda: metrics.uniform_accuracy(logits, labels)
+        call = lambda: uniform.uniform_accuracy(logits, labels)
         size = f"{N:,} x {K:,} float32"
     else:
         features = torch.empty(N, d).normal_(generator=g)                     # (N, d) float32

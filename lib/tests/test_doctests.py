@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 
-MODULES = ("losses", "metrics", "stats", "closed_form", "minimise", "summaries", "verdicts")
-COMPLETE = ("losses", "metrics", "stats", "closed_form", "minimise", "summaries")  # here every public function has one
+MODULES = ("losses", "metrics", "uniform", "stats", "closed_form", "minimise", "summaries", "verdicts")
+COMPLETE = ("losses", "metrics", "uniform", "stats", "closed_form", "minimise", "summaries")  # here every public function has one
 
 
 def module(name: str):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from bcebook.science import metrics
+from bcebook.science import metrics, uniform
 from bcebook.training import datasets, measure
 from bcebook.runs.store import RunStore
 from bcebook.training.sessions import train
@@ -28,8 +28,8 @@ def test_the_scales_are_their_definitions(sample):
     z = h @ w.T - b
     by_hand = {"no_bias": h @ w.T, "unit": (h / np.linalg.norm(h, axis=1)[:, None]) @ w.T, "centred": z - z.mean(1)[:, None],
                "log_softmax": log_softmax(z, axis=1)}
-    found = metrics.uniform_accuracy_scales(h, y, w, b)
-    assert found == {name: metrics.uniform_accuracy(values, y)[0] for name, values in by_hand.items()}
+    found = uniform.uniform_accuracy_scales(h, y, w, b)
+    assert found == {name: uniform.uniform_accuracy(values, y)[0] for name, values in by_hand.items()}
     assert len(set(found.values())) == 4  # the sample tells them apart
 
 
@@ -38,38 +38,38 @@ def test_planted_causes_show_on_their_own_scale(sample):
     rng, y, w = np.random.default_rng(1), np.arange(400) % 5, np.eye(5) - 0.2
     still = w[y] * 4
     stretched = np.eye(5)[y] * np.geomspace(0.05, 20, 400)[:, None]
-    found = metrics.uniform_accuracy_scales(stretched, y, np.eye(5) + 1, np.full(5, 0.5))  # others' scores: half the own
-    assert found["unit"] == 1 and metrics.uniform_accuracy(stretched @ (np.eye(5) + 1) - 0.5, y)[0] < 0.9
+    found = uniform.uniform_accuracy_scales(stretched, y, np.eye(5) + 1, np.full(5, 0.5))  # others' scores: half the own
+    assert found["unit"] == 1 and uniform.uniform_accuracy(stretched @ (np.eye(5) + 1) - 0.5, y)[0] < 0.9
     shifted = np.hstack([still, rng.normal(size=(400, 1)) * 20])  # a sixth direction on which every row has a part
     rows = np.hstack([w, np.ones((5, 1))])
-    found = metrics.uniform_accuracy_scales(shifted, y, rows, np.zeros(5))
+    found = uniform.uniform_accuracy_scales(shifted, y, rows, np.zeros(5))
     assert found["centred"] == found["log_softmax"] == 1 and found["no_bias"] < 0.3
-    biased = metrics.uniform_accuracy_scales(still, y, w, np.array([-3.0, -1, 0, 1, 3]))  # classes with thresholds of their own
+    biased = uniform.uniform_accuracy_scales(still, y, w, np.array([-3.0, -1, 0, 1, 3]))  # classes with thresholds of their own
     assert biased["no_bias"] == biased["unit"] == 1 > biased["centred"]
 
 
 def test_log_softmax_serves_at_least_what_is_surer_than_one_half(sample):
     h, y, w, b = sample
     p = np.exp(log_softmax(h @ w.T - b, axis=1))[np.arange(300), y]
-    assert metrics.uniform_accuracy_scales(h, y, w, b)["log_softmax"] >= (p > 0.5).mean() > 0.3
+    assert uniform.uniform_accuracy_scales(h, y, w, b)["log_softmax"] >= (p > 0.5).mean() > 0.3
 
 
 def test_a_shift_by_the_middle_of_the_two_largest_makes_uniform_accuracy_plain_accuracy(sample):
     h, y, w, b = sample
     z = h @ w.T - b
     middle = np.sort(z, axis=1)[:, -2:].mean(1)
-    assert metrics.uniform_accuracy(z - middle[:, None], y)[0] == metrics.accuracy(z, y) < 1
+    assert uniform.uniform_accuracy(z - middle[:, None], y)[0] == uniform.accuracy(z, y) < 1
 
 
 def test_a_threshold_serves_what_it_serves(sample):
     h, y, w, b = sample
     z = h @ w.T - b
-    share, best = metrics.uniform_accuracy(z, y)
-    assert metrics.served_share(z, y, best) == share
+    share, best = uniform.uniform_accuracy(z, y)
+    assert uniform.served_share(z, y, best) == share
     for t in (-1.0, 0.0, 2.0):
-        assert metrics.served_share(z, y, t) == np.mean([z[i, k] > t and np.delete(z[i], k).max() < t for i, k in enumerate(y)]) <= share
-    assert math.isnan(metrics.served_share(z, y, math.nan))
-    np.testing.assert_allclose(metrics.margins(torch.from_numpy(z), torch.from_numpy(y)),
+        assert uniform.served_share(z, y, t) == np.mean([z[i, k] > t and np.delete(z[i], k).max() < t for i, k in enumerate(y)]) <= share
+    assert math.isnan(uniform.served_share(z, y, math.nan))
+    np.testing.assert_allclose(uniform.margins(torch.from_numpy(z), torch.from_numpy(y)),
                                [z[i, k] - np.delete(z[i], k).max() for i, k in enumerate(y)])
 
 
@@ -103,6 +103,9 @@ def test_a_run_keeps_all_of_it(small, tmp_path):
             assert math.isfinite(run.final[f"{split}_{name}"]), name
         for scale in ("no_bias", "unit", "centred", "log_softmax"):
             assert 0.3 < run.final[f"{split}_uniform_accuracy_{scale}"] <= run.final[f"{split}_accuracy"] or scale == "no_bias"
+        parts = [run.final[f"{split}_gap_{part}"] for part in ("biases", "rows", "lengths", "directions")]
+        lost = run.final[f"{split}_accuracy"] - run.final[f"{split}_uniform_accuracy"]
+        assert sum(parts) == pytest.approx(lost, abs=0.01) and max(map(abs, parts)) > 0  # the rounding of a few scores
     assert run.final["test_served_by_train_threshold"] <= run.final["test_uniform_accuracy"]
     every = [math.isfinite(v) for v in run.history["test_accuracy"]]
     assert all(every) and run.best["test_accuracy"] == max(run.history["test_accuracy"][1:])

@@ -1,7 +1,6 @@
 """The measures against slow, literal versions of their definitions, and against facts known by hand."""
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,21 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcebook.science.metrics import (
-    NeuralCollapse, accuracy, compactness, distinctiveness, neural_collapse, uniform_accuracy)
+from bcebook.science.metrics import NeuralCollapse, compactness, distinctiveness, neural_collapse
 from bcebook.science.summaries import ScoreSummary, decision_scores_summary, score_summary
+from bcebook.science.uniform import accuracy, uniform_accuracy
 
-often = settings(deadline=None, derandomize=True, max_examples=150)
 seldom = settings(deadline=None, derandomize=True, max_examples=50)
-
-
-@st.composite
-def integer_logits(draw):
-    """Small-integer logits (N, K), so that ties abound, and labels (N,)."""
-    N, K = draw(st.integers(1, 8)), draw(st.integers(2, 4))
-    row = st.lists(st.integers(-3, 3), min_size=K, max_size=K)
-    return (np.array(draw(st.lists(row, min_size=N, max_size=N)), dtype=np.float32),
-            np.array(draw(st.lists(st.integers(0, K - 1), min_size=N, max_size=N))))
 
 
 @st.composite
@@ -41,80 +30,6 @@ def simplex(K: int, d: int) -> np.ndarray:
     """Simplex ETF (K, d), d >= K, turned at random; written from its definition."""
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((d, d)))[0]
     return np.hstack([np.eye(K) - 1 / K, np.zeros((K, d - K))]) @ turn
-
-
-# ---- accuracies -----------------------------------------------------------------------------------------------------
-
-def served(logits: np.ndarray, labels: np.ndarray, t: float | Fraction) -> int:
-    """How many samples threshold t serves, by the definition."""
-    return sum(all((z > t) if k == y else (z < t) for k, z in enumerate(map(Fraction, row.tolist())))
-               for row, y in zip(logits, labels))
-
-
-@given(integer_logits())
-@often
-def test_uniform_accuracy_is_the_best_over_all_thresholds(case):
-    logits, labels = case
-    ends = sorted({Fraction(z) for z in logits.ravel().tolist()})
-    candidates = [ends[0] - 1, ends[-1] + 1, *ends, *((a + b) / 2 for a, b in zip(ends, ends[1:]))]
-    best = max(served(logits, labels, t) for t in candidates)
-    share, threshold = uniform_accuracy(logits, labels)
-    assert share == best / len(labels)
-    assert math.isnan(threshold) if best == 0 else served(logits, labels, threshold) == best
-
-
-@given(integer_logits())
-@often
-def test_accuracy_is_strict_and_bounds_uniform_accuracy(case):
-    logits, labels = case
-    right = sum(all(row[y] > z for k, z in enumerate(row) if k != y) for row, y in zip(logits, labels))
-    assert accuracy(logits, labels) == right / len(labels)
-    assert uniform_accuracy(logits, labels)[0] <= accuracy(logits, labels)
-
-
-def test_uniform_accuracy_by_hand():
-    logits = np.array([[5.0, 1.0], [9.0, 6.0], [0.0, 4.0]])  # intervals (1, 5), (6, 9), (0, 4): no t serves all three
-    labels = np.array([0, 0, 1])
-    assert accuracy(logits, labels) == 1.0
-    assert uniform_accuracy(logits, labels) == (2 / 3, 2.5)  # the middle of (1, 4)
-    assert uniform_accuracy(np.array([[1.0, 0.0], [5.0, 2.0]]), np.array([0, 0])) == (0.5, 3.5)  # the wider stretch
-    assert uniform_accuracy(np.array([[1.0, 0.0], [2.0, 1.0]]), np.array([0, 0]))[0] == 0.5  # they only touch
-
-
-def test_ties_and_losers_have_no_threshold():
-    share, threshold = uniform_accuracy(np.array([[1.0, 1.0], [0.0, 2.0]]), np.array([0, 0]))
-    assert share == 0.0 and math.isnan(threshold)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_threshold_lies_strictly_inside_the_narrowest_stretch(dtype):
-    one = torch.tensor(1.0, dtype=dtype)
-    above = one + torch.finfo(dtype).eps
-    logits = torch.stack([above, one])[None]
-    share, threshold = uniform_accuracy(logits, torch.tensor([0]))
-    assert share == 1.0 and 1.0 < threshold < above.item()
-
-
-def test_uniform_accuracy_sees_one_offset_for_all_but_not_one_per_sample():
-    rng = np.random.default_rng(0)
-    logits, labels = rng.standard_normal((200, 5)), rng.integers(5, size=200)
-    logits[np.arange(200), labels] += 3
-    share, threshold = uniform_accuracy(logits, labels)
-    moved = uniform_accuracy(logits + 7, labels)
-    assert moved == (share, pytest.approx(threshold + 7))
-    drifting = logits + 10 * rng.standard_normal((200, 1))
-    assert accuracy(drifting, labels) == accuracy(logits, labels)
-    assert uniform_accuracy(drifting, labels)[0] < share - 0.2
-
-
-def test_large_random_case_agrees_with_a_fine_search():
-    rng = np.random.default_rng(1)
-    logits, labels = rng.standard_normal((3000, 10)), rng.integers(10, size=3000)
-    logits[np.arange(3000), labels] += 2
-    own = logits[np.arange(3000), labels]
-    other = np.where(np.eye(10, dtype=bool)[labels], -np.inf, logits).max(axis=1)
-    each = [np.mean((other < t) & (t < own)) for t in np.nextafter(other, np.inf)]  # just above every start
-    assert uniform_accuracy(logits, labels)[0] == max(each)
 
 
 # ---- neural collapse ------------------------------------------------------------------------------------------------

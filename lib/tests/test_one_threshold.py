@@ -11,7 +11,7 @@ from bcebook.chapters import catalog
 from bcebook.chapters import one_threshold as room
 from bcebook.report import claims, markdown
 from bcebook.runs.store import Run
-from bcebook.science import metrics
+from bcebook.science import uniform
 
 K = 5
 
@@ -19,10 +19,10 @@ K = 5
 def final_of(features, weight, bias, labels) -> dict:
     """The final figures of a network that has these features, rows and biases; its training set is its test set."""
     logits = features @ weight.T - bias
-    uniform, threshold = metrics.uniform_accuracy(logits, labels)
-    scales = metrics.uniform_accuracy_scales(features, labels, weight, bias)
-    return {"test_accuracy": metrics.accuracy(logits, labels), "test_uniform_accuracy": uniform,
-            "test_served_by_train_threshold": metrics.served_share(logits, labels, threshold)} | {
+    share, threshold = uniform.uniform_accuracy(logits, labels)
+    scales = uniform.uniform_accuracy_scales(features, labels, weight, bias)
+    return {"test_accuracy": uniform.accuracy(logits, labels), "test_uniform_accuracy": share,
+            "test_served_by_train_threshold": uniform.served_share(logits, labels, threshold)} | {
         f"test_uniform_accuracy_{name}": value for name, value in scales.items()}
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
-metrics, theory = lazy("bcebook.science.metrics"), lazy("bcebook.science.theory")
+theory, uniform = lazy("bcebook.science.theory"), lazy("bcebook.science.uniform")
 model_plots, plots = lazy("bcebook.report.model_plots"), lazy("bcebook.report.plots")
 
 CLASSES = (2, 3, 10, 100, 1000)
@@ -178,8 +178,8 @@ def shifts(num_classes: int = 10, samples: int = 2000, spreads: tuple[float, ...
             logits = still + spread * draws  # (samples, K)
             value, before = (model_plots.loss_and_gradient(loss, z)[0] for z in (logits, [still]))
             rows.append({"loss": loss, "spread": spread, "value": value.mean(), "change": np.abs(value - before).max(),
-                         "accuracy": metrics.accuracy(logits, labels),
-                         "uniform": metrics.uniform_accuracy(logits, labels)[0]})
+                         "accuracy": uniform.accuracy(logits, labels),
+                         "uniform": uniform.uniform_accuracy(logits, labels)[0]})
     return pd.DataFrame(rows)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bcebook.names import LOSS
 from bcebook.runs.config import PLAIN
-from bcebook.science import metrics, theory
+from bcebook.science import theory, uniform
 
 SETTINGS = ((5, 2), (8, 2), (12, 2), (6, 3), (7, 3), (8, 3), (9, 3), (12, 3), (10, 4), (10, 5), (16, 5), (16, 8),
             (27, 6), (32, 4), (32, 8), (32, 16))
@@ -62,8 +62,8 @@ def properties(found: theory.Solution) -> dict[str, float]:
     own, best = np.diagonal(Z), np.where(other, Z, -np.inf).max(axis=0)
     return {"angle": float(np.degrees(np.arccos(np.clip((U @ U.T)[other].max(), -1, 1)))),
             "gap": float((own.min() - best.max()) / scale), "margin": float((own - best).min() / scale),
-            "accuracy": metrics.accuracy(Z.T.copy(), np.arange(k)),
-            "uniform": metrics.uniform_accuracy(Z.T.copy(), np.arange(k))[0], "biases": float(np.ptp(found.b)),
+            "accuracy": uniform.accuracy(Z.T.copy(), np.arange(k)),
+            "uniform": uniform.uniform_accuracy(Z.T.copy(), np.arange(k))[0], "biases": float(np.ptp(found.b)),
             "scores": float(np.ptp(np.diagonal(scores))),
             "aligned": float(((U * H.T).sum(1) / np.maximum(np.linalg.norm(H, axis=0), 1e-12))[lengths > SHORT].min()),
             "hits": found.agreement}

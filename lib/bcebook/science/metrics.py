@@ -16,93 +16,6 @@ from torch import Tensor
 from bcebook.science.checks import array, labelled
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share, in [0, 1], of samples whose own logit exceeds all others; a tie is wrong. logits (N, K), labels (N,).
-
-    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
-    0.5
-    """
-    own, other = _own_and_best_other(logits, labels)                          # (N,), (N,)
-    return (own > other).double().mean().item()
-
-
-def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Largest share of samples, over one threshold t, with own logit > t and every other logit < t; and such a t.
-
-    logits (N, K), labels (N,). Returns (fraction in [0, 1], t): t is the middle of the widest stretch of best
-    thresholds, or of its ends where no float64 lies between (float64 logits only); nan if no threshold serves any
-    sample. Exact: t serves sample i inside the open interval (best other, own), and a sweep finds where most overlap.
-    Source: the paper's A_Uni.
-
-    >>> share, t = uniform_accuracy(torch.tensor([[3.0, 1.0], [0.0, 2.0], [9.0, 8.0]]), torch.tensor([0, 1, 0]))
-    >>> round(share, 3), t  # any t from 1 to 2 serves the first two samples; accuracy is 1
-    (0.667, 1.5)
-    """
-    own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
-    start, end = (x[own > other].sort().values for x in (other, own))         # (n,), (n,)
-    if len(start) == 0:
-        return 0.0, math.nan
-    # Just above a start s: the intervals begun less those over. Between two end points the number cannot change.
-    served = torch.searchsorted(start, start, right=True) - torch.searchsorted(end, start, right=True)  # (n,)
-    low = start[served == served.max()]                                       # (m,)
-    high = end[torch.searchsorted(end, low, right=True)]  # (m,) an end: a start before it would serve more
-    widest = (high - low).argmax()
-    return served.max().item() / len(own), (0.5 * low[widest] + 0.5 * high[widest]).item()
-
-
-def uniform_accuracy_scales(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> dict[str, float]:
-    """Uniform accuracy, a fraction in [0, 1], of one network on other scales than its raw logits w_k . h - b_k.
-
-    features (N, d), labels (N,), weight (K, d), bias (K,), which the logit SUBTRACTS. Keys: "no_bias", the scores
-    w_k . h; "unit", the scores of features of length 1 (a feature of length 0 stays 0); "centred", the logits less
-    their mean over the sample's classes; "log_softmax", the logits less their log-sum-exp. A shift of a sample's
-    scores or a positive factor on them moves no sample's argmax: what these numbers differ in is what one threshold
-    for all samples can see. Source: ours.
-
-    >>> features = torch.tensor([[1.0, 0.0], [9.0, 8.0], [0.0, 1.0]])  # the second is too long for one threshold
-    >>> uniform_accuracy_scales(features, torch.tensor([0, 0, 1]), torch.eye(2), torch.zeros(2))["unit"]
-    1.0
-    """
-    features, labels = labelled(features, labels, "features", len(weight))
-    weight, bias = array(weight, "weight", 2, "float").double(), array(bias, "bias", 1, "float").double()
-    if weight.shape[1] != features.shape[1] or bias.shape != weight.shape[:1]:
-        raise ValueError(f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias "
-                         f"{tuple(bias.shape)} do not go together. Pass the weight (K, d) and the bias (K,) of the "
-                         "layer that the features (N, d) enter.")
-    scores, lengths = features.double() @ weight.T, features.double().norm(dim=1, keepdim=True)  # (N, K), (N, 1)
-    logits = scores - bias
-    scales = {"no_bias": scores, "unit": scores / lengths.clamp(min=1e-300),
-              "centred": logits - logits.mean(dim=1, keepdim=True), "log_softmax": logits.log_softmax(dim=1)}
-    return {name: uniform_accuracy(values, labels)[0] for name, values in scales.items()}
-
-
-def served_share(logits: Tensor, labels: Tensor, threshold: float) -> float:
-    """Share, in [0, 1], of samples that one given threshold serves: own logit above it, every other below.
-
-    logits (N, K), labels (N,). With the best threshold of the training set it says how far that threshold carries to a
-    test set. nan for a threshold that is nan. Source: ours, from the definition of `uniform_accuracy`.
-
-    >>> served_share(torch.tensor([[3.0, 1.0], [0.0, 2.0]]), torch.tensor([0, 1]), threshold=2.5)
-    0.5
-    """
-    if math.isnan(threshold):
-        return math.nan
-    own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
-    return ((own > threshold) & (other < threshold)).double().mean().item()
-
-
-def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """Each sample's own logit less the largest of its others (N,): above 0 where it is classified rightly.
-
-    logits (N, K), labels (N,). Source: the field's.
-
-    >>> margins(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0])).tolist()
-    [1.0, -3.0]
-    """
-    own, other = _own_and_best_other(logits, labels)
-    return own - other
-
-
 @dataclass(frozen=True)
 class MeanCosines:
     """Cosines between two class means, over all pairs: their mean, standard deviation (over the pairs) and largest."""
@@ -275,13 +188,6 @@ def distinctiveness(features: Tensor, labels: Tensor) -> float:
     means = means - global_mean
     unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
     return 1.0 - (unit.sum(dim=0).square().sum() - unit.square().sum()).item() / (len(means) * (len(means) - 1))
-
-
-def _own_and_best_other(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Each sample's own logit (N,) and the largest of its others (N,)."""
-    logits, labels = labelled(logits, labels, "logits")
-    top, index = logits.topk(2)  # (N, 2); no slower than a masked maximum in chunks, and copies nothing
-    return logits.gather(1, labels[:, None])[:, 0], torch.where(index[:, 0] == labels, top[:, 1], top[:, 0])
 
 
 def _simplex_error(M: Tensor) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bcebook.science import metrics, summaries
+from bcebook.science import metrics, summaries, uniform
 from bcebook.training.images import Images
 
 DENSE_EPOCHS = 20
@@ -100,8 +100,10 @@ def final(classifier: nn.Module, train: Outputs, test: Outputs) -> tuple[dict[st
         figures |= {f"{split}_{name}": value for name, value in vars(nc).items()}
         figures[f"{split}_compactness"] = metrics.compactness(out.features, out.labels)
         figures[f"{split}_distinctiveness"] = metrics.distinctiveness(out.features, out.labels)
-        scales = metrics.uniform_accuracy_scales(out.features, out.labels, weight, bias)
+        scales = uniform.uniform_accuracy_scales(out.features, out.labels, weight, bias)
         figures |= {f"{split}_uniform_accuracy_{scale}": value for scale, value in scales.items()}
+        gap = uniform.uniform_gap(out.features, out.labels, weight, bias)
+        figures |= {f"{split}_gap_{part}": value for part, value in gap.items()}
         for name, centred in (("raw_cosine", False), ("centred_cosine", True)):
             cosines = metrics.mean_cosines(out.features, out.labels, centred)
             figures |= {f"{split}_{name}_{part}": value for part, value in vars(cosines).items()}
@@ -109,11 +111,11 @@ def final(classifier: nn.Module, train: Outputs, test: Outputs) -> tuple[dict[st
         figures |= {f"{split}_length_{part}": value for part, value in vars(lengths).items()}
         found = summaries.decision_scores_summary(out.logits + bias, out.labels, bias)
         levels = torch.tensor(MARGIN_LEVELS, dtype=torch.float64, device=bias.device)
-        margins = metrics.margins(out.logits, out.labels).double().quantile(levels).tolist()
+        margins = uniform.margins(out.logits, out.labels).double().quantile(levels).tolist()
         figures |= {f"{split}_margin_{level:g}": value for level, value in zip(MARGIN_LEVELS, margins, strict=True)}
         scores[split] = {kind: summary.to_dict() for kind, summary in found.items()}
     threshold = figures["train_uniform_threshold"]
-    figures["test_served_by_train_threshold"] = metrics.served_share(test.logits, test.labels, threshold)
+    figures["test_served_by_train_threshold"] = uniform.served_share(test.logits, test.labels, threshold)
     return figures, scores
 
 
@@ -134,7 +136,7 @@ def by_shots(train: Outputs, test: Outputs) -> dict[str, float]:
         of_these = classes[test.labels]                                       # (N,)
         known = bool(of_these.any())
         figures[f"test_accuracy_{name}"] = (
-            metrics.accuracy(test.logits[of_these], test.labels[of_these]) if known else math.nan)
+            uniform.accuracy(test.logits[of_these], test.labels[of_these]) if known else math.nan)
     return figures
 
 
@@ -156,9 +158,9 @@ def best(history: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _accuracies(split: str, out: Outputs) -> dict[str, float]:
-    uniform, threshold = metrics.uniform_accuracy(out.logits, out.labels)
+    share, threshold = uniform.uniform_accuracy(out.logits, out.labels)
     return {
-        f"{split}_accuracy": metrics.accuracy(out.logits, out.labels),
-        f"{split}_uniform_accuracy": uniform,
+        f"{split}_accuracy": uniform.accuracy(out.logits, out.labels),
+        f"{split}_uniform_accuracy": share,
         f"{split}_uniform_threshold": threshold,
     }
