@@ -223,7 +223,7 @@ ROOM = Room(
     claims=(
         Claim("relu_features.minimum",
               "If no feature can be negative, the minimum is that of three numbers, the two scores and the bias",
-              "ours", "the largest difference between f as a bounded minimisation finds it and the closed form, in nats",
+              "ours", "the largest difference of f, in nats, as a bounded minimisation finds it and by the closed form",
               minimum, theory=True),
         Claim("relu_features.cosine",
               r"Class features are orthogonal around zero up to the critical $\lambda_b$, and at an acute angle beyond",
