@@ -101,6 +101,17 @@ room.panels()
 # Why a panel is off from every start is unknown. ViT's published networks train with dropout and are measured without, and the model
 # has no dropout; that this is a reason is not tested here.
 #
+# ## By the minimum, by the flow, or by neither
+#
+# Training that ended on the way shows where the way had led. [How the bias travels](bias_travels) has the law of it for SGD: one effective time
+# for all starts and decays of a network. With that one number for BCE, and the one that CE's own decay implies below:
+
+# %%
+room.told()
+
+# %% [markdown]
+# *Predicted by*: what two thirds of the medians agree with, the minimum if both do. AdamW has no such flow.
+#
 # ## How far CE's bias decays
 #
 # Summed over the classes, the gradient of CE in the biases is exactly zero. With decay, SGD with momentum $\mu$ and learning rates

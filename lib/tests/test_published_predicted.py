@@ -11,7 +11,7 @@ from bcebook.book.notebook import Chapter
 from bcebook.chapters import published_predicted as room
 from bcebook.chapters.recipes import PROFILES
 from bcebook.paths import published
-from bcebook.report import claims, markdown, predictions
+from bcebook.report import claims, flows, markdown, predictions
 from bcebook.runs.config import RunConfig
 from bcebook.science import theory
 
@@ -168,12 +168,36 @@ def test_each_finding_on_the_published_panels_can_come_out_otherwise(medians, pl
     assert room.starts_agree().value < 0.2
 
 
+def test_sgds_panels_are_told_by_minimum_or_flow_one_by_one(monkeypatch):
+    table, frame = predictions.medians(), flows.panels()
+    assert len(frame) == 20 and (frame["optimizer"] == "sgd").all()
+    for row in frame.itertuples():
+        panel = predictions.where(table, model=row.model, dataset=row.dataset, loss=row.loss, optimizer="sgd", varied=row.varied)
+        assert row.within == panel["within"].sum()
+        if (row.loss, row.model, row.varied) == ("bce", "ResNet18", "lambda_b"):
+            time = float(flows.fits().set_index("model").loc["ResNet18", "time"])
+            near = 0
+            for each in panel.itertuples():
+                there = theory.bias_flow(10, predictions.paper_c(10), 10.0, time, each.value, "nonnegative")
+                near += abs(getattr(there, each.quantity) - each.median) <= each.tolerance + 1e-9
+            assert row.flow == near and row.told == "flow"
+        most = max(row.within, row.flow) >= 2 / 3 * row.medians
+        assert (row.told == "neither") == (not most)
+        if row.told == "flow":
+            assert row.within < 2 / 3 * row.medians
+    monkeypatch.setattr(flows, "panels", lambda: frame.assign(told="flow"))
+    assert room.minimum_or_flow().verdict == "supported"
+    monkeypatch.setattr(flows, "panels", lambda: frame.assign(told="neither"))
+    assert room.minimum_or_flow().value == 0
+
+
 def test_what_the_published_medians_say():
     told = {each.name.partition(".")[2]: each.finding for each in claims.judge(room.ROOM.claims)}
     assert {name: found.verdict for name, found in told.items()} == {
         "bce_forgets": "contradicted", "bce_between": "contradicted", "ce_stays": "supported",
         "starts_agree": "contradicted",
-        "decays_agree": "contradicted", "sgd_exponential": "supported", "schedule_fits": "contradicted"}
+        "decays_agree": "contradicted", "sgd_exponential": "supported", "schedule_fits": "contradicted",
+        "minimum_or_flow": "contradicted"}
     assert told["bce_forgets"].value == pytest.approx(3 / 9) and "2 of 4 with AdamW" in told["bce_forgets"].detail
     assert told["starts_agree"].n == 45 and told["schedule_fits"].value == 0
     assert "nan" not in markdown.findings(claims.judge(room.ROOM.claims))
@@ -185,7 +209,7 @@ def test_the_figures_draw_what_they_are_given(medians):
     assert drawn == len(medians)
     markers = sum(len(c.get_offsets()) for ax in figures[1].axes for c in ax.collections)
     assert markers == len(predictions.where(medians, loss="bce", varied="lambda_b"))
-    for view in (room.counts, room.panels, room.times):
+    for view in (room.told, room.counts, room.panels, room.times):
         assert "nan" not in view().markdown()
     for figure in figures:
         plt.close(figure)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 np, pd, plt, lines = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot"), lazy("matplotlib.lines")
 plots, predictions = lazy("bcebook.report.plots"), lazy("bcebook.report.predictions")
+flows = lazy("bcebook.report.flows")
 theory = lazy("bcebook.science.theory")
 
 SCHEDULES = {"authors-step": "step, as in the authors' loop", "authors-cosine": "cosine, as in the authors' loop",
@@ -163,6 +164,18 @@ def panels() -> tables.Table:
     return tables.Table(frame, columns, (f"{len(frame)} panels: {told}.",))
 
 
+def told() -> tables.Table:
+    """SGD's panels: how many medians agree with the minimum, and how many with the flow at one time a network."""
+    frame = flows.panels().copy()
+    frame["setting"] = [f"{names.network(r.model, r.dataset)}, {names.of(r.loss)}" for r in frame.itertuples()]
+    for name, of in (("by_minimum", "within"), ("by_flow", "flow")):
+        frame[name] = [f"{count} of {n}" for count, n in zip(frame[of], frame["medians"], strict=True)]
+    columns = {"setting": tables.Column("network, data, loss (SGD)"), "varied": tables.Column("sweep", SWEEPS.get),
+               "told": tables.Column("predicted by"), "by_minimum": tables.Column("minimum"),
+               "by_flow": tables.Column("flow")}
+    return tables.Table(frame, columns)
+
+
 def times() -> tables.Table:
     """The effective times that CE's published biases allow, and which schedule's lie among them."""
     frame = predictions.implied_times(predictions.medians())
@@ -272,6 +285,16 @@ def schedule_fits() -> Finding:
     return found.but(detail=f"{longer} exceed even the time of a rate that is never lowered")
 
 
+def minimum_or_flow() -> Finding:
+    """SGD's panels that the minimum or, where training was too short for it, the flow predicts."""
+    kinds = flows.panels()["told"].value_counts()
+    n = int(kinds.sum())
+    found = verdicts.every(n - int(kinds.get("neither", 0)), n, "two thirds of a panel's medians lie within the "
+                           "tolerance of the minimum, or of the flow at its network's one effective time", of="panels")
+    counted = markdown.listed(f"{kinds.get(kind, 0)} by {kind}" for kind in ("minimum", "flow"))
+    return found.but(detail=f"of {n}: {counted}, {kinds.get('neither', 0)} by neither")
+
+
 ROOM = Room(
     name=__name__, part="theory", number=5, items=("transformers",),
     title="The closed form beside the published figures",
@@ -296,5 +319,8 @@ ROOM = Room(
         Claim("published_predicted.schedule_fits", 
               "That rate is the one of the authors' loop, with steps or with cosine", "ours",
               "the share of SGD's panels whose rate it can be", schedule_fits, theory=True),
+        Claim("published_predicted.minimum_or_flow",
+              "What SGD's panels show is the minimum, or the way there after one effective time a network", "ours",
+              "the share of the panels that one of the two predicts", minimum_or_flow, theory=True),
     ),
 )
