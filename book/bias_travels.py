@@ -100,6 +100,9 @@ room.unfitted()
 # Nothing is fitted here. The flow starts from the recorded bias of the epoch at which a network is collapsed, and takes the time from
 # the learning rates.
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "Mean biases of our runs of BCE with SGD over the epochs (dots), and the flow from the epoch on at which each network is collapsed (lines), with nothing fitted.", "name": "fig-flow-own"}, "image": {"alt": "A panel for each network and sweep. Across: the epoch; upwards: the mean bias. Dots for each run, and from some epoch on a line for the flow that starts at the dot of that epoch."}}
 room.own_paths(runs);
 

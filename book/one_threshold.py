@@ -61,6 +61,9 @@ from bcebook.chapters import one_threshold as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "The share of the test set that one threshold for all samples serves, on the logits, without the bias, with features of length one, and on log-probabilities; last, plain accuracy. CE (blue) and BCE (vermilion), a panel for each setting. Dots: seeds; lines: their means.", "name": "fig-one-threshold"}, "image": {"alt": "A panel for each optimizer and augmentation. Across: four scales and plain accuracy; upwards: percent of the test set. A line through the means and a dot for each seed, for CE and for BCE."}}
 room.ladder(runs);
 

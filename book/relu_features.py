@@ -151,6 +151,9 @@ room.collapse()
 #
 # The same network with its last ReLU and without it, trained with SGD, decoupled decay and biases that start around zero.
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "The mean cosine of two class means around zero over the epochs, a panel for each network, for CE (blue) and BCE (vermilion); a line for each seed. Black: where free features (dashed) and nonnegative ones (solid) have it at the minimum without decay of the bias.", "name": "fig-relu-cosines"}, "image": {"alt": "A panel for each network. Across: the epoch, logarithmic beyond the first; upwards: the mean cosine of two class means. A line for each run of CE and BCE, a dashed black line below zero and a solid one at zero."}}
 room.along_epochs(runs);
 
