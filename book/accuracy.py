@@ -78,16 +78,11 @@ room.final_and_best(runs)
 room.published()
 
 # %% [markdown]
-# the table itself, all of it, with ours beside it where a run has the same setting,
+# and the table itself, all of it, with ours beside it where a run has the same setting; its networks that were fine-tuned on
+# ImageNet-1k have a chapter of their own, {doc}`fine_tuning`.
 
 # %%
 room.whole(runs)
-
-# %% [markdown]
-# and the paper's networks fine-tuned on ImageNet-1k, which are not trained here:
-
-# %%
-room.imagenet()
 
 # %% [markdown]
 # An interval here speaks for the seeds, not for other test sets or settings; {doc}`departures` lists what differs from the paper.

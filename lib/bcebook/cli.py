@@ -308,6 +308,10 @@ def _chosen(profile: str, chapter: str | None, match: str) -> list:
     if chapter in catalog.WITHOUT_RUNS:
         raise ValueError(f"the chapter {chapter} is theory: it needs no runs. `bcebook build` executes it.")
     configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)
+    if not configs:
+        others = [name for name in catalog.PROFILES if catalog.configs(chapter, name)]
+        raise ValueError(f"the chapter {chapter} trains nothing in the profile {profile}, only in "
+                         f"{' and '.join(others)}; choose one with --profile.")
     chosen = [config for config in configs if match.lower() in config.describe().lower()]
     if not chosen:
         raise ValueError(f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists "

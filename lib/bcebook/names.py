@@ -4,8 +4,9 @@ LOSS = {"ce": "CE", "bce": "BCE"}
 OPTIMIZER = {"sgd": "SGD", "adamw": "AdamW"}
 AUGMENTATION = {"none": "no augmentation", "da1": "DA1", "da1+da2": "DA1+DA2", "da1+mixup": "DA1+Mixup",
                 "da1+cutmix": "DA1+CutMix"}
-MODEL = {"resnet": "ResNet", "densenet": "DenseNet", "vit": "ViT", "swin": "Swin", "relu": "ReLU"}
-DATASET = {"digits": "digits", "unstated": "unstated data"}
+MODEL = {"resnet": "ResNet", "densenet": "DenseNet", "vit": "ViT", "swin": "Swin", "relu": "ReLU",
+         "efficientnet-lite": "EfficientNet-Lite"}
+DATASET = {"digits": "digits", "unstated": "unstated data", "imagenet": "ImageNet-1k"}
 MEASURE = {  # columns of histories and final figures -> what a table's head says
     "accuracy": "$A$",
     "uniform_accuracy": r"$A_\text{Uni}$",

@@ -114,7 +114,7 @@ def test_every_view_stands_a_part_of_its_runs(name):
         assert judged.finding.verdict == verdicts.NOT_RUN or judged.finding.n, f"{judged.name} judges without a number"
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if name != "imbalance"])
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "imbalance" and rooms()[name].configs("paper")])
 def test_every_view_takes_all_networks_of_the_paper_profile(name):
     """The layout alone: recorded runs under the paper profile's configurations, nine networks and three data sets; no number counts."""
     room = rooms()[name]
@@ -149,6 +149,22 @@ def test_another_profiles_figures_are_shown_once(monkeypatch):
     assert "32 of 32 runs" in shown[0].data and "none of its 36 runs" in shown[-1].data
     carried, = [each for each in shown if isinstance(each, findings.Shown)]
     assert carried.payload["profile"] == "laptop" and len(carried.payload["claims"]) == len(room.claims)
+
+
+def test_the_strongest_evidence_comes_first_and_once(monkeypatch):
+    """The laptop's recorded runs before the quick ones; the paper's, of which none are there, by a sentence at the end."""
+    shown, room = [], rooms()["initial_bias"]
+    monkeypatch.setattr("bcebook.book.notebook.display", shown.append)
+    chapter = Chapter(room, "quick", "cpu", str(REPOSITORY / "data"))
+    chapter.strongest()
+    assert shown[0].data.startswith("### ResNet8 on ") and "Profile laptop: 32 of 32 runs" in shown[0].data
+    assert sum(isinstance(each, plt.Figure) for each in shown) == len(room.figures)
+    first = len(shown)
+    chapter.other_profiles()
+    assert len(shown) == first + 1 and "none of its 36 runs" in shown[-1].data
+    shown.clear()
+    Chapter(room, "paper", "cpu", str(REPOSITORY / "data")).strongest()  # nothing is stronger
+    assert shown == []
 
 
 # --- the fixture book, built once for the tests below ----------------------------------------------------------------------

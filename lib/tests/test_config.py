@@ -133,7 +133,7 @@ def test_a_description_tells_every_setting_and_begins_as_a_person_looks_for_it()
         {"precision": "auto"}, {"train_size": 100}, {"train_size": 100, "held_out": True},
         {"imbalance_factor": 10}, {"head": "etf", "scale": 2}, {"head": "etf", "scale": 3},
         {"head": "cosine", "scale": 2}, {"bias": "none"}, {"weight_start": 4}, {"random_labels": True},
-        {"keep_features": 50},
+        {"keep_features": 50}, {"frozen": True},
         {"decay": "global", "weight_decay": 5e-4, "lambda_w": None, "lambda_h": None, "lambda_b": None},
         {"decay": "global", "weight_decay": 0, "lambda_w": None, "lambda_h": None, "lambda_b": None},
     ]

@@ -8,11 +8,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
 from torchvision import datasets
 
 from bcebook.paths import REPOSITORY
 from bcebook.runs.specs import DATASETS
 from bcebook.training import datasets as data
+from bcebook.training.images import Images
 
 PACKED = REPOSITORY.parent / "shared" / "datasets" / "mnist"  # the original gzip files, on machines that have them
 
@@ -186,6 +188,27 @@ def test_every_damage_to_a_data_set_is_one_sentence_that_names_the_file(tiny):
     path.unlink()
     path.mkdir()
     _refused(folder, "cannot be read as tiny")
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(256, np.uint8), (257, np.uint16), (1000, np.uint16)])
+def test_labels_beyond_a_byte_do_not_wrap(classes, kind, monkeypatch, tmp_path):
+    """From a file with other integers, in a rehearsal's noise, in a subset, and on the device."""
+    images, labels = np.zeros((classes, 4, 4, 3), np.uint8), np.arange(classes)[::-1]
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    stored = {key: array.astype(np.uint8 if key[0] == "x" else kind) for key, array in arrays.items()}
+    sha = hashlib.sha256(b"".join(array.tobytes() for array in stored.values())).hexdigest()
+    spec = dataclasses.replace(DATASETS["cifar10"], name="many", num_classes=classes, train_count=classes, test_count=classes,
+                               image_shape=(4, 4, 3), side=4, sha256=sha)
+    monkeypatch.setitem(DATASETS, "many", spec)
+    np.savez(tmp_path / "many.npz", **arrays)
+    found, noise = data.load("many", tmp_path), data.noise("many", 2, 1)
+    assert found.y_train.dtype == kind and (found.y_train == labels).all() and (found.y_test == labels).all()
+    assert (found.subset(classes).y_train == labels).all()
+    assert (np.bincount(noise.y_train) == 2).all() and noise.y_train.max() == classes - 1
+    assert Images(found, "none", torch.device("cpu"), 0).y_train.tolist() == labels.tolist()
+    np.savez(tmp_path / "many.npz", **arrays | {"y_train": labels + 2 ** (8 * np.dtype(kind).itemsize)})
+    with pytest.raises(data.DataError, match="y_train has values outside 0 to"):
+        data.load("many", tmp_path)
 
 
 def test_what_a_file_claims_is_looked_at_before_memory_is_taken(tiny):

@@ -43,6 +43,21 @@ def test_a_data_set_is_as_its_entry_says(real, name):
     assert images.normalise(images.x_train).shape == (8, spec.channels, spec.side, spec.side)
 
 
+def test_a_networks_own_normalisation_goes_before_the_data_sets():
+    """That of a pretrained network, whatever it is fine-tuned on; without one the data set's, as it always was."""
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (4, 32, 32, 3), np.uint8), np.zeros(4, np.uint8)
+    few = datasets.Dataset("cifar100", x, y, x, y, tuple(map(str, range(100))))
+    network = NETWORKS["efficientnet-lite0"]
+    for spec, mean, std in ((network, (127,) * 3, (128,) * 3), (None, *DATA), (NETWORKS["resnet9"], *DATA)):
+        images = Images(few, "none", torch.device("cpu"), 0, spec)
+        by_hand = (x - np.array(mean)) / np.array(std)
+        assert np.allclose(images.normalise(images.x_train).permute(0, 2, 3, 1), by_hand, atol=1e-5)
+
+
+DATA = [tuple(255 * value for value in values) for values in (DATASETS["cifar100"].mean, DATASETS["cifar100"].std)]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_takes_the_images_of_its_entry_and_its_features_have_the_sign_it_says(name):
     spec = NETWORKS[name]

@@ -15,6 +15,7 @@ NOT_WORDS = [  # what is no sentence: equations, code, roles with their targets,
 ALLOWED = {  # a number that may stand in a sentence, and why
     r"ResNet\d+": "the name of a network",
     r"DenseNet\d+": "the name of a network",
+    r"EfficientNet-Lite0": "the name of a network",
     r"CIFAR100-LT|CIFAR100|CIFAR10": "the name of a data set",
     r"ImageNet-1k": "the name of a data set",
     r"8x8": "the size of the digits' images, part of their name",

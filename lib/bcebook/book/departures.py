@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bcebook import names
-from bcebook.chapters import recipes
+from bcebook.chapters import fine_tuning, recipes
 from bcebook.chapters.recipes import PROFILES
 from bcebook.report import markdown
 from bcebook.runs import specs
@@ -106,6 +106,16 @@ def _networks(profile: recipes.Profile) -> str:
     return ", ".join(dict.fromkeys(names.model(model) for model, _ in profile.every))
 
 
+def _fine_tuning(profile: str) -> str:
+    """What the chapter on fine-tuning trains in a profile."""
+    runs = dict.fromkeys((run.model, run.dataset, run.train_size, run.epochs, run.optimizer, run.augmentation)
+                         for run in fine_tuning.configs(profile, 0))
+    told = [f"{names.network(model, dataset)}, {size or specs.DATASETS[dataset].train_count:,} training images, "
+            f"{epochs} epochs, {names.of(optimizer)}, {names.of(augmentation)}"
+            for model, dataset, size, epochs, optimizer, augmentation in runs]
+    return "; ".join(told) or "nothing is trained; the published table alone"
+
+
 def _named(features: str) -> str:
     """The networks whose features are "signed" or "nonnegative"."""
     return ", ".join(names.model(spec.name) for spec in specs.NETWORKS.values() if spec.features == features)
@@ -125,8 +135,16 @@ DEPARTURES = {
         "ResNet18, ResNet50, a slim DenseNet121; ViT and Swin in two figures; pretrained ResNets and DenseNet161",
         by_profile(_networks),
         "The convnet, ResNet8, ResNet9 and ViT-tiny are ours and small; ResNet9 is the one with pooled ReLU features. "
-        "Pretrained networks are not built here yet. Closed form and published medians are compared all the same, "
-        "because the minimum does not depend on the architecture, but on what follows next.",
+        "Closed form and published medians are compared all the same, because the minimum does not depend on the "
+        "architecture, but on what follows next.",
+    ),
+    "fine_tuning": Departure(
+        "Fine-tuning of pretrained networks",
+        "ResNet50, ResNet101 and DenseNet161 on ImageNet-1k; optimizer, rates, epochs, augmentation and where the "
+        "weights come from are unknown",
+        lambda: {f"profile {profile}": _fine_tuning(profile) for profile in PROFILES},
+        "EfficientNet-Lite0 comes from ImageNet-1k, where it was pretrained, to other images and other classes; the "
+        "paper's networks stay with theirs. So only the direction of a difference can be compared.",
     ),
     "long_tail": Departure(
         "Networks and images of the long-tailed table",

@@ -39,7 +39,7 @@ class Chapter:
 
     def runs(self) -> list[Run]:
         """The chapter's runs; the missing ones are trained now, with a progress bar. Failed runs are named and left
-        out.
+        out. None for a profile in which the chapter trains nothing.
 
         Raises RuntimeError if every run failed.
         """
@@ -47,7 +47,7 @@ class Chapter:
         for problem in problems:
             print(f"Left out: {problem}")
         runs = self._stored(self.configs)
-        if not runs:
+        if self.configs and not runs:
             raise RuntimeError(
                 f"none of the {len(self.configs)} runs of this chapter succeeded; see the sentences above."
             )
@@ -66,8 +66,8 @@ class Chapter:
             if runs := self._stored(configs):
                 self._show(profile, runs, len(configs))
                 self.led = profile
-                here = self._stored(self.configs)
-                display(Markdown(f"### Just rebuilt: {_networks(here)}"))
+                if here := self._stored(self.configs):
+                    display(Markdown(f"### Just rebuilt: {_networks(here)}"))
                 return
 
     def other_profiles(self) -> None:
@@ -77,6 +77,9 @@ class Chapter:
             if profile in (self.profile, self.led):
                 continue
             configs = self.room.configs(profile)
+            if not configs:
+                display(Markdown(f"**Profile {profile}** ({spec.text}): this chapter trains nothing in it."))
+                continue
             if runs := self._stored(configs):
                 self._show(profile, runs, len(configs))
                 continue
@@ -125,14 +128,19 @@ class Chapter:
     def provenance(self, runs: list[Run] = (), profile: str | None = None, of: int | None = None) -> Markdown:
         """Where the numbers came from: profile, networks, seeds, device, code, library versions, minutes, dates.
 
-        Without runs (a chapter of theory): the profile, the code and versions of this page, and today's date.
+        Without runs (a chapter of theory, or a profile in which a chapter trains nothing): the profile, the code and
+        versions of this page, and today's date.
         """
         lines = (
             _of_runs(runs, profile or self.profile, of or len(self.configs))
             if runs
             else {
-                "profile": f"{self.profile}; this page is the same in every profile",
-                "runs": "none: computed from formulas and from data/paper",
+                "profile": f"{self.profile}: {PROFILES[self.profile].text}"
+                if self.room.runs
+                else f"{self.profile}; this page is the same in every profile",
+                "runs": "none in this profile: computed from data/paper"
+                if self.room.runs
+                else "none: computed from formulas and from data/paper",
                 "versions": ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("python", "numpy", "scipy")),
                 "code of this page": code_version(),
                 "computed": datetime.datetime.now(datetime.UTC).date().isoformat(),

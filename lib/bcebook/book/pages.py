@@ -80,7 +80,7 @@ def readme() -> str:
                 room.title,
                 PARTS[room.part],
                 room.of_the_paper,
-                f"{len(configs)} runs{some}" if configs else "computed; no runs",
+                f"{len(configs)} runs{some}" if configs else "no runs" if room.runs else "computed; no runs",
             ]
         )
     return markdown.table(["chapter", "part", "of the paper", "quick profile"], rows)
@@ -237,7 +237,8 @@ def _runs_of(treating: dict[str, Room], found: dict) -> str:
     told = []
     for name, room in treating.items():
         for profile in PROFILES if room.runs else ():
-            if page := found.get((profile, name)):
+            page = found.get((profile, name))
+            if page and page.of:
                 told.append(
                     f"{profile}: {page.runs} of {page.of}, {markdown.counted(len(page.seeds), 'seed')}"
                 )

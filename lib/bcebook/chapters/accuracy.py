@@ -166,24 +166,6 @@ def whole(runs: list[Run]) -> tables.Table:
     return tables.Table(pd.DataFrame(rows), columns, (f"The paper's table, percent. {told}",))
 
 
-def imagenet() -> tables.Table:
-    """The paper's networks fine-tuned on ImageNet-1k: both losses and their difference in points."""
-    wide = paper.imagenet().pivot(index=["dataset", "model"], columns="loss", values=list(MEASURES))
-    rows, columns = [], {"network": tables.Column("")}
-    for name in MEASURES:
-        for loss in recipes.LOSSES:
-            columns[f"{name} {loss}"] = tables.percents(f"{names.MEASURE[name]}, {names.of(loss)}", 2)
-        columns[f"{name} difference"] = tables.percents("BCE − CE", 2, sign=True)
-    for (_, model), row in wide.sort_index(ascending=False).iterrows():
-        cells = {f"{name} {loss}": row[name, loss] for name in MEASURES for loss in recipes.LOSSES}
-        rows.append({"network": model} | cells
-                    | {f"{name} difference": row[name, "bce"] - row[name, "ce"] for name in MEASURES})
-    counts = [f"{names.MEASURE[name]} in {sum(row[f'{name} difference'] > 0 for row in rows)}" for name in MEASURES]
-    return tables.Table(pd.DataFrame(rows), columns, (
-        "The paper's networks, fine-tuned on ImageNet-1k, percent. "
-        f"Of {len(rows)} rows, BCE is above CE on {markdown.listed(counts)}.",))
-
-
 def paper_pairs() -> pandas.DataFrame:
     """The paper's table, a row for each pair of losses: GROUP and BCE minus CE in accuracy and uniform_accuracy
     (fractions, rounded to the table's own digits: a tie is a tie)."""
@@ -191,15 +173,21 @@ def paper_pairs() -> pandas.DataFrame:
     return pd.DataFrame({name: (table[name, "bce"] - table[name, "ce"]).round(6) for name in MEASURES}).reset_index()
 
 
+def counted(gaps) -> tuple[int, int, int, float]:
+    """Of differences BCE - CE: how many are above zero, below, level; the exact sign test's p over those that
+    differ."""
+    wins, losses = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+    return wins, losses, len(gaps) - wins - losses, stats.sign_test_p(wins, losses)
+
+
 def signs(name: str) -> tuple[int, int, int, float, str]:
-    """Of the paper's pairs: in how many BCE is above CE in a measure, below, level; the exact sign test's p over those
-    that differ; and what to think of it, in words."""
+    """Of the paper's pairs in a measure: what `counted` says, and what to think of it, in words."""
     gap = paper_pairs()[name]
-    wins, losses, ties = int((gap > 0).sum()), int((gap < 0).sum()), int((gap == 0).sum())
+    wins, losses, ties, p = counted(gap)
     told = (f"of all {len(gap)} pairs, BCE is above CE in {wins}, below in {losses}, level in {ties}; the p of the "
             "exact sign test takes the pairs that differ as independent, which those of one network and data set are "
             "not: it overstates the evidence")
-    return wins, losses, ties, stats.sign_test_p(wins, losses), told
+    return wins, losses, ties, p, told
 
 
 def table_accuracy() -> Finding:

@@ -8,6 +8,7 @@ from bcebook.execution.processes import Processes
 from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import open_store
+from bcebook.training import pretrained
 
 # Runs at once on a GPU, however many more would fit: one thread starts the steps of all, each has its own copy of the
 # images there, each loses up to half a minute when the process dies, and nothing here measures more than eight.
@@ -16,7 +17,8 @@ MOST = 8
 
 def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
                   deadline: float = math.inf) -> list[str]:
-    """Train what the store of `data` lacks; returns a sentence for each run that failed.
+    """Train what the store of `data` lacks; returns a sentence for each run that failed, and one for each network
+    whose pretrained weights are not installed.
 
     jobs: how many at once; by default a process a core on the CPU, and in one process on a GPU as many as fit in its
     free memory, up to MOST. deadline: of time.monotonic; what is not done by then is left with a checkpoint. Every
@@ -24,15 +26,19 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if not store.has(config)]
+    lacking = [config for config in missing if pretrained.missing(config.model)]
+    missing = [config for config in missing if config not in lacking]
+    problems = [f"{sum(config.model == model for config in lacking)} left out: {pretrained.missing(model)}"
+                for model in dict.fromkeys(config.model for config in lacking)]
     if not missing:
-        return []
+        return problems
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
     from bcebook.training.loop import resolve
 
     place = resolve(device)
     gpu = place.type == "cuda"
     at_once = min(jobs or (MOST if gpu else cores()), len(missing))
-    return executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
+    return problems + executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
 
 
 def executor(data: Path, device: str, jobs: int, deadline: float, measured: bool = False) -> Executor:

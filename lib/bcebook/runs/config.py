@@ -81,6 +81,7 @@ class RunConfig:
     weight_start: float = 1.0  # the classifier's initial weight, as a multiple of the usual one
     keep_features: int = 0  # of so many training images the run keeps the features; see training/kept
     random_labels: bool = False  # the training labels are dealt out at random
+    frozen: bool = False  # only the classifier is trained; the backbone stays as it starts, its batch statistics too
     seed: int = 0
     precision: str = "float32"  # of the backbone; "auto": bfloat16 where the device has it, float32 elsewhere
     train_size: int | None = None  # the first so many training images of a class-balanced draw; None: all
@@ -138,6 +139,8 @@ class RunConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
         if self.bias == "none" and (self.bias_init_mean or self.lambda_b):
             raise ValueError('bias "none" is zero for ever; leave out bias_init_mean and lambda_b.')
+        if self.frozen and self.head == "etf" and self.bias == "none":
+            raise ValueError('frozen, with head "etf" and bias "none", leaves nothing to train; change one of them.')
         if self.imbalance_factor is not None and self.imbalance_factor < 1:
             raise ValueError(f"imbalance_factor is {self.imbalance_factor}; it must be at least 1 "
                              "(largest / smallest class).")
@@ -249,6 +252,8 @@ class RunConfig:
             told.append(f"keeps the features of {self.keep_features} images")
         if self.random_labels:
             told.append("random labels")
+        if self.frozen:
+            told.append("frozen backbone")
         if self.label_smoothing:
             told.append(f"smoothing {_number(self.label_smoothing)}")
         if self.train_size is not None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 class DatasetSpec:
     """A data set.
 
-    sha256: over x_train, y_train, x_test, y_test in this order, as uint8 in C order: an altered file is never trained
-    on. mean, std: per channel, in units of the full scale; None: those of all pixels of the training images in use.
+    sha256: over x_train, y_train, x_test, y_test in this order, in C order, as uint8 (labels of more than 256 classes
+    as uint16): an altered file is never trained on. mean, std: per channel, in units of the full scale; None: those of
+    all pixels of the training images in use.
     """
 
     name: str
@@ -41,7 +42,8 @@ class NetworkSpec:
     """A backbone.
 
     features: "signed", or "nonnegative" where a ReLU is the last thing before the classifier (but for pooling); the
-    theory's features are free in sign, so this decides what of it can hold. origin: "paper", or "ours".
+    theory's features are free in sign, so this decides what of it can hold. origin: "paper", or "ours". mean, std: how
+    a pretrained network wants its images normalised, as a data set's; None: as the data set's entry says.
     """
 
     name: str
@@ -50,6 +52,8 @@ class NetworkSpec:
     channels: int
     features: str
     origin: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def images(self) -> str:
@@ -95,4 +99,7 @@ NETWORKS = {spec.name: spec for spec in (
                 origin="paper"),
     NetworkSpec(name="vit", display="ViT", side=32, channels=3, features="signed", origin="paper"),
     NetworkSpec(name="swin", display="Swin", side=32, channels=3, features="signed", origin="paper"),
+    # Pretrained on ImageNet-1k (training/pretrained.py), on images less 127 over 128 of 255.
+    NetworkSpec(name="efficientnet-lite0", display="EfficientNet-Lite0", side=32, channels=3, features="nonnegative",
+                origin="ours", mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
 )}

@@ -34,7 +34,7 @@ class DataError(OSError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images uint8 (N, H, W, C), labels uint8 (N,), and the class names in label order."""
+    """Images uint8 (N, H, W, C), labels (N,) of `label_type`, and the class names in label order."""
 
     name: str
     x_train: np.ndarray
@@ -89,6 +89,11 @@ class Dataset:
         return Dataset(self.name, self.x_train, labels, self.x_test, self.y_test, self.classes)
 
 
+def label_type(num_classes: int) -> np.dtype:
+    """The unsigned integers that hold the labels of so many classes: of one byte up to 256 classes, then of two."""
+    return np.min_scalar_type(num_classes - 1)
+
+
 def long_tailed_sizes(largest: int, num_classes: int, factor: float) -> np.ndarray:
     """Images a class, (K,): largest factor^(-k/(K-1)), rounded down, the exponential profile of long-tailed CIFAR."""
     # The tiny term keeps a product such as 500 * 0.01, an inexact 4.999..., at its whole number.
@@ -124,7 +129,7 @@ def noise(name: str, train_each: int, test_each: int) -> Dataset:
     height, width, *colours = spec.image_shape
     arrays = []
     for each in (train_each, test_each):
-        labels = np.tile(np.arange(spec.num_classes, dtype=np.uint8), each)
+        labels = np.tile(np.arange(spec.num_classes, dtype=label_type(spec.num_classes)), each)
         shape = (len(labels), height, width, *(colours or [1]))
         arrays += [rng.integers(256, size=shape, dtype=np.uint8), labels]
     return Dataset(name, *arrays, tuple(str(label) for label in range(spec.num_classes)))
@@ -168,7 +173,8 @@ def _read(spec: DatasetSpec, path: Path) -> Dataset:
             names = stored.namelist()
             if twice := sorted(name for name in set(names) if names.count(name) > 1):
                 raise ValueError(f"{twice[0]} stands in it twice")
-            arrays = {key: _array(stored, key, _expected(spec, key)) for key in ARRAYS}
+            types = {"x": np.dtype(np.uint8), "y": label_type(spec.num_classes)}
+            arrays = {key: _array(stored, key, _expected(spec, key), types[key[0]]) for key in ARRAYS}
             classes = _classes(stored, spec) if "classes.npy" in names else map(str, range(spec.num_classes))
             return Dataset(spec.name, **arrays, classes=tuple(classes))
     except UNREADABLE as error:
@@ -184,13 +190,14 @@ def _expected(spec: DatasetSpec, key: str) -> tuple[tuple[int, ...], ...]:
     return ((count, *spec.image_shape),) if key[0] == "x" else ((count,), (count, 1))  # Keras: CIFAR's labels (N, 1)
 
 
-def _array(stored: zipfile.ZipFile, key: str, shapes: tuple[tuple[int, ...], ...]) -> np.ndarray:
-    """An array of images or labels, as uint8."""
+def _array(stored: zipfile.ZipFile, key: str, shapes: tuple[tuple[int, ...], ...], dtype: np.dtype) -> np.ndarray:
+    """An array of images or labels, as `dtype`, an unsigned one."""
     fits = lambda shape, dtype: shape in shapes and dtype.kind in "iu"  # noqa: E731
     array = _member(stored, key, fits, f"integers {shapes[0]}", 8 * math.prod(shapes[0]))
-    if array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
-        raise ValueError(f"{key} has values outside 0 to 255")
-    array = np.ascontiguousarray(array, np.uint8).reshape(shapes[0])
+    largest = np.iinfo(dtype).max
+    if array.dtype != dtype and (array.min() < 0 or array.max() > largest):
+        raise ValueError(f"{key} has values outside 0 to {largest}")
+    array = np.ascontiguousarray(array, dtype).reshape(shapes[0])
     return array[..., None] if array.ndim == 3 else array  # grey images get their channel axis
 
 
@@ -244,7 +251,8 @@ def _download(spec: DatasetSpec, path: Path) -> None:
     try:
         train, test = (source(folder, train=split, download=True) for split in (True, False))
         arrays = {"x_train": train.data, "y_train": train.targets, "x_test": test.data, "y_test": test.targets}
-        np.savez(folder / "whole.npz", **{key: np.asarray(value, np.uint8) for key, value in arrays.items()},
+        types = {"x": np.uint8, "y": label_type(spec.num_classes)}
+        np.savez(folder / "whole.npz", **{key: np.asarray(value, types[key[0]]) for key, value in arrays.items()},
                  classes=np.array([c.split(" - ")[0] for c in train.classes]))  # MNIST's are named "0 - zero"
         (folder / "whole.npz").replace(path)
     except (OSError, RuntimeError) as error:

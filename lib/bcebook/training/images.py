@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bcebook.runs.config import batch_count
-from bcebook.runs.specs import DATASETS
+from bcebook.runs.specs import DATASETS, NetworkSpec
 from bcebook.training.datasets import Dataset
 
 MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0  # the paper's DA2
@@ -20,17 +20,19 @@ class Images:
 
     generator (torch, on the device) draws the order, crops, flips and angles; host (numpy) draws an epoch's mixtures
     in advance. So no draw makes the host wait for the device, and `batch` has no branch that depends on a value: a
-    CUDA graph can hold it. `state` and `restore` carry everything that decides the batches to come.
+    CUDA graph can hold it. `state` and `restore` carry everything that decides the batches to come. network: whose
+    normalisation counts, where it has one of its own.
     """
 
-    def __init__(self, dataset: Dataset, augmentation: str, device: torch.device, seed: int):
+    def __init__(self, dataset: Dataset, augmentation: str, device: torch.device, seed: int,
+                 network: NetworkSpec | None = None):
         self.spec, self.augmentation, self.num_classes = DATASETS[dataset.name], augmentation, len(dataset.classes)
         self.x_train, self.x_test = (self._place(x, device) for x in (dataset.x_train, dataset.x_test))
         labels = (dataset.y_train, dataset.y_test)
         self.y_train, self.y_test = (torch.from_numpy(y.astype(np.int64)).to(device) for y in labels)
         self.in_channels = self.spec.channels
-        mean = self.spec.mean or (dataset.x_train.mean() / 255,)
-        std = self.spec.std or (dataset.x_train.std() / 255,)
+        mean = (network and network.mean) or self.spec.mean or (dataset.x_train.mean() / 255,)
+        std = (network and network.std) or self.spec.std or (dataset.x_train.std() / 255,)
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1)
                                for v in (mean, std))
         self.generator = torch.Generator(device).manual_seed(seed)

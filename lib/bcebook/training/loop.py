@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import in_a_line
 from bcebook.runs.provenance import engine_version
+from bcebook.runs.specs import NETWORKS
 from bcebook.science.losses import LOSSES
 from bcebook.training import checkpoint, heads, measure, models
 from bcebook.training import datasets as data
@@ -74,8 +75,9 @@ def penalty(config: RunConfig, classifier: nn.Module, features: Tensor) -> Tenso
 
 
 def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # all, or a frozen one's head
     if not on_gpu(device):
-        return _new_optimizer(config, model.parameters())
+        return _new_optimizer(config, trained)
 
     def new(parameters) -> torch.optim.Optimizer:
         optimizer = _new_optimizer(config, parameters, capturable=True)
@@ -89,12 +91,12 @@ def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> tor
     try:
         new([scratch]).step()  # not on the model, which a step that fails would leave half changed
         torch.cuda.synchronize(device)
-        return new(model.parameters())
+        return new(trained)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # which kind, no document says
         without("the fused optimizer with its rate as a tensor", error, "the plain one is, and with it no CUDA graph")
-        return _new_optimizer(config, model.parameters(), fused=False)
+        return _new_optimizer(config, trained, fused=False)
 
 
 def _new_optimizer(config: RunConfig, parameters, fused: bool = True,
@@ -121,13 +123,13 @@ class Training:
         self.history, self.final, self.scores = defaultdict(list), {}, {}
         part = dataset.subset(config.train_size, config.imbalance_factor, config.held_out)
         part = part.with_random_labels() if config.random_labels else part
-        self.images = Images(part, config.augmentation, device, config.seed)
+        self.images = Images(part, config.augmentation, device, config.seed, NETWORKS[config.model])
         # The caller's random state neither enters nor changes. After the weights are drawn only dropout uses the global
         # generator, from the state in `noise`.
         with self._own_generator():
             torch.manual_seed(config.seed)
             model = models.build(config.model, self.images.num_classes, self.images.in_channels,
-                                 head=partial(heads.of, config))
+                                 head=partial(heads.of, config), frozen=config.frozen)
             drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
             self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ from bcebook.runs.specs import NETWORKS
 from bcebook.runs.files import in_a_line
 from bcebook.runs.locks import Barred, Held
 from bcebook.runs.store import Run, RunStore
-from bcebook.training import checkpoint, loop, measure
+from bcebook.training import checkpoint, loop, measure, pretrained
 from bcebook.training import datasets as data
 from bcebook.training.loop import RunFailed, resolve
 
@@ -128,7 +128,7 @@ class _Together:
         except StopIteration:
             reason = ""
             self.bar.set_postfix_str(config.describe(), refresh=False)
-        except (RunFailed, Barred) as error:
+        except (RunFailed, Barred, pretrained.NoWeights) as error:
             reason = ""
             self.problems.append(f"{config.describe()}: {error}")
         if reason:  # only now: the error holds on to the memory of the step
