@@ -101,8 +101,10 @@ seeds = None  # None: the chapter's own; or a list
 # $r^2 = p^2 + (K-1)\, q^2$. So the errors lie on a circle, and the scores have their ratio:
 #
 # $$
-# u^2 + (K-1)\, v^2 = c^2 K^2, \qquad \frac{p}{u} = -\frac{q}{v} = \frac{s_1}{u + v}, \qquad
+# \begin{gathered}
+# u^2 + (K-1)\, v^2 = c^2 K^2, \qquad \frac{p}{u} = -\frac{q}{v} = \frac{s_1}{u + v}, \\
 # b = \frac{v \operatorname{logit} u - u \operatorname{logit} v}{u + v} .
+# \end{gathered}
 # $$ (eq-circle)
 #
 # The line and the circle meet in $u = \sqrt{K-1}\, w - g$, $v = g + w / \sqrt{K-1}$, $w = \sqrt{c^2 K - g^2}$. For $\lambda_b = 0$ this is a formula,

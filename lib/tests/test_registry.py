@@ -62,7 +62,7 @@ def test_the_index_lists_every_chapter_in_its_part():
     text, index = pages.chapters() + pages.contents(), (BOOK / "index.md").read_text()
     assert all(mark in index for mark in ("<!-- chapters -->", "<!-- contents -->", "<!-- findings -->"))
     for name, room in rooms().items():
-        assert f"[{room.title}]({name})" in text and re.search(rf":caption: {PARTS[room.part]}\n(?:\n|\w+\n)*{name}\n", text), name
+        assert f"[{room.title}]({name})" in text and re.search(rf":caption: {PARTS[room.part]}\n(?:\n|\d+ .+\n)*\d+ {room.short} <{name}>\n", text), name
         assert name not in re.sub(r"<!--.*?-->", "", index), "the index names no chapter by hand"
 
 

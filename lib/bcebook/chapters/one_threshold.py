@@ -236,7 +236,7 @@ def transfers(runs: list[Run]) -> Finding:
 
 
 ROOM = Room(
-    name=__name__, part="beyond", number=5, title="What uniform accuracy measures",
+    name=__name__, part="beyond", number=5, short="Uniform accuracy", title="What uniform accuracy measures",
     of_the_paper="an open question of it: uniform accuracy", asks="what does CE lose to one threshold, and why?",
     runs=recipes.classification, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
     figures=(ladder,), tables=(scales, shares, way),

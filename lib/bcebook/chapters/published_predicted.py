@@ -297,7 +297,7 @@ def minimum_or_flow() -> Finding:
 
 ROOM = Room(
     name=__name__, part="theory", number=5, items=("transformers",),
-    title="The closed form beside the published figures",
+    short="Published and predicted", title="The closed form beside the published figures",
     of_the_paper="bias and score figures of ViT, Swin and ResNet18",
     asks="does the minimum predict what the networks show?",
     claims=(
