@@ -39,6 +39,44 @@ function watch(box, index) {
   box.after(button);
 }
 
+// ---- the list of runs: type to filter, click on a head to sort
+
+function list(box) {
+  const table = box.querySelector("table");
+  const rows = [...table.tBodies[0].rows];
+  const field = element("input", { type: "search", className: "filter", placeholder: "filter: words, all of which a line has" });
+  field.setAttribute("aria-label", "filter the list of runs");
+  const count = element("output", { className: "count" });
+  const look = () => {
+    const words = field.value.toLowerCase().split(/\s+/);
+    rows.forEach((row) => (row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word))));
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+  };
+  const value = (row, at) => {
+    const text = row.cells[at].textContent.trim().replace("\u2212", "-");
+    return text === "" || isNaN(text) ? text : Number(text);
+  };
+  [...table.tHead.rows[0].cells].forEach((head, at) => {
+    let up = false;
+    const button = element("button", { type: "button", className: "sort" });
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      up = !up;
+      rows.sort((a, b) => {
+        const [x, y] = [value(a, at), value(b, at)];
+        const order = typeof x === typeof y ? (x < y ? -1 : x > y ? 1 : 0) : typeof x === "number" ? -1 : 1;
+        return up ? order : -order;
+      });
+      table.tBodies[0].append(...rows);
+    });
+  });
+  field.addEventListener("input", look);
+  field.value = decodeURIComponent(new URLSearchParams(location.search).get("filter") || "");
+  box.prepend(element("p", {}, field, " ", count));
+  look();
+}
+
 // ---- figures
 
 function png(image, name) {
@@ -77,5 +115,6 @@ function zoomable(image, index) {
 
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".bd-article .pst-scrollable-table-container").forEach(watch);
+  document.querySelectorAll(".every-run").forEach(list);
   document.querySelectorAll(".bd-article .cell_output img, .bd-article figure img").forEach(zoomable);
 });

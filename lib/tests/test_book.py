@@ -423,6 +423,29 @@ def test_a_figure_opens_large_and_tables_and_pictures_can_be_saved(built, browse
     view.close()
 
 
+def test_the_list_of_runs_can_be_filtered_and_sorted(built, browser):
+    name = next(name for name in KINDS if rooms()[name].runs)
+    view, said, asked = visit(browser, built[1] / "html" / "runs.html", 1280)
+    count = len(rooms()[name].configs("quick"))
+    lines = view.locator(".every-run tbody tr:not([hidden])")
+    assert lines.count() == count and view.locator(".every-run .count").inner_text() == f"{count} of {count}"
+    view.locator(".every-run .filter").fill("AdamW BCE")
+    texts = lines.all_inner_texts()
+    assert 0 < len(texts) < count and all("AdamW" in text and "BCE" in text for text in texts)
+    view.locator(".every-run .filter").fill("")
+    at = [head.inner_text().strip() for head in view.locator(".every-run thead th").all()].index("minutes")
+    for sign in (1, -1):
+        view.locator(".every-run thead th .sort").nth(at).click()
+        minutes = [float(row.locator("td").nth(at).inner_text()) for row in lines.all()]
+        assert minutes == sorted(minutes, reverse=sign < 0)
+    view.close()
+    view, _, _ = visit(browser, (built[1] / "html" / f"{name}.html"), 1280)
+    view.locator(".chapter-files a", has_text="its runs").click()
+    view.wait_for_url("**/runs.html?filter=*")
+    assert view.locator(".every-run tbody tr:not([hidden])").count() == count and said + asked == []
+    view.close()
+
+
 # --- the whole quick book: bash ci/test --all ------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")

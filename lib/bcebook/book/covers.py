@@ -1,8 +1,9 @@
-"""What a chapter's page has on top beside the notebook's own cells: what was found, in short, and where its files are."""
+"""What a chapter's page has on top beside the notebook's own cells: what was found, in short, and its files."""
 
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 from bcebook import names
 from bcebook.book.findings import Page
@@ -37,10 +38,12 @@ def put(source: Path, executed: Path, room: Room, pages: dict[tuple[str, str], P
 def cover(room: Room, pages: dict[tuple[str, str], Page]) -> str:
     """Markdown: what was found, by verdict, on the strongest evidence that is there; and the chapter's files."""
     lines = found(room, pages)
+    # A link that Sphinx does not check: the page's script reads what it asks for.
+    runs = f"<a href=\"runs.html?filter={quote(room.short)}\">its runs</a> · " if room.runs else ""
     box = [":::{admonition} In short", ":class: in-short", "", *lines, ":::", ""] if lines else []
     return "\n".join([*box, ":::{container} chapter-files", "", (
         f"{{download}}`executed notebook <{DOWNLOADS}/{room.name}.ipynb>` · "
-        f"{{download}}`script <{DOWNLOADS}/{room.name}.py>` · alone: `bcebook build --only {room.name}`"), ":::"])
+        f"{{download}}`script <{DOWNLOADS}/{room.name}.py>` · {runs}alone: `bcebook build --only {room.name}`"), ":::"])
 
 
 def found(room: Room, pages: dict[tuple[str, str], Page]) -> list[str]:

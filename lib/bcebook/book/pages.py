@@ -272,7 +272,29 @@ def trained(found: dict) -> str:
         if rows:
             heads = ["chapter", "runs", "networks", "seeds", "time"]
             lines += [f"## Profile {profile}", "", markdown.table(heads, rows), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "## Every run", "", every_run(found)])
+
+
+def every_run(found: dict) -> str:
+    """Markdown: one line for each run, with the chapters that show it; the page's script filters and sorts it."""
+    runs, where = {}, {}
+    for profile in reversed(PROFILES):
+        for page in _pages(found, profile):
+            for run in page.listed:
+                runs[run["key"]] = run | {"profile": profile}
+                where.setdefault(run["key"], []).append(rooms()[page.chapter].short)
+    if not runs:
+        return "No run has been shown by a chapter yet."
+    write = lambda value, how: markdown.DASH if value is None else how(value)  # noqa: E731
+    rows = [[names.network(run["model"], run["dataset"]), names.of(run["loss"]), names.of(run["optimizer"]),
+             names.of(run["augmentation"]), f"{run['start']:g}", str(run["seed"]),
+             write(run["accuracy"], markdown.percent), write(run["uniform"], markdown.percent),
+             write(run["nc1"], markdown.significant), markdown.number(run["minutes"], 1), run["profile"],
+             ", ".join(where[run["key"]]), run["settings"], run["device"], run["code"], f"`{run['key']}`"]
+            for run in runs.values()]
+    heads = ["network and data", "loss", "optimizer", "augmentation", "bias mean", "seed", "$A$, %",
+             r"$A_\text{Uni}$, %", "NC1", "minutes", "profile", "chapters", "settings", "device", "code", "key"]
+    return "\n".join([":::{container} every-run", "", markdown.table(heads, rows), "", ":::", ""])
 
 
 # ---- where this book departs from the paper
