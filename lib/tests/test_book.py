@@ -60,7 +60,7 @@ def test_every_reference_has_its_target():
     """Of pages, equations, labels and literature: a fixture book, whose other chapters are not executed, cannot ask Sphinx."""
     texts = {path.stem: path.read_text() for path in [*BOOK.glob("*.py"), *BOOK.glob("*.md")] if path.stem != "conf"}
     every = "\n".join(texts.values()) + "\n".join(str(vars(room)) for room in rooms().values())
-    documents = set(texts) | {"scoreboard", "departures", "runs"}
+    documents = set(texts) | {"scoreboard", "departures", "runs", "api"}
     bibliography = (BOOK / "references.bib").read_text()
     assert set(re.findall(r"\{doc\}`(\w+)`", every)) <= documents
     assert set(re.findall(r"\]\((\w+)\)", every)) <= documents
@@ -209,7 +209,7 @@ class Page(HTMLParser):
 def check_pages(out: Path, names) -> None:
     """The pages of these chapters hold their figures with alternative text, and no page loads anything from elsewhere."""
     html = out / "html"
-    pages = {name: Page(html / f"{name}.html") for name in [*names, "index", "how_to_read", "scoreboard", "departures", "runs", "bibliography"]}
+    pages = {name: Page(html / f"{name}.html") for name in [*names, "index", "how_to_read", "scoreboard", "departures", "runs", "api", "own_network", "bibliography"]}
     for name in names:
         figures = [image for image in pages[name].images if image["src"].startswith("_images/")]
         assert len(figures) >= 1 and all(len(image.get("alt", "")) > 80 for image in figures)

@@ -3,8 +3,12 @@
 import doctest
 import importlib
 import inspect
+import re
 
 import pytest
+
+from bcebook.book import reference
+from bcebook.paths import REPOSITORY
 
 MODULES = ("losses", "metrics", "uniform", "stats", "closed_form", "nonnegative", "minimise", "summaries", "verdicts")
 COMPLETE = ("losses", "metrics", "uniform", "stats", "closed_form", "nonnegative", "minimise", "summaries")  # here every public function has one
@@ -37,3 +41,20 @@ def test_the_facade_holds_what_its_two_modules_offer():
                and not called.startswith("_")}
         assert own - checks <= set(theory.__all__), own - checks - set(theory.__all__)
     assert all(hasattr(theory, called) for called in theory.__all__)
+
+
+def test_every_line_of_the_page_for_other_networks_is_true():
+    text = (REPOSITORY / "book" / "own_network.md").read_text()
+    examples = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    test = doctest.DocTestParser().get_doctest(examples, {}, "own_network.md", None, 0)
+    assert len(test.examples) > 10
+    runner = doctest.DocTestRunner()
+    runner.run(test)
+    assert runner.failures == 0  # a failure is told in the captured output
+
+
+def test_the_page_of_functions_has_every_public_one():
+    text = reference.page()
+    for name in reference.MODULES:
+        for called, value in reference.public(importlib.import_module(f"bcebook.{name}")):
+            assert f"### {called}\n" in text and inspect.getdoc(value) in text, f"{name}.{called} has no docstring"

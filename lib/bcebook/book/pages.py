@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bcebook import names, paper
-from bcebook.book import covers, findings, front
+from bcebook.book import covers, findings, front, reference
 from bcebook.book.departures import DEPARTURES
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
@@ -23,8 +23,8 @@ MARK = "<!-- {} -->"
 
 
 def write(source: Path, out: Path, profile: str) -> None:
-    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md, runs.md, the
-    covers of the chapters. Findings are read from out/findings. Raises ValueError, naming the file, where one of them
+    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md, runs.md,
+    api.md, the covers of the chapters. Findings are read from out/findings. Raises ValueError, naming the file, where one of them
     is damaged."""
     found = findings.read_all(out / "findings")
     for page, blocks in {
@@ -41,6 +41,7 @@ def write(source: Path, out: Path, profile: str) -> None:
     (source / "scoreboard.md").write_text(scoreboard(found))
     (source / "departures.md").write_text(departures())
     (source / "runs.md").write_text(trained(found))
+    (source / "api.md").write_text(reference.page())
     if rehearsal.active():
         for page in source.glob("*.md"):
             title, _, text = page.read_text().partition("\n")
