@@ -180,9 +180,13 @@ def data(names: Annotated[list[str] | None,
     order of the original files (the Keras convention).
     """
     catalog.check_profile(profile)
-    from bcebook.training.datasets import load
+    from bcebook.runs.specs import STREAMED
+    from bcebook.training.datasets import load, without_folders
 
     for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
+        if name in STREAMED:
+            typer.echo(f"{name}: {without_folders(name, data_dir(data) / 'datasets') or 'its folders are there'}")
+            continue
         found = load(name, data_dir(data) / "datasets")
         typer.echo(f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images "
                    f"{found.x_train.shape[1:]}, {len(found.classes)} classes, verified")
@@ -237,9 +241,9 @@ def doctor(data: DataDir = None,
     from bcebook.book.build import BOOK
     from bcebook.execution.base import cores
     from bcebook.runs.provenance import code_version, processor
-    from bcebook.runs.specs import DATASETS
+    from bcebook.runs.specs import DATASETS, STREAMED
     from bcebook.runs.store import open_store
-    from bcebook.training.datasets import archive
+    from bcebook.training.datasets import archive, without_folders
 
     folder = data_dir(data)
     typer.echo(f"code          {code_version()}")
@@ -262,6 +266,8 @@ def doctor(data: DataDir = None,
         path = archive(name, folder / "datasets")
         where = f"in {path}" if path.exists() else f"not here; `bcebook data {name}` fetches it"
         typer.echo(f"{name:13} {where if spec.torchvision else 'comes with a library'}")
+    for name in STREAMED:
+        typer.echo(f"{name:13} {without_folders(name, folder / 'datasets') or 'its folders are there'}")
     store = open_store(folder)
     for profile in catalog.PROFILES:
         configs = catalog.all_configs(profile)

@@ -1,12 +1,15 @@
 """Train what is missing, in the way that suits the machine."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
+from bcebook.execution import together
 from bcebook.execution.base import Executor, cores
 from bcebook.execution.processes import Processes
 from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
+from bcebook.runs.specs import STREAMED
 from bcebook.runs.store import open_store
 from bcebook.training import pretrained
 
@@ -17,8 +20,8 @@ MOST = 8
 
 def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
                   deadline: float = math.inf) -> list[str]:
-    """Train what the store of `data` lacks; returns a sentence for each run that failed, and one for each network
-    whose pretrained weights are not installed.
+    """Train what the store of `data` lacks; returns a sentence for each run that failed, and one for all that want
+    the same thing which is not here (see `lacks`).
 
     jobs: how many at once; by default a process a core on the CPU, and in one process on a GPU as many as fit in its
     free memory, up to MOST. deadline: of time.monotonic; what is not done by then is left with a checkpoint. Every
@@ -26,10 +29,10 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if not store.has(config)]
-    lacking = [config for config in missing if pretrained.missing(config.model)]
+    lacking = {config: sentence for config in missing if (sentence := lacks(config, data))}
     missing = [config for config in missing if config not in lacking]
-    problems = [f"{sum(config.model == model for config in lacking)} left out: {pretrained.missing(model)}"
-                for model in dict.fromkeys(config.model for config in lacking)]
+    count = Counter(lacking.values())
+    problems = [f"{number} left out: {sentence}" for sentence, number in count.items()]
     if not missing:
         return problems
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
@@ -37,8 +40,21 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
 
     place = resolve(device)
     gpu = place.type == "cuda"
+    if together.asked():
+        return problems + together.Together(data, str(place)).run(missing, deadline)
     at_once = min(jobs or (MOST if gpu else cores()), len(missing))
     return problems + executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
+
+
+def lacks(config: RunConfig, data: Path) -> str:
+    """The sentence that says what a run wants which nothing here can fetch, and what to do; or ""."""
+    if sentence := pretrained.missing(config.model):
+        return sentence
+    if config.dataset not in STREAMED:
+        return ""
+    from bcebook.training.datasets import without_folders
+
+    return without_folders(config.dataset, data / "datasets")
 
 
 def executor(data: Path, device: str, jobs: int, deadline: float, measured: bool = False) -> Executor:
