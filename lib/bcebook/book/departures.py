@@ -147,7 +147,8 @@ DEPARTURES = {
         "EfficientNet-Lite0 comes from ImageNet-1k, where it was pretrained, to other images and other classes; the "
         "paper's networks stay with theirs. So only the direction of a difference can be compared. On ImageNet-1k, DA1 "
         "is the crop of any part of the image, and the flip, that its networks are usually trained with; a run on it "
-        "in several processes has batch statistics of each process's images.",
+        "in several processes has batch statistics of each process's images. The biases start around $\\log(K - 1)$, "
+        "not around 0: {doc}`fine_tuning` says why.",
     ),
     "long_tail": Departure(
         "Networks and images of the long-tailed table",

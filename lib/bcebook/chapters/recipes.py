@@ -69,10 +69,9 @@ RESNET9 = Training(rates={"sgd": 0.2, "adamw": 0.004}, epochs=16,
                    schedules={"sgd": "one-cycle", "adamw": "one-cycle"})
 # Ours too: how the paper fine-tuned is not known.
 IMAGENET = Training(rates={"sgd": 0.01}, epochs=2, schedules={"sgd": "one-cycle"})
-# Ours. The rate of fine-tuning and that of a frozen backbone's classifier (chapters/fine_tuning.py) are those of 0.02,
-# 0.05, 0.1, 0.2 and 0.5 or 0.1, 0.5 and 1 with the highest accuracy, a mean of both losses, on 2,000 training images
-# that were held out, after one epoch on 10,000 others.
-EFFICIENTNET = Training(rates={"sgd": 0.1}, epochs=4, schedules={"sgd": "one-cycle"})
+# Ours. The rate is the one of 0.02, 0.05 and 0.1 with the highest accuracy, a mean of both losses, on 2,000 training
+# images that were held out, after one epoch on 10,000 others.
+EFFICIENTNET = Training(rates={"sgd": 0.05}, epochs=4, schedules={"sgd": "one-cycle"})
 PROFILES = {
     # Departs from the paper in the profiles quick and laptop: higher learning rates, because their runs have far fewer
     # steps.
