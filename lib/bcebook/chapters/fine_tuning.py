@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,6 @@ NETWORKS = {  # of a profile; the other trains nothing here
     "paper": (("resnet50-224", "imagenet"), ("resnet101-224", "imagenet"), ("densenet161-224", "imagenet")),
 }
 TRAIN_SIZE = 10_000  # images of the profile laptop: an epoch in two and a half minutes on a core
-# The rate of a run whose backbone is frozen, picked from 0.02, 0.05, 0.1, 0.2 and 0.5 as that of the others is, which
-# stands with the rule in the recipes.
-FROZEN_RATE = 0.05
 VALIDATION_IMAGES = 50_000  # of ImageNet-1k, on which the published accuracies are measured
 STATES = {False: "fine-tuned", True: "frozen"}  # what `RunConfig.frozen` means, on a page
 
@@ -54,15 +50,11 @@ def configs(profile: str, seed: int) -> list[RunConfig]:
                             **recipes.GLOBAL)
                 for loss in recipes.LOSSES]
 
-    found = []
-    for network in NETWORKS.get(profile, ()):
-        if profile == "paper":
-            found += runs(network)
-            continue
-        frozen = runs(network, train_size=TRAIN_SIZE, frozen=True)
-        found += runs(network, train_size=TRAIN_SIZE)
-        found += [dataclasses.replace(run, learning_rate=FROZEN_RATE) for run in frozen]
-    return found
+    networks = NETWORKS.get(profile, ())
+    if profile == "paper":
+        return [run for network in networks for run in runs(network)]
+    return [run for network in networks for frozen in STATES
+            for run in runs(network, train_size=TRAIN_SIZE, frozen=frozen)]
 
 
 # ---- what the paper's table says by itself
