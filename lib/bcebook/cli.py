@@ -1,6 +1,7 @@
 """The command line: `bcebook COMMAND`. No logic of its own, and nothing slow imported before it is needed."""
 
 import contextlib
+import math
 import os
 import re
 import sys
@@ -84,13 +85,9 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           match: Match = ""):
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
-    from bcebook.execution.choose import train_missing
     from bcebook.runs.store import open_store
 
-    with _interruptible():
-        problems = train_missing(chosen, data_dir(data), device, jobs)
-    for problem in problems:
-        typer.echo(f"failed: {problem}")
+    problems = _train(chosen, data_dir(data), device, jobs)
     store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
     typer.echo(f"{sum(store.has(config) for config in chosen)} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems else 0)
@@ -115,15 +112,11 @@ def record(
     seconds = _seconds(budget)
     chosen = _chosen(profile, chapter, match)
     from bcebook.runs.archive import write
-    from bcebook.execution.choose import train_missing
     from bcebook.runs.store import open_store
 
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
-    with _interruptible():
-        problems = train_missing(chosen, data_dir(data), device, jobs, deadline)
-    for problem in problems:
-        typer.echo(f"failed: {problem}")
+    problems = _train(chosen, data_dir(data), device, jobs, deadline)
     store = open_store(data_dir(data))
     states = {config.key: store.state(config) for config in chosen}
     done = [key for key, state in states.items() if state == "trained"]
@@ -323,6 +316,20 @@ def _chosen(profile: str, chapter: str | None, match: str) -> list:
         raise ValueError(f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists "
                          "them.")
     return chosen
+
+
+def _train(chosen: list, data: Path, device: str, jobs: int | None, deadline: float = math.inf) -> list[str]:
+    """Train the missing ones of the chosen runs, and say which failed and what others want; all these sentences."""
+    from bcebook.execution.choose import left_out, train_missing
+
+    wanting = left_out(chosen, data)
+    for sentence in wanting:
+        typer.echo(f"left out: {sentence}")
+    with _interruptible():
+        problems = train_missing(chosen, data, device, jobs, deadline)
+    for problem in problems:
+        typer.echo(f"failed: {problem}")
+    return wanting + problems
 
 
 @contextlib.contextmanager

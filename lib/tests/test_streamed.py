@@ -197,10 +197,11 @@ def test_one_process_alone_gives_an_ordinary_run(folder):
 
 def test_without_the_images_one_sentence_says_what_to_put_where_and_the_page_goes_on(tmp_path, monkeypatch, capsys):
     configs = catalog.configs("fine_tuning", "paper")
-    problem, = choose.train_missing(configs, tmp_path, "cpu")
+    assert choose.train_missing(configs, tmp_path, "cpu") == []
+    problem, = choose.left_out(configs, tmp_path)
     where = tmp_path / "datasets" / "imagenet"
-    assert problem == (f"{len(configs)} left out: ImageNet-1k is not here; put its training images into {where / 'train'} and "
-                       f"its validation images into {where / 'val'}, a folder for each class.")
+    assert problem.startswith(f"{len(configs)} of the runs: ImageNet-1k is not here; ") and str(tmp_path) not in problem
+    assert all(f"datasets/imagenet/{split}" in problem for split in ("train", "val"))
     chapter = Chapter(rooms()["fine_tuning"], "paper", "cpu", str(tmp_path))
     assert chapter.runs() == [] and problem in capsys.readouterr().out
     assert {each["finding"]["verdict"] for each in chapter.findings([]).payload["claims"]} == {"not run", "supported"}

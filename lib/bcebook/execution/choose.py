@@ -20,8 +20,7 @@ MOST = 8
 
 def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
                   deadline: float = math.inf) -> list[str]:
-    """Train what the store of `data` lacks; returns a sentence for each run that failed, and one for all that want
-    the same thing which is not here (see `lacks`).
+    """Train what the store of `data` lacks, but for what is `left_out`; returns a sentence for each run that failed.
 
     jobs: how many at once; by default a process a core on the CPU, and in one process on a GPU as many as fit in its
     free memory, up to MOST. deadline: of time.monotonic; what is not done by then is left with a checkpoint. Every
@@ -29,21 +28,26 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if not store.has(config)]
-    lacking = {config: sentence for config in missing if (sentence := lacks(config, data))}
-    missing = [config for config in missing if config not in lacking]
-    count = Counter(lacking.values())
-    problems = [f"{number} left out: {sentence}" for sentence, number in count.items()]
+    missing = [config for config in missing if not lacks(config, data)]
     if not missing:
-        return problems
+        return []
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
     from bcebook.training.loop import resolve
 
     place = resolve(device)
     gpu = place.type == "cuda"
     if together.asked():
-        return problems + together.Together(data, str(place)).run(missing, deadline)
+        return together.Together(data, str(place)).run(missing, deadline)
     at_once = min(jobs or (MOST if gpu else cores()), len(missing))
-    return problems + executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
+    return executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
+
+
+def left_out(configs: list[RunConfig], data: Path) -> list[str]:
+    """A sentence for each thing that some of the missing runs want and that is not here: no failure, and nothing that
+    another try would change."""
+    store = open_store(data)
+    wanted = Counter(lacks(config, data) for config in dict.fromkeys(configs) if not store.has(config))
+    return [f"{number} of the runs: {sentence}" for sentence, number in wanted.items() if sentence]
 
 
 def lacks(config: RunConfig, data: Path) -> str:

@@ -148,11 +148,11 @@ def folders(name: str, root: str | os.PathLike | None = None) -> tuple[Path, Pat
 
 def without_folders(name: str, root: str | os.PathLike | None = None) -> str:
     """The sentence that says what to put where, or "" where the folders of a streamed data set are there."""
-    train, test = folders(name, root)
-    if train.is_dir() and test.is_dir():
+    if all(folder.is_dir() for folder in folders(name, root)):
         return ""
-    return (f"{STREAMED[name].display} is not here; put its training images into {train} and its validation images "
-            f"into {test}, a folder for each class.")
+    # No path of this machine: the sentence stands on a page.
+    return (f"{STREAMED[name].display} is not here; in the data folder, put its training images into "
+            f"datasets/{name}/train and its validation images into datasets/{name}/val, a folder for each class.")
 
 
 def _digest(dataset: Dataset) -> str:
