@@ -70,8 +70,8 @@ RESNET9 = Training(rates={"sgd": 0.2, "adamw": 0.004}, epochs=16,
 # Ours too: how the paper fine-tuned is not known.
 IMAGENET = Training(rates={"sgd": 0.01}, epochs=2, schedules={"sgd": "one-cycle"})
 # Ours. The rate is the one of 0.02, 0.05 and 0.1 with the highest accuracy, a mean of both losses, on 2,000 training
-# images that were held out, after one epoch on 10,000 others: the same one for the whole network and, of these, 0.2 and
-# 0.5, for its classifier alone.
+# images that were held out, after one epoch on 10,000 others: 33.9, 44.6 and 42.7 %; and for the classifier alone 44.2,
+# 46.7 and 45.8 %, with 0.2 43.9 and with 0.5 41.1 %.
 EFFICIENTNET = Training(rates={"sgd": 0.05}, epochs=4, schedules={"sgd": "one-cycle"})
 PROFILES = {
     # Departs from the paper in the profiles quick and laptop: higher learning rates, because their runs have far fewer
