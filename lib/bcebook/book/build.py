@@ -8,7 +8,7 @@ from bcebook.book.execute import execute, failed_before
 from bcebook.book.render import render
 from bcebook.chapters import catalog
 from bcebook.execution.base import cores
-from bcebook.execution.choose import train_missing
+from bcebook.execution.choose import left_out, train_missing
 from bcebook.runs import rehearsal
 from bcebook.runs.locks import hold
 from bcebook.runs.store import open_store
@@ -28,6 +28,8 @@ def build(profile: str, device: str, data: Path, jobs: int | None = None, out: P
     # A second build of the same folder waits, and then finds everything done.
     with hold(out / ".lock", "another build of the same folder"):
         say(f"1/3 runs      {_count(configs, profile, data)}")
+        for sentence in left_out(configs, data):
+            say(f"    left out: {sentence}")
         problems = train_missing(configs, data, device, jobs)
         for problem in problems:
             say(f"    failed: {problem}")

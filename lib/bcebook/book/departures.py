@@ -110,15 +110,16 @@ def _fine_tuning(profile: str) -> str:
     """What the chapter on fine-tuning trains in a profile."""
     runs = dict.fromkeys((run.model, run.dataset, run.train_size, run.epochs, run.optimizer, run.augmentation)
                          for run in fine_tuning.configs(profile, 0))
-    told = [f"{names.network(model, dataset)}, {size or specs.DATASETS[dataset].train_count:,} training images, "
-            f"{epochs} epochs, {names.of(optimizer)}, {names.of(augmentation)}"
+    told = [f"{names.network(model, dataset)}, {f'{size:,}' if size else 'all'} training images, {epochs} epochs, "
+            f"{names.of(optimizer)}, {names.of(augmentation)}"
             for model, dataset, size, epochs, optimizer, augmentation in runs]
     return "; ".join(told) or "nothing is trained; the published table alone"
 
 
 def _named(features: str) -> str:
     """The networks whose features are "signed" or "nonnegative"."""
-    return ", ".join(names.model(spec.name) for spec in specs.NETWORKS.values() if spec.features == features)
+    networks = [names.model(spec.name) for spec in specs.NETWORKS.values() if spec.features == features]
+    return ", ".join(dict.fromkeys(networks))
 
 
 DEPARTURES = {
@@ -144,7 +145,10 @@ DEPARTURES = {
         "weights come from are unknown",
         lambda: {f"profile {profile}": _fine_tuning(profile) for profile in PROFILES},
         "EfficientNet-Lite0 comes from ImageNet-1k, where it was pretrained, to other images and other classes; the "
-        "paper's networks stay with theirs. So only the direction of a difference can be compared.",
+        "paper's networks stay with theirs. So only the direction of a difference can be compared. On ImageNet-1k, DA1 "
+        "is the crop of any part of the image, and the flip, that its networks are usually trained with; a run on it "
+        "in several processes has batch statistics of each process's images. The biases start around $\\log(K - 1)$, "
+        "not around 0: {doc}`fine_tuning` says why.",
     ),
     "long_tail": Departure(
         "Networks and images of the long-tailed table",

@@ -11,7 +11,7 @@ from bcebook import names
 from bcebook.book.findings import Shown
 from bcebook.chapters.recipes import LOSSES, OPTIMIZERS, PROFILES
 from bcebook.chapters.room import Room
-from bcebook.execution.choose import train_missing
+from bcebook.execution.choose import lacks, left_out, train_missing
 from bcebook.paths import data_dir as find_data
 from bcebook.report import claims, markdown, plots
 from bcebook.runs import rehearsal
@@ -41,13 +41,12 @@ class Chapter:
         """The chapter's runs; the missing ones are trained now, with a progress bar. Failed runs are named and left
         out. None for a profile in which the chapter trains nothing.
 
-        Raises RuntimeError if every run failed.
+        Raises RuntimeError if every run failed that could be tried.
         """
-        problems = train_missing(self.configs, self.data, self.device)
-        for problem in problems:
+        for problem in left_out(self.configs, self.data) + train_missing(self.configs, self.data, self.device):
             print(f"Left out: {problem}")
         runs = self._stored(self.configs)
-        if self.configs and not runs:
+        if not runs and any(not lacks(config, self.data) for config in self.configs):
             raise RuntimeError(
                 f"none of the {len(self.configs)} runs of this chapter succeeded; see the sentences above."
             )

@@ -67,10 +67,12 @@ PAPER_NETWORKS = tuple(
 # Ours; the rates are those that the chapter on learning rates picks on images that are held out.
 RESNET9 = Training(rates={"sgd": 0.2, "adamw": 0.008}, epochs=16,
                    schedules={"sgd": "one-cycle", "adamw": "one-cycle"})
-# Ours. The rate of fine-tuning and that of a frozen backbone's classifier (chapters/fine_tuning.py) are those of 0.02,
-# 0.05, 0.1, 0.2 and 0.5 or 0.1, 0.5 and 1 with the highest accuracy, a mean of both losses, on 2,000 training images
-# that were held out, after one epoch on 10,000 others.
-EFFICIENTNET = Training(rates={"sgd": 0.1}, epochs=4, schedules={"sgd": "one-cycle"})
+# Ours too: how the paper fine-tuned is not known.
+IMAGENET = Training(rates={"sgd": 0.01}, epochs=2, schedules={"sgd": "one-cycle"})
+# Ours. The rate is the one of 0.02, 0.05 and 0.1 with the highest accuracy, a mean of both losses, on 2,000 training
+# images that were held out, after one epoch on 10,000 others: 33.9, 44.6 and 42.7 %; and for the classifier alone 44.2,
+# 46.7 and 45.8 %, with 0.2 43.9 and with 0.5 41.1 %.
+EFFICIENTNET = Training(rates={"sgd": 0.05}, epochs=4, schedules={"sgd": "one-cycle"})
 PROFILES = {
     # Departs from the paper in the profiles quick and laptop: higher learning rates, because their runs have far fewer
     # steps.
@@ -102,6 +104,7 @@ PROFILES = {
         accuracy=tuple(network for network in PAPER_NETWORKS if network[1] != "mnist"),  # the table is of CIFAR
         training=Training(rates={"sgd": 0.01, "adamw": 0.001}, epochs=100,
                           schedules={"sgd": "authors-step", "adamw": "authors-cosine"}),
+        own={"resnet50-224": IMAGENET, "resnet101-224": IMAGENET, "densenet161-224": IMAGENET},
         seeds=THREE_SEEDS,
     ),
 }

@@ -55,4 +55,6 @@ class Room:
         if not seeds:
             raise ValueError("seeds is empty; give at least one, or None for the profile's own.")
         found = dict.fromkeys(config for seed in seeds for config in self.runs(profile, seed))
-        return list(dict.fromkeys(map(rehearsal.shorten, found)) if rehearsal.active() else found)
+        if not rehearsal.active():
+            return list(found)
+        return list(dict.fromkeys(rehearsal.shorten(config) for config in found if rehearsal.can(config)))

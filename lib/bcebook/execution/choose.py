@@ -1,12 +1,15 @@
 """Train what is missing, in the way that suits the machine."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
+from bcebook.execution import together
 from bcebook.execution.base import Executor, cores
 from bcebook.execution.processes import Processes
 from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
+from bcebook.runs.specs import STREAMED
 from bcebook.runs.store import open_store
 from bcebook.training import pretrained
 
@@ -17,8 +20,7 @@ MOST = 8
 
 def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
                   deadline: float = math.inf) -> list[str]:
-    """Train what the store of `data` lacks; returns a sentence for each run that failed, and one for each network
-    whose pretrained weights are not installed.
+    """Train what the store of `data` lacks, but for what is `left_out`; returns a sentence for each run that failed.
 
     jobs: how many at once; by default a process a core on the CPU, and in one process on a GPU as many as fit in its
     free memory, up to MOST. deadline: of time.monotonic; what is not done by then is left with a checkpoint. Every
@@ -26,19 +28,37 @@ def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jo
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if not store.has(config)]
-    lacking = [config for config in missing if pretrained.missing(config.model)]
-    missing = [config for config in missing if config not in lacking]
-    problems = [f"{sum(config.model == model for config in lacking)} left out: {pretrained.missing(model)}"
-                for model in dict.fromkeys(config.model for config in lacking)]
+    missing = [config for config in missing if not lacks(config, data)]
     if not missing:
-        return problems
+        return []
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
     from bcebook.training.loop import resolve
 
     place = resolve(device)
     gpu = place.type == "cuda"
+    if together.asked():
+        return together.Together(data, str(place)).run(missing, deadline)
     at_once = min(jobs or (MOST if gpu else cores()), len(missing))
-    return problems + executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
+    return executor(data, str(place), at_once, deadline, gpu and not jobs).run(missing, deadline)
+
+
+def left_out(configs: list[RunConfig], data: Path) -> list[str]:
+    """A sentence for each thing that some of the missing runs want and that is not here: no failure, and nothing that
+    another try would change."""
+    store = open_store(data)
+    wanted = Counter(lacks(config, data) for config in dict.fromkeys(configs) if not store.has(config))
+    return [f"{number} of the runs: {sentence}" for sentence, number in wanted.items() if sentence]
+
+
+def lacks(config: RunConfig, data: Path) -> str:
+    """The sentence that says what a run wants which nothing here can fetch, and what to do; or ""."""
+    if sentence := pretrained.missing(config.model):
+        return sentence
+    if config.dataset not in STREAMED:
+        return ""
+    from bcebook.training.datasets import without_folders
+
+    return without_folders(config.dataset, data / "datasets")
 
 
 def executor(data: Path, device: str, jobs: int, deadline: float, measured: bool = False) -> Executor:

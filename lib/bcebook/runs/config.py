@@ -8,10 +8,10 @@ import reprlib
 import typing
 from dataclasses import dataclass
 
-from bcebook.runs.specs import DATASETS, NETWORKS
+from bcebook.runs.specs import DATASETS, NETWORKS, STREAMED
 
 CHOICES = {
-    "dataset": tuple(DATASETS),
+    "dataset": (*DATASETS, *STREAMED),
     "model": tuple(NETWORKS),
     "loss": ("ce", "bce"),
     "optimizer": ("sgd", "adamw"),
@@ -93,7 +93,8 @@ class RunConfig:
             self._check_kind(field)
         self._check_ranges()
         self._check_decay()
-        network, data = NETWORKS[self.model], DATASETS[self.dataset]
+        self._check_streamed()
+        network, data = NETWORKS[self.model], DATASETS.get(self.dataset) or STREAMED[self.dataset]
         if network.images != data.images:
             raise ValueError(f"{self.model} does not take {self.dataset}: it is made for {network.images} images, "
                              f"and those of {self.dataset} are {data.images}.")
@@ -150,6 +151,14 @@ class RunConfig:
         if self.held_out and self.train_size is None:
             raise ValueError("held_out measures on the training images that are left out; say with train_size how many "
                              "to train on.")
+
+    def _check_streamed(self) -> None:
+        """What is read from folders as it is needed is taken as it is."""
+        parts = ("train_size", "imbalance_factor", "held_out", "random_labels", "keep_features")
+        if self.dataset in STREAMED and (asked := [name for name in parts if getattr(self, name)]):
+            raise ValueError(f"{self.dataset} is read from its folders as it is; leave out {', '.join(asked)}.")
+        if self.dataset in STREAMED and (self.augmentation not in ("none", "da1") or self.decay != "global"):
+            raise ValueError(f'{self.dataset} is trained with augmentation "none" or "da1" and with decay "global".')
 
     def _check_decay(self) -> None:
         used, unused = (("weight_decay",), DECOUPLED) if self.decay == "global" else (DECOUPLED, ("weight_decay",))

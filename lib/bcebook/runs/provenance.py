@@ -15,8 +15,8 @@ from bcebook.paths import PACKAGE, REPOSITORY
 # What decides what a training does, and what is measured.
 ENGINE = ("runs/specs.py", "runs/config.py", "science/losses.py", "science/metrics.py", "science/uniform.py",
           "science/summaries.py", "training/datasets.py", "training/images.py", "training/heads.py",
-          "training/models.py", "training/efficientnet.py", "training/pretrained.py", "training/measure.py",
-          "training/kept.py", "training/loop.py")
+          "training/models.py", "training/efficientnet.py", "training/pretrained.py", "training/streamed.py",
+          "training/ranks.py", "training/measure.py", "training/kept.py", "training/loop.py")
 SOURCES = ("lib/bcebook", "book", "data/paper", "requirements.txt")  # in a checkout: what makes runs and pages
 
 

@@ -37,6 +37,11 @@ def shorten(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, epochs=1, batch_size=classes, train_size=size, keep_features=kept)
 
 
+def can(config: RunConfig) -> bool:
+    """Whether a run has a stand-in: one on images from folders has none, as noise of their size is no small thing."""
+    return config.dataset in DATASETS
+
+
 def images(config: RunConfig) -> int:
     """Training images a class that a run which stands for another is given: of the largest class, where a long tail
     leaves one image to the smallest; two more where some are held out, so that each class has a pair there."""

@@ -1,4 +1,4 @@
-"""What there is to train: one entry a data set, one entry a network.
+"""What there is to train: one entry a data set (in DATASETS, or in STREAMED), one entry a network.
 
 Validation of a run, loading, normalisation, augmentation and construction read these entries. A new data set is an
 entry here and, unless torchvision has it as arrays, its reader in training/datasets.py; a new network is an entry
@@ -34,6 +34,28 @@ class DatasetSpec:
     @property
     def images(self) -> str:
         """What kind of image a network gets: "8x8 grey", "32x32 colour"."""
+        return _images(self.side, self.channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedSpec:
+    """A data set of image files in folders, too large to live on a device (training/streamed.py). No digest: what is
+    in the folders is whose they are.
+
+    resized: pixels of the shorter side from whose middle an evaluation cuts `side`. The rest: see `DatasetSpec`.
+    """
+
+    name: str
+    display: str
+    num_classes: int
+    side: int
+    resized: int
+    channels: int = 3
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def images(self) -> str:
         return _images(self.side, self.channels)
 
 
@@ -84,6 +106,12 @@ DATASETS = {spec.name: spec for spec in (
                 sha256="4ab2feb182e96339a7f01edb7e6dd0befb22417c3abd91f39edd5a36381d7c5f", **_CIFAR),
 )}
 
+STREAMED = {spec.name: spec for spec in (
+    # Mean and deviation as torchvision's weights want them.
+    StreamedSpec(name="imagenet", display="ImageNet-1k", num_classes=1000, side=224, resized=256,
+                 mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+)}
+
 NETWORKS = {spec.name: spec for spec in (
     NetworkSpec(name="convnet", display="convnet", side=8, channels=1, features="signed", origin="ours"),
     NetworkSpec(name="convnet-relu", display="convnet-ReLU", side=8, channels=1, features="nonnegative",
@@ -102,4 +130,8 @@ NETWORKS = {spec.name: spec for spec in (
     # Pretrained on ImageNet-1k (training/pretrained.py), on images less 127 over 128 of 255.
     NetworkSpec(name="efficientnet-lite0", display="EfficientNet-Lite0", side=32, channels=3, features="nonnegative",
                 origin="ours", mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
+    # torchvision's, with its first weights of ImageNet-1k; the paper does not say which.
+    *(NetworkSpec(name=f"{name.lower()}-224", display=name, side=224, channels=3, features="nonnegative",
+                  origin="paper")
+      for name in ("ResNet50", "ResNet101", "DenseNet161")),
 )}

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bcebook.paths import data_dir
-from bcebook.runs.specs import DATASETS, DatasetSpec
+from bcebook.runs.specs import DATASETS, STREAMED, DatasetSpec
 
 NAMES = tuple(DATASETS)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -138,6 +138,21 @@ def noise(name: str, train_each: int, test_each: int) -> Dataset:
 def archive(name: str, root: str | os.PathLike | None = None) -> Path:
     """The file that holds a data set, there or not."""
     return Path(root or data_dir() / "datasets") / f"{name}.npz"
+
+
+def folders(name: str, root: str | os.PathLike | None = None) -> tuple[Path, Path]:
+    """The folders of a streamed data set's training and validation images, there or not."""
+    whole = Path(root or data_dir() / "datasets") / name
+    return whole / "train", whole / "val"
+
+
+def without_folders(name: str, root: str | os.PathLike | None = None) -> str:
+    """The sentence that says what to put where, or "" where the folders of a streamed data set are there."""
+    if all(folder.is_dir() for folder in folders(name, root)):
+        return ""
+    # No path of this machine: the sentence stands on a page.
+    return (f"{STREAMED[name].display} is not here; in the data folder, put its training images into "
+            f"datasets/{name}/train and its validation images into datasets/{name}/val, a folder for each class.")
 
 
 def _digest(dataset: Dataset) -> str:

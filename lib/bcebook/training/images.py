@@ -15,6 +15,13 @@ MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0  # the paper's DA2
 MIXUP_SHARE = {"da1+da2": 0.5, "da1+mixup": 1.0, "da1+cutmix": 0.0}  # of the batches; CutMix has the others
 
 
+def normalised(x: Tensor, mean: Tensor, std: Tensor, channels: int) -> Tensor:
+    """uint8 or float 0..255 (B, C, H, W) -> float32, channels-last; a grey image is copied to the network's
+    channels."""
+    x = (x.float() / 255 - mean) / std
+    return x.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
 class Images:
     """A data set on the device, and the way from its uint8 images to the network's input.
 
@@ -30,7 +37,7 @@ class Images:
         self.x_train, self.x_test = (self._place(x, device) for x in (dataset.x_train, dataset.x_test))
         labels = (dataset.y_train, dataset.y_test)
         self.y_train, self.y_test = (torch.from_numpy(y.astype(np.int64)).to(device) for y in labels)
-        self.in_channels = self.spec.channels
+        self.in_channels, self.train_count = self.spec.channels, len(self.x_train)
         mean = (network and network.mean) or self.spec.mean or (dataset.x_train.mean() / 255,)
         std = (network and network.std) or self.spec.std or (dataset.x_train.std() / 255,)
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1)
@@ -48,10 +55,7 @@ class Images:
         return images.contiguous().to(device)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """uint8 or float 0..255 (B, C, H, W) -> float32, channels-last; a grey image is copied to the network's
-        channels."""
-        x = (x.float() / 255 - self.mean) / self.std
-        return x.expand(-1, self.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        return normalised(x, self.mean, self.std, self.in_channels)
 
     def shuffle(self, batch_size: int) -> None:
         """Draw an epoch: a fresh order of the images and, under DA2, what each batch is mixed by."""
@@ -93,6 +97,10 @@ class Images:
         x, y = (self.x_train, self.y_train) if split == "train" else (self.x_test, self.y_test)
         for start in range(0, len(x), batch_size):
             yield self.normalise(x[start : start + batch_size]), y[start : start + batch_size]
+
+    def whole(self, own: Tensor) -> Tensor:
+        """Outputs for all images of a split, from those for the images that `evaluation` gave: the same here."""
+        return own
 
     def _da1(self, x: Tensor) -> Tensor:
         """Random crop with zero padding (4 of 32 pixels) and, where the data set's entry says so, a horizontal flip

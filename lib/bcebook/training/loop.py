@@ -14,10 +14,11 @@ from bcebook.runs.files import in_a_line
 from bcebook.runs.provenance import engine_version
 from bcebook.runs.specs import NETWORKS
 from bcebook.science.losses import LOSSES
-from bcebook.training import checkpoint, heads, measure, models
+from bcebook.training import checkpoint, heads, measure, models, ranks
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
 from bcebook.training.kept import Kept
+from bcebook.training.streamed import Folders, Streamed
 
 # On CUDA: steps before one is captured as a graph, so that every library is set up and every buffer is there.
 EAGER_STEPS = 3
@@ -74,6 +75,15 @@ def penalty(config: RunConfig, classifier: nn.Module, features: Tensor) -> Tenso
     return term + config.lambda_b / 2 * classifier.bias.square().sum() if config.lambda_b else term
 
 
+def _images(config: RunConfig, dataset: data.Dataset | Folders, device: torch.device) -> Images | Streamed:
+    network = NETWORKS[config.model]
+    if isinstance(dataset, Folders):
+        return Streamed(dataset, config.augmentation, device, config.seed, network)
+    part = dataset.subset(config.train_size, config.imbalance_factor, config.held_out)
+    part = part.with_random_labels() if config.random_labels else part
+    return Images(part, config.augmentation, device, config.seed, network)
+
+
 def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # all, or a frozen one's head
     if not on_gpu(device):
@@ -115,15 +125,13 @@ class Training:
     overlap.
     """
 
-    def __init__(self, config: RunConfig, dataset: data.Dataset, device: torch.device):
+    def __init__(self, config: RunConfig, dataset: data.Dataset | Folders, device: torch.device):
         self.config, self.device = config, device
         self.autocast = bfloat16(config, device)
         self.epoch = self.batch = 0  # epochs finished; batches finished of the epoch in progress
         self.seconds, self.resumed = 0.0, 0  # spent so far, over all attempts; attempts that went on from a checkpoint
         self.history, self.final, self.scores = defaultdict(list), {}, {}
-        part = dataset.subset(config.train_size, config.imbalance_factor, config.held_out)
-        part = part.with_random_labels() if config.random_labels else part
-        self.images = Images(part, config.augmentation, device, config.seed, NETWORKS[config.model])
+        self.images = _images(config, dataset, device)
         # The caller's random state neither enters nor changes. After the weights are drawn only dropout uses the global
         # generator, from the state in `noise`.
         with self._own_generator():
@@ -133,6 +141,7 @@ class Training:
             drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
             self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)
+        self.parallel = ranks.parallel(self.model, device)
         self.optimizer = _optimizer(config, self.model, device)
         self.kept = Kept(config.keep_features, config.epochs, self.images) if config.keep_features else None
         self.loss_sum = torch.zeros((), device=device)
@@ -142,9 +151,10 @@ class Training:
                      else measure.measured_epochs(config.epochs, config.augmentation != "none"))
         self.graph, self.eager_steps, self.inputs = None, 0, ()
         self.stream = None
-        # Whether the steps are to be captured: not where the rate is a number, which a graph would freeze.
-        # And not where it draws dropout from a generator that all runs share.
-        self.graphs = on_gpu(device) and isinstance(self.optimizer.param_groups[0]["lr"], Tensor) and not drops
+        # Whether the steps are to be captured: not where the rate is a number, which a graph would freeze, not where it
+        # draws dropout from a generator that all runs share, and not of images that come from the host.
+        self.graphs = (on_gpu(device) and isinstance(self.optimizer.param_groups[0]["lr"], Tensor) and not drops
+                       and isinstance(self.images, Images))
         if on_gpu(device):
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: trying the algorithms once pays
             torch.cuda.synchronize(device)  # what was put there on the default stream is complete before ours begins
@@ -190,7 +200,8 @@ class Training:
                 group["lr"] = rate
 
     def _end_epoch(self) -> None:
-        loss = float(self.loss_sum) / min(self.batches * self.config.batch_size, len(self.images.x_train))
+        images = min(self.batches * self.config.batch_size, self.images.train_count)
+        loss = float(ranks.total(self.loss_sum)) / images
         self.epoch, self.batch = self.epoch + 1, 0
         if not math.isfinite(loss):
             self._fail(f"the loss became {loss}")
@@ -240,7 +251,7 @@ class Training:
         config = self.config
         x, target = self.images.batch(chosen, mixture)
         with self._dropout(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            logits, features = self.model(x)
+            logits, features = self.parallel(x)
         loss = LOSSES[config.loss](logits, target, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + penalty(config, self.model.classifier, features)).backward()
@@ -271,6 +282,7 @@ class Training:
 
     def _record(self, rate: float, loss: float) -> None:
         """A row of the history, and after the last epoch the final figures, from the same outputs."""
+        ranks.agree(self.model)
         classifier = self.model.classifier
         row = {"epoch": float(self.epoch), "learning_rate": rate, "train_loss": loss} | measure.biases(classifier.bias)
         test = self._outputs("test")

@@ -1,11 +1,13 @@
 """Backbones, and networks of a backbone and a head: `model(images) -> (logits, features)`."""
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -195,6 +197,21 @@ def _efficientnet_lite0(in_channels: int) -> tuple[nn.Module, int]:
     return net, WIDTH
 
 
+def _torchvisions(name: str, in_channels: int) -> tuple[nn.Module, int]:
+    """A ResNet or DenseNet of torchvision for images of 224 pixels a side, with its weights from ImageNet-1k."""
+    if in_channels != 3:
+        raise ValueError(f"{name} takes images of three channels, not {in_channels}.")
+    net = torchvision.models.get_model(name.removesuffix("-224"), weights=None)
+    last = "fc" if hasattr(net, "fc") else "classifier"
+    dim = getattr(net, last).in_features
+    setattr(net, last, nn.Identity())
+    # The file of a DenseNet is older than the names of its layers: "norm.1" is "norm1" by now.
+    named = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.", r"\1", key): value
+             for key, value in pretrained.weights(name).items()}
+    net.load_state_dict({key: value for key, value in named.items() if not key.startswith(f"{last}.")})
+    return net, dim
+
+
 BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, width of its features)
     "convnet": _convnet,
     "convnet-relu": partial(_convnet, signed=False),
@@ -208,6 +225,7 @@ BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, 
     "vit-tiny": partial(_vit, side=8, patch=2, dim=64, depth=2, heads=4, dim_head=16, mlp=64),
     "swin": _swin,
     "efficientnet-lite0": _efficientnet_lite0,
+    **{name: partial(_torchvisions, name) for name in pretrained.TORCHVISIONS},
 }
 
 

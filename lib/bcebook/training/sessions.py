@@ -14,11 +14,11 @@ from tqdm import tqdm
 from bcebook.runs import rehearsal
 from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import environment  # before torch: it sets what torch reads when it is loaded
-from bcebook.runs.specs import NETWORKS
+from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.runs.files import in_a_line
 from bcebook.runs.locks import Barred, Held
 from bcebook.runs.store import Run, RunStore
-from bcebook.training import checkpoint, loop, measure, pretrained
+from bcebook.training import checkpoint, loop, measure, pretrained, ranks, streamed
 from bcebook.training import datasets as data
 from bcebook.training.loop import RunFailed, resolve
 
@@ -258,7 +258,7 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
     the time. Raises Held at once where another process holds the run."""
     if run := store.find(config):
         return run
-    with store.lock(config, wait=False):
+    with store.lock(config, wait=False) if ranks.first() else contextlib.nullcontext():
         if run := store.find(config):  # another process trained it while we waited
             return run
         place, folder = resolve(device), store.checkpoints(config)
@@ -291,8 +291,9 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
                     cost = saved - now
                 yield
         except RunFailed as error:
-            store.save_failure(config, str(error), surroundings)
-            checkpoint.remove(folder)
+            if ranks.first():
+                store.save_failure(config, str(error), surroundings)
+                checkpoint.remove(folder)
             raise
         except GeneratorExit:
             _save(folder, training)
@@ -304,18 +305,23 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         run = Run(config, dict(training.history), training.final, best, training.scores, surroundings, kept)
         run.environment.update(seconds=round(training.seconds, 2), resumed=training.resumed,
                                precision="bfloat16" if training.autocast else "float32")
-        store.save(run)
-        checkpoint.remove(folder)
+        if ranks.first():
+            store.save(run)
+            checkpoint.remove(folder)
         return run
 
 
-def _dataset(config: RunConfig, data_root) -> data.Dataset:
+def _dataset(config: RunConfig, data_root) -> data.Dataset | streamed.Folders:
+    if config.dataset in STREAMED:
+        return streamed.load(config.dataset, data_root)
     if rehearsal.active():
         return data.noise(config.dataset, rehearsal.images(config), rehearsal.STEPS)
     return data.load(config.dataset, data_root)
 
 
 def _save(folder, training: loop.Training) -> None:
+    if not ranks.first():
+        return
     try:
         checkpoint.save(folder, training.steps, training.state())
     except OSError as error:  # a full disk must not end a training that may still finish
