@@ -191,12 +191,18 @@ def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to
     import importlib.util
     import subprocess
 
+    from bcebook.book import saving
     from bcebook.book.build import BOOK
 
     if not importlib.util.find_spec("jupyterlab"):
         raise ValueError("JupyterLab is not installed here; install requirements.txt, for example with "
                          "`bash ci/build`.")
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "jupyterlab", *(arguments or [])], cwd=BOOK).returncode)
+    # -P, as everywhere: no module is taken from the folder.
+    command = [sys.executable, "-P", "-m", "jupyterlab", *saving.options(BOOK / "_build" / "lab"), *(arguments or [])]
+    # One thread a kernel, as in the build: small matrices are slower on more.
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {
+        "JUPYTER_PATH": str(saving.kernel(BOOK / "_build" / "lab" / "jupyter"))}
+    raise typer.Exit(subprocess.run(command, cwd=BOOK, env=environment).returncode)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcebook.book import digests, halves
+from bcebook.book import digests, halves, saving
 from bcebook.chapters import catalog
 from bcebook.execution.processes import DEATH, workers
 
@@ -125,18 +125,11 @@ def _failure(folder: Path, name: str) -> Path:
 def _environment(out: Path, data: Path) -> dict[str, str]:
     """What workers and kernels see: nothing of the user's own settings of Python, IPython, Jupyter or matplotlib.
 
-    The folders in JUPYTER_PATH come before every other place of kernels, this environment's too: a `python3` there
-    would be another interpreter. So the only one in it is made here, and starts this one. The data folder goes through
-    the environment: as a parameter its path would stand on the page.
+    The data folder goes through the environment: as a parameter its path would stand on the page.
     """
     folder = out / "environment"
     shutil.rmtree(folder, ignore_errors=True)
-    kernel = folder / "jupyter" / "kernels" / "python3"
-    kernel.mkdir(parents=True)
-    # -P and ignore_cwd: a random.py in a folder in which something happens to run is not Python's own.
-    start = [sys.executable, "-P", "-m", "ipykernel_launcher", "--InteractiveShellApp.ignore_cwd=True",
-             "-f", "{connection_file}"]
-    (kernel / "kernel.json").write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
+    saving.kernel(folder / "jupyter")
     (folder / "matplotlibrc").touch()
     there = {name: value for name, value in without_startup().items() if name not in KEPT or _open(value)}
     return there | _home(folder) | {
