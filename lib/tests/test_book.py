@@ -302,6 +302,17 @@ def test_a_failing_notebook_is_named_and_the_last_good_html_stays(built, tmp_pat
     assert (mine / "html" / "index.html").read_bytes() == index and "untouched" in capsys.readouterr().out
 
 
+def test_papermill_by_name_runs_a_chapter_from_any_folder(tmp_path):
+    """As README has it; a chapter of theory, with every parameter given."""
+    name = next(name for name in KINDS if not rooms()[name].runs)
+    done = subprocess.run([sys.executable, "-m", "papermill", BOOK / f"{name}.ipynb", tmp_path / "out.ipynb", "-p", "profile", "paper",
+                           "-p", "device", "cpu"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+    assert "paper; this page is the same in every profile" in json.dumps(executed)
+
+
 def test_a_chapter_trains_what_it_lacks_when_it_is_run_by_hand(built, tmp_path):
     """As in JupyterLab: a notebook alone, with its own parameters, in a data folder that lacks one of its runs."""
     configs, data = catalog.configs("score_histograms", "quick", (0,)), tmp_path / "data"
