@@ -60,7 +60,7 @@ def test_a_cover_tells_each_claim_once_by_its_verdict():
                                         judged(runs.name, "on digits", "supported")),
              ("laptop", room.name): page(room.name, "laptop", judged(runs.name, "on images", "contradicted"))}
     lines = covers.found(room, found)
-    assert lines == ["- **Contradicted** (ResNet9 on CIFAR10, 3 seeds): on images.", "- **Proved**: a theorem."]
+    assert lines == ["- **Contradicted** (ResNet9 on CIFAR10, 3 seeds): on images.", "- **Proved** (computed, without runs): a theorem."]
     assert covers.found(room, {}) == [] and "In short" not in covers.cover(room, {})
 
 

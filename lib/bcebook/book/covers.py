@@ -61,7 +61,7 @@ def found(room: Room, pages: dict[tuple[str, str], Page]) -> list[str]:
     if best:
         where = markdown.listed(names.network(*pair) for pair in best.networks)
         lines += _by_verdict(judged(best), f" ({where}, {markdown.counted(len(best.seeds), 'seed')})")
-    return lines + _by_verdict(proven, "")
+    return lines + _by_verdict(proven, " (computed, without runs)")
 
 
 def _by_verdict(claims: list, where: str) -> list[str]:
