@@ -95,6 +95,13 @@ room.shares(runs)
 room.way(runs)
 
 # %% [markdown]
+# Accuracy knows of a sample whether its margin is above zero, and no more; how large margins are, and how much of them is left on the
+# test set:
+
+# %%
+room.margins(runs)
+
+# %% [markdown]
 # **For somebody who has a network and wants one threshold.** Look at the column of log-softmax first: where it stands near the
 # accuracy, a network trained with CE needs no other training, only a threshold on probabilities instead of logits. Where features are
 # compared with one another and there are no probabilities, as in retrieval or verification, look at unit length: normalise them.

@@ -11,6 +11,7 @@ from bcebook.chapters import one_threshold as room
 from bcebook.report import claims, markdown
 from bcebook.runs.store import Run
 from bcebook.science import uniform
+from bcebook.training import measure
 
 K = 5
 
@@ -65,6 +66,7 @@ def planted(change, gaps) -> list[Run]:
         values |= change(config.loss)
         final = {f"test_{name}": value + wobble * (name == "uniform_accuracy") for name, value in values.items()}
         final["train_accuracy"] = 0.999 + wobble / 10
+        final |= {f"{split}_margin_{level:g}": level for split in ("train", "test") for level in measure.MARGIN_LEVELS}
         for split in ("train", "test"):
             for name in room.PARTS:
                 final[f"{split}_gap_{name}"] = gaps(config.loss).get((split, name), 0.0) + abs(wobble)
@@ -112,6 +114,12 @@ def test_each_verdict_follows_from_its_cause():
     assert found == {"on_unit": "supported", "on_probabilities": "supported", "mostly_length": "contradicted",
                      "mostly_errors": "contradicted", "no_shift": "contradicted", "transfers": "contradicted"}
     assert set(verdicts([]).values()) == {"not run"}
+
+
+def test_the_margins_shown_are_those_that_runs_keep():
+    assert set(room.MARGINS) <= set(measure.MARGIN_LEVELS)
+    text = room.margins(planted(length_alone, lengths)).markdown()
+    assert "train, 5%" in text and "test, 95%" in text and "| 0.05 | 0.50 | 0.95 |" in text
 
 
 def test_a_run_of_an_earlier_engine_is_left_out(eight):

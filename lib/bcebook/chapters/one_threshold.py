@@ -30,6 +30,7 @@ LADDER = {"uniform_accuracy": "logits", "uniform_accuracy_no_bias": "no bias", "
 CENTRED = "uniform_accuracy_centred"
 # What the loss to one threshold is made of (`uniform.uniform_gap`): part -> how it is written.
 PARTS = {"biases": "biases", "rows": "rows", "lengths": "lengths", "directions": "directions"}
+MARGINS = (0.05, 0.5, 0.95)  # quantiles of `measure.MARGIN_LEVELS`
 SMALL = 0.005  # of the images: half a point
 
 
@@ -162,6 +163,17 @@ def way(runs: list[Run]) -> tables.Table:
         "would win.",))
 
 
+def margins(runs: list[Run]) -> tables.Table:
+    """Margins of training and test images at a few quantiles, a row for each setting and loss."""
+    names_of = {f"{split}_margin_{level:g}": f"{split}, {level:.0%}" for split in ("train", "test")
+                for level in MARGINS}
+    columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of)}
+    columns |= {name: tables.fixed(head) for name, head in names_of.items()}
+    return tables.Table(each_group(runs, lambda run: {name: run.final[name] for name in names_of}), columns, (
+        "Margins: a sample's own logit less the largest of its others, above zero where it is classified rightly; the "
+        "value below which so many per cent of the images lie, means over the seeds.",))
+
+
 # ---- what the runs say
 
 def paired(runs: list[Run], figure, direction: int) -> list[Finding]:
@@ -239,7 +251,7 @@ ROOM = Room(
     name=__name__, part="beyond", number=5, short="Uniform accuracy", title="What uniform accuracy measures",
     of_the_paper="an open question of it: uniform accuracy", asks="what does CE lose to one threshold, and why?",
     runs=recipes.classification, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
-    figures=(ladder,), tables=(scales, shares, way),
+    figures=(ladder,), tables=(scales, shares, way, margins),
     claims=(
         Claim("one_threshold.on_unit", "With features of length one, BCE still reaches a higher uniform accuracy",
               "ours", "the settings in which it is higher on scores of unit features, after Holm's adjustment",
