@@ -41,6 +41,9 @@ from bcebook.chapters import accuracy as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "BCE minus CE in test accuracy (left) and test uniform accuracy (right), after the last epoch, for each optimizer and augmentation. Faint dots: one seed each; large dots and bars: their mean and its 95 % interval (Student's), the one that decides; hollow diamonds: the paper's table (of which network, the note below the table says).", "name": "fig-accuracy-differences"}, "image": {"alt": "Two dot plots with a row for each optimizer and augmentation: BCE minus CE in accuracy on the left and in uniform accuracy on the right, each with its seeds, their mean and interval, a line at zero and, where there is one, the difference in the paper's table."}}
 room.accuracy_differences(runs);
 

@@ -83,6 +83,9 @@ from bcebook.chapters import batch_size as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% [markdown]
 # The lines in the figure are the minimum of {eq}`eq-batch-objective`, for BCE also the minimum over $W$ and $H$ alone with all biases held at
 # the median that the network has. A network that ends in a ReLU has nonnegative features, and another minimum than {eq}`eq-batch-gap`

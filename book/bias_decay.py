@@ -51,6 +51,9 @@ from bcebook.chapters import bias_decay as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% [markdown]
 # The figure is laid out as in the chapter before; the thin black line is the closed-form minimum at each $\lambda_b$, which for CE
 # now includes the bias: zero, because the term $\tfrac{\lambda_b}{2}\|b\|^2$ is all that is left to decide it.

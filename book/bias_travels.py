@@ -36,7 +36,7 @@
 #
 # in the effective time $T$ of SGD with learning rate $\eta$ and momentum $m$. With $s_1 = |p - q|$ and $s_2 = |p + (K - 1) q|$ the least
 # decay is $D = c\,((K - 1) s_1 + s_2)$ where features are free in sign, and, where they are not negative,
-# $D = c K \sqrt{p^2 + (K - 1) q^2}$ as long as $s_2 < s_1$ (a conjecture of {doc}`published_predicted`, checked there), with
+# $D = c K \sqrt{p^2 + (K - 1) q^2}$ as long as $s_2 < s_1$ (proved in {doc}`relu_features`), with
 # $c = \sqrt{n \lambda_W \lambda_H}$. Neglected are the first epochs, before the features have drawn together; that classes and samples
 # differ; and that momentum takes some steps to build up.
 #
@@ -100,6 +100,9 @@ room.unfitted()
 # Nothing is fitted here. The flow starts from the recorded bias of the epoch at which a network is collapsed, and takes the time from
 # the learning rates.
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "Mean biases of our runs of BCE with SGD over the epochs (dots), and the flow from the epoch on at which each network is collapsed (lines), with nothing fitted.", "name": "fig-flow-own"}, "image": {"alt": "A panel for each network and sweep. Across: the epoch; upwards: the mean bias. Dots for each run, and from some epoch on a line for the flow that starts at the dot of that epoch."}}
 room.own_paths(runs);
 
@@ -130,8 +133,7 @@ room.forgetting()
 #
 # ## What is left open
 #
-# The first epochs, which move a bias further than the flow does; classes of unequal size; a flow for AdamW with its noise; and a proof of
-# the least decay for nonnegative features. {doc}`departures` lists what differs from the paper.
+# The first epochs, which move a bias further than the flow does; classes of unequal size; and a flow for AdamW with its noise. {doc}`departures` lists what differs from the paper.
 #
 # ## Other profiles
 

@@ -69,6 +69,9 @@ from bcebook.chapters import compactness as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "BCE minus CE in compactness (top) and distinctiveness (bottom) of the features, on the training set (left) and the test set (right), after the last epoch, for each optimizer and augmentation. Faint dots: one seed each; large dots and bars: their mean and its 95 % interval (Student's), the one that decides. Each panel has its own scale.", "name": "fig-compactness"}, "image": {"alt": "Four dot plots with a row for each optimizer and augmentation: BCE minus CE in compactness above and in distinctiveness below, on the training set to the left and on the test set to the right, each with its seeds, their mean and interval, and a line at zero."}}
 room.differences(runs);
 

@@ -1,12 +1,16 @@
 """Sphinx configuration of the book. Notebooks are rendered as papermill executed them; nothing is fetched at view time."""
 
+import datetime
+
+from bcebook.runs.provenance import code_version
+
 project = "BCE vs. CE in Deep Feature Learning: a reproduction"
 html_title = "BCE vs. CE, reproduced"
 author = "the maintainers of this reproduction"
 language = "en"
 
 extensions = ["myst_nb", "sphinxcontrib.bibtex", "sphinx-mathjax-offline"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "downloads"]
 nb_execution_mode = "off"  # papermill has run them
 nb_ipywidgets_js = {}  # would be loaded from the network
 nb_merge_streams = True
@@ -24,10 +28,13 @@ suppress_warnings = ["config.cache"]
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system has it
 html_theme_options = {
     "show_toc_level": 2,
     "use_download_button": False,
@@ -35,4 +42,6 @@ html_theme_options = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
     "navbar_persistent": [],  # the sidebar has the search
+    "extra_footer": f"<p>Code {code_version()}, rendered {datetime.date.today():%d %B %Y}. Code and text may be used "
+    "under the MIT licence; the published values are the paper's. <a href='bibliography.html'>To cite</a>.</p>",
 }

@@ -44,6 +44,9 @@ from bcebook.chapters import features_by_epoch as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "t-SNE layouts of the features of the same training images over the epochs (the number above a column; the first is the network before training), under CE (top) and BCE (bottom); a colour for each class. Each layout starts from the one to its left.", "name": "fig-features-by-epoch"}, "image": {"alt": "Two rows of small scatter plots, CE above BCE, a column for each of ten epochs. Each point is an image, coloured by its class, where a t-SNE layout of the features puts it."}}
 room.pictures(runs);
 

@@ -51,6 +51,9 @@ from bcebook.chapters import fine_tuning as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "BCE minus CE in test accuracy (left) and uniform accuracy (right), a row for each network. Hollow diamonds: the paper's table of fine-tuning on ImageNet-1k. Where there are runs, faint dots: one seed each; large dots and bars: their mean and its 95 % interval (Student's), the one that decides.", "name": "fig-fine-tuning"}, "image": {"alt": "Two dot plots side by side, BCE minus CE in accuracy and in uniform accuracy, with a row for each of the paper's networks and for each of ours, fine-tuned or with a frozen backbone. Hollow diamonds mark the paper's differences, dots and bars our seeds and their interval; a vertical line marks zero."}}
 room.differences(runs);
 

@@ -49,6 +49,9 @@ from bcebook.chapters import initial_bias as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% [markdown]
 # The figure shows the finished networks on their training sets. The closed form is the global minimum of the loss plus decay
 # when the features are free variables {cite:p}`zhu2021`, at these networks' own $\lambda_W$, $\lambda_H$, batch size and $K$.

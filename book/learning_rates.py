@@ -46,6 +46,9 @@ from bcebook.chapters import learning_rates as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "Accuracy (solid) and uniform accuracy (dashed) of CE (blue) and BCE (vermilion) on held-out training images, against the learning rate, for each optimizer. Dotted vertical line: the rate that the rule picks for both losses.", "name": "fig-learning-rates"}, "image": {"alt": "A panel for each optimizer. Across: the learning rate, on a logarithmic axis; upwards: percent of the held-out images. Solid curves of accuracy and dashed ones of uniform accuracy for CE and BCE, and a dotted vertical line at the rate that is picked."}}
 room.by_rate(runs);
 

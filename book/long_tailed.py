@@ -53,6 +53,9 @@ from bcebook.chapters import long_tailed as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "BCE minus CE in test accuracy (left) and in uniform accuracy (right) at each imbalance, in percentage points. Faint dots: single seeds; large dots with bars: their mean with Student's interval. Hollow diamonds: the difference in the paper's table of CIFAR100-LT, which has no uniform accuracy.", "name": "fig-long-tailed"}, "image": {"alt": "Two panels, for accuracy and for uniform accuracy, with one row for each imbalance. Across: BCE minus CE in percentage points, with a vertical line at zero. In each row faint dots of the seeds, a large dot with a bar for their mean and its interval, and on the left a hollow diamond of the paper's difference."}}
 room.by_imbalance(runs);
 

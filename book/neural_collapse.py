@@ -59,6 +59,9 @@ from bcebook.chapters import neural_collapse as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "NC1, NC2 of the classifier's rows, NC2 of the means and NC3 of the training set over the epochs, on logarithmic axes: CE (blue) and BCE (vermilion), SGD (solid) and AdamW (dashed). Curves: the median over the seeds, with a dot at each measured epoch; bands: from the lowest seed to the highest. The first epoch drawn is the network before training.", "name": "fig-neural-collapse"}, "image": {"alt": "A panel for each of four measures of neural collapse, a row for each network. Across: the epoch. Upwards, on a logarithmic axis: the measure. A curve with a band for each loss (colour) and optimizer (solid or dashed)."}}
 room.whole_training(runs);
 

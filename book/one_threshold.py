@@ -31,10 +31,14 @@
 #   for nothing;
 # - and, off the ladder, each sample's logits less their mean, the plainest shift.
 #
-# From uniform accuracy up to accuracy the steps add up: what leaving out the bias gives back, then the length, then what
-# probabilities give beyond the length (*direction*: scores of one length that still lie differently), and the rest. The order is part
-# of the definition. Uniform accuracy can be raised to accuracy by a trick, subtracting the middle of each sample's two largest logits;
-# that says that a shift of its own for each sample can do everything, so that what counts is which shift one would use anyway.
+# The ladder shows where the losses meet; its steps depend on their order. **What the loss is made of** does not: make the classes'
+# biases equal, the lengths of the classifier's rows, and the lengths of the features, each to their mean, in every order; the share
+# of each is what its turn wins back on average (its Shapley value), and what is lost with all three equal is in the *directions*.
+# The four add up to accuracy minus uniform accuracy, on the training set and on the test set. So what is lost from one to the
+# other is the sum of six: plain errors, what each of the four grows by, and the way of the threshold.
+#
+# Uniform accuracy can be raised to accuracy by a trick, subtracting the middle of each sample's two largest logits; that says that a
+# shift of its own for each sample can do everything, so that what counts is which shift one would use anyway.
 #
 # **What to expect.** If BCE's advantage is one of better directions, it stays on every scale. If it is that BCE, whose loss compares
 # each logit with zero, keeps the scales of samples alike, which CE, whose loss sees only differences, does not, then the gap
@@ -57,6 +61,9 @@ from bcebook.chapters import one_threshold as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "The share of the test set that one threshold for all samples serves, on the logits, without the bias, with features of length one, and on log-probabilities; last, plain accuracy. CE (blue) and BCE (vermilion), a panel for each setting. Dots: seeds; lines: their means.", "name": "fig-one-threshold"}, "image": {"alt": "A panel for each optimizer and augmentation. Across: four scales and plain accuracy; upwards: percent of the test set. A line through the means and a dot for each seed, for CE and for BCE."}}
 room.ladder(runs);
 
@@ -76,10 +83,16 @@ chapter.findings(runs)
 room.scales(runs)
 
 # %% [markdown]
-# What the loss is made of, and what a threshold that was found on the training set loses on its way to the test set:
+# What the loss is made of:
 
 # %%
 room.shares(runs)
+
+# %% [markdown]
+# And what is lost on the way from the training set to the test set, with the threshold of the training set:
+
+# %%
+room.way(runs)
 
 # %% [markdown]
 # **For somebody who has a network and wants one threshold.** Look at the column of log-softmax first: where it stands near the

@@ -23,8 +23,7 @@
 # **What to expect.** [The bias saturates](bias_saturates) gives the minimum of loss plus decay in closed form, with nothing to fit:
 # the number of classes, the two decays and the batch size fix every score and the bias, provided that features may take any sign.
 # ViT and Swin end in a LayerNorm, whose outputs have either sign (the length that it fixes is the same for all samples, as it is at
-# the minimum). ResNet18 ends in ReLU and average pooling: its features cannot be negative, and have a minimum of their own, which
-# the first table sets beside the closed form. The prediction takes $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$ and batches of $128$, the
+# the minimum). ResNet18 ends in ReLU and average pooling: its features cannot be negative, and have a minimum of their own. The prediction takes $\lambda_W = \lambda_H = 5 \cdot 10^{-4}$ and batches of $128$, the
 # defaults of the authors' code. If a network has reached its minimum, it shows the predicted numbers. Where a median differs, the
 # network has not arrived there, or the model leaves something out.
 #
@@ -48,24 +47,10 @@ from bcebook.chapters import published_predicted as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 
 # %% [markdown]
-# First the two minima, for ten classes. With nonnegative features and at least as many dimensions as classes the minimum is, as far
-# as we know, that of a function of the positive score $p$, the negative score $q$ and the bias $b$ alone: the loss, plus
-# $\tfrac{K \lambda_b}{2} b^2$, plus the decay of classifier and features, which with $c = \sqrt{n \lambda_W \lambda_H}$ is
+# Nonnegative features have a minimum of their own, whose class features are orthogonal around zero until the bias decays fast:
+# [ReLU features](relu_features) has it beside that of free features, with the proof.
 #
-# $$
-# \begin{cases} c\,\bigl((K-1)\,\lvert p - q \rvert + \lvert p + (K-1)\, q \rvert\bigr) & \text{where } \lvert p + (K-1)\, q \rvert \ge \lvert p - q \rvert , \\
-# c K \sqrt{p^2 + (K-1)\, q^2} & \text{otherwise.} \end{cases}
-# $$ (eq-nonnegative)
-#
-# In the first case the sign does not bind, and the minimum is that of free features; in the second the features of different classes
-# are orthogonal. This is checked, not proved: the last finding below compares it with a minimisation under bounds. For CE compare
-# Dang et al. {cite:p}`dang2024`, who treat ReLU features.
-
-# %%
-room.minima()
-
-# %% [markdown]
-# Next the sweep in which the two part, and in which the bias saturates: BCE against the decay of the bias. No line in it is fitted.
+# First the sweep in which the two part, and in which the bias saturates: BCE against the decay of the bias. No line in it is fitted.
 
 # %% mystnb={"figure": {"caption": "BCE's scores and bias against the decay of the bias: medians read off the paper's figures (hollow), the closed form for features of either sign (black; the bias dashed), and the minimum for nonnegative features (wide grey lines). Dotted: the critical bias decay of the closed form. ViT and Swin are moved sideways a little; ResNet18, whose data set is not stated, stands with ten classes.", "name": "fig-published-decay"}, "image": {"alt": "Four panels, ten and a hundred classes with SGD and AdamW. Across: the decay of the bias, logarithmic. Upwards: positive score, bias and negative score, each with a black line for free features, a wide grey line for nonnegative ones, and hollow markers for ViT, Swin and ResNet18. A dotted vertical line marks the critical decay."}}
 room.decay_sweep();
@@ -115,6 +100,17 @@ room.panels()
 #
 # Why a panel is off from every start is unknown. ViT's published networks train with dropout and are measured without, and the model
 # has no dropout; that this is a reason is not tested here.
+#
+# ## By the minimum, by the flow, or by neither
+#
+# Training that ended on the way shows where the way had led. [How the bias travels](bias_travels) has the law of it for SGD: one effective time
+# for all starts and decays of a network. With that one number for BCE, and the one that CE's own decay implies below:
+
+# %%
+room.told()
+
+# %% [markdown]
+# *Predicted by*: what two thirds of the medians agree with, the minimum if both do. AdamW has no such flow.
 #
 # ## How far CE's bias decays
 #

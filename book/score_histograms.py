@@ -49,6 +49,9 @@ from bcebook.chapters import score_histograms as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "Distributions of positive (filled) and negative (hatched) decision scores on the training set, and on the test set (dashed): CE (left) and BCE (right), a row for each optimizer. Each has area one. The small box and bar on the axis are the range and mean of the classifier's biases; the dash-dotted line is the best uniform threshold of the training set, moved by the mean bias from logits to scores.", "name": "fig-score-histograms"}, "image": {"alt": "Panels of histograms for CE and BCE, a row for each optimizer. Across: the decision score. Filled: positive scores of the training set; hatched: negative ones; dashed outlines: both on the test set. On the axis a small box and a bar for the biases, and a dash-dotted line at the best uniform threshold."}}
 room.histograms(runs);
 

@@ -46,6 +46,9 @@ from bcebook.chapters import transformers as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "Decision scores and classifier biases after training, against the mean of the initial biases. CE (blue) and BCE (vermilion). Violins: positive (filled) and negative (hatched) scores of the training set; boxes: the biases. Hollow markers: medians read off the paper's figures. Thin black lines: the closed-form minimum. Dotted diagonal: a bias that has not moved.", "name": "fig-transformers-start"}, "image": {"alt": "Panels for CE and BCE. Across: the mean of the initial biases. Upwards: decision scores and biases. For each start a filled violin of positive scores, a hatched one of negative scores and a box of the biases, with lines of the closed form, a diagonal for a bias that does not move and the paper's medians as hollow markers."}}
 room.start_sweep(runs);
 

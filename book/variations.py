@@ -48,6 +48,9 @@ from bcebook.chapters import variations as room
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "BCE minus CE in test accuracy (left) and test uniform accuracy (right), after the last epoch, a row for each variation. Faint dots: one seed each; large dots and bars: their mean and its 95 % interval (Student's).", "name": "fig-variations"}, "image": {"alt": "Two dot plots with a row for each variation: BCE minus CE in accuracy on the left and in uniform accuracy on the right, each with its seeds, their mean and interval, and a line at zero."}}
 room.differences(runs);
 

@@ -56,12 +56,9 @@ def shown(runs) -> str:
 def test_scores_at_a_bias_are_those_of_the_minimum_whose_decay_of_the_bias_leads_there(features, lambda_b):
     """A minimum over W, H and b is one over W and H at its own b, whatever the decay of b is that led there."""
     c = 5e-4 * 12.8**0.5
-    if features == "free":
-        best = theory.minimum("bce", 10, c, lambda_b)
-        positive, negative, bias = best.positive, best.negative, best.bias
-    else:
-        positive, negative, bias, _ = theory.nonnegative_minimum("bce", 10, c, lambda_b)
-    assert theory.resting_scores(10, c, bias, features) == pytest.approx((positive, negative), abs=2e-3)
+    best = theory.minimum("bce", 10, c, lambda_b, features)
+    found = theory.resting_scores(10, c, best.bias, features)
+    assert found == pytest.approx((best.positive, best.negative), abs=2e-3)
 
 
 @pytest.mark.parametrize("bias", [-3.0, 1.0, 9.0, 14.0])

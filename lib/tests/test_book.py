@@ -2,14 +2,17 @@
 
 import ast
 import base64
+import csv
 import dataclasses
 import functools
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -57,7 +60,7 @@ def test_every_reference_has_its_target():
     """Of pages, equations, labels and literature: a fixture book, whose other chapters are not executed, cannot ask Sphinx."""
     texts = {path.stem: path.read_text() for path in [*BOOK.glob("*.py"), *BOOK.glob("*.md")] if path.stem != "conf"}
     every = "\n".join(texts.values()) + "\n".join(str(vars(room)) for room in rooms().values())
-    documents = set(texts) | {"scoreboard", "departures", "runs"}
+    documents = set(texts) | {"scoreboard", "departures", "runs", "api"}
     bibliography = (BOOK / "references.bib").read_text()
     assert set(re.findall(r"\{doc\}`(\w+)`", every)) <= documents
     assert set(re.findall(r"\]\((\w+)\)", every)) <= documents
@@ -151,6 +154,22 @@ def test_another_profiles_figures_are_shown_once(monkeypatch):
     assert carried.payload["profile"] == "laptop" and len(carried.payload["claims"]) == len(room.claims)
 
 
+def test_the_strongest_evidence_comes_first_and_once(monkeypatch):
+    """The laptop's recorded runs before the quick ones; the paper's, of which none are there, by a sentence at the end."""
+    shown, room = [], rooms()["initial_bias"]
+    monkeypatch.setattr("bcebook.book.notebook.display", shown.append)
+    chapter = Chapter(room, "quick", "cpu", str(REPOSITORY / "data"))
+    chapter.strongest()
+    assert shown[0].data.startswith("### ResNet8 on ") and "Profile laptop: 32 of 32 runs" in shown[0].data
+    assert sum(isinstance(each, plt.Figure) for each in shown) == len(room.figures)
+    first = len(shown)
+    chapter.other_profiles()
+    assert len(shown) == first + 1 and "none of its 36 runs" in shown[-1].data
+    shown.clear()
+    Chapter(room, "paper", "cpu", str(REPOSITORY / "data")).strongest()  # nothing is stronger
+    assert shown == []
+
+
 # --- the fixture book, built once for the tests below ----------------------------------------------------------------------
 
 def command(*arguments) -> subprocess.CompletedProcess:
@@ -190,7 +209,7 @@ class Page(HTMLParser):
 def check_pages(out: Path, names) -> None:
     """The pages of these chapters hold their figures with alternative text, and no page loads anything from elsewhere."""
     html = out / "html"
-    pages = {name: Page(html / f"{name}.html") for name in [*names, "index", "how_to_read", "scoreboard", "departures", "runs", "bibliography"]}
+    pages = {name: Page(html / f"{name}.html") for name in [*names, "index", "how_to_read", "scoreboard", "departures", "runs", "api", "own_network", "bibliography"]}
     for name in names:
         figures = [image for image in pages[name].images if image["src"].startswith("_images/")]
         assert len(figures) >= 1 and all(len(image.get("alt", "")) > 80 for image in figures)
@@ -298,6 +317,133 @@ def test_a_chapter_trains_what_it_lacks_when_it_is_run_by_hand(built, tmp_path):
     assert repr((ours.history, ours.final, ours.scores)) == repr((theirs.history, theirs.final, theirs.scores))
     outputs = json.dumps(nbformat.read(tmp_path / "out.ipynb", 4))
     assert "4 of 4, seeds 0" in outputs and "image/svg+xml" in outputs
+
+
+def test_a_chapters_page_says_first_what_was_found_and_where_its_files_are(built):
+    html = built[1] / "html"
+    for name in KINDS:
+        text, told = (html / f"{name}.html").read_text(), Page(html / f"{name}.html").text
+        assert "In short" in told and f"bcebook build --only {name}" in " ".join(told.split())
+        files = {Path(target).name: html / target for target in re.findall(r'href="(_downloads/[^"]+)"', text)}
+        assert set(files) == {f"{name}.ipynb", f"{name}.py"}
+        assert files[f"{name}.py"].read_text() == (BOOK / f"{name}.py").read_text()
+        executed = nbformat.read(files[f"{name}.ipynb"], 4)
+        assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+    index = (html / "index.html").read_text()
+    assert "_images/front.svg" in index and "MIT licence" in index and "Score histograms" in index
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------------
+
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="LEFT OUT, how pages look in a browser: playwright is not installed "
+                                                             '(`pip install -e "./lib[browser]"`)')
+    if not chromium():
+        pytest.skip("LEFT OUT, how pages look in a browser: no Chromium was found (Debian and Ubuntu: apt-get install chromium)")
+    with sync.sync_playwright() as program:
+        started = program.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def visit(browser, page: Path | str, width: int, dark: bool = False):
+    """A page opened from its file or address, what its console said, and what it asked for in vain or elsewhere."""
+    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
+    said, asked = [], []
+    view.on("console", lambda message: said.append(message.text) if message.type in ("warning", "error") else None)
+    view.on("pageerror", lambda error: said.append(str(error)))
+    view.on("requestfailed", lambda request: asked.append(request.url))
+    ours = ("data:", "blob:", str(page).rpartition("/")[0]) if isinstance(page, str) else ("file:", "data:", "blob:")
+    view.on("request", lambda request: None if request.url.startswith(ours) else asked.append(request.url))
+    view.goto(page if isinstance(page, str) else page.as_uri(), wait_until="load")
+    view.wait_for_timeout(300)
+    return view, said, asked
+
+
+@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (1920, False), (390, False)])
+@pytest.mark.parametrize("name", [*KINDS, "index", "scoreboard", "departures"])
+def test_a_page_fits_its_window_and_asks_nobody(built, browser, name, width, dark):
+    view, said, asked = visit(browser, built[1] / "html" / f"{name}.html", width, dark)
+    assert (said, asked) == ([], [])
+    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), "the page itself scrolls sideways"
+    view.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+    view.wait_for_function("[...document.images].every(image => image.complete)")
+    assert view.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == []
+    # What is wider than its box scrolls in it, can be reached with the keyboard, and shows that there is more.
+    boxes = view.evaluate("""[...document.querySelectorAll('.bd-article .pst-scrollable-table-container')].map(box =>
+        [box.scrollWidth > box.clientWidth + 1, box.classList.contains('more'), box.tabIndex === 0,
+         box.getBoundingClientRect().right <= innerWidth + 1])""")
+    assert all(inside and wide == more == reached for wide, more, reached, inside in boxes)
+    assert boxes if name in ("scoreboard", "departures", KINDS[0]) else True
+    if width == 1280 and name in KINDS:
+        assert not any(wide for wide, *_ in boxes), "a table of numbers is cut at 1280 pixels"
+    view.close()
+
+
+@pytest.fixture
+def served(built):
+    """The address of the book below a path of a web server."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=built[1])
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/html"
+        server.shutdown()
+
+
+def test_a_figure_opens_large_and_tables_and_pictures_can_be_saved(built, browser, served, tmp_path):
+    view, _, _ = visit(browser, built[1] / "html" / f"{KINDS[0]}.html", 1280)  # from its file
+    view.locator(".zoom").first.click()
+    assert view.locator("dialog.zoomed a", has_text="SVG").get_attribute("href").endswith(".svg")
+    view.close()
+    view, said, asked = visit(browser, f"{served}/{KINDS[0]}.html", 1280)
+    assert asked == []
+    view.locator(".zoom").first.click()
+    assert view.locator("dialog.zoomed[open] img").is_visible()
+    with view.expect_download() as picture:
+        view.locator("dialog.zoomed button", has_text="PNG").click()
+    picture.value.save_as(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    view.keyboard.press("Escape")
+    assert view.locator("dialog.zoomed").count() == 0
+    with view.expect_download() as table:
+        view.locator(".save-table").first.click()
+    table.value.save_as(tmp_path / "table.csv")
+    rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    shown = view.evaluate("""[...document.querySelector('.pst-scrollable-table-container table').rows].map(row =>
+        [...row.cells].map(cell => cell.innerText.trim()))""")
+    assert rows == shown and len(rows) > 2 and said == []
+    view.locator("details.hide summary").first.click()  # the code is folded, and opens
+    assert view.locator("details.hide").first.evaluate("box => box.open")
+    view.close()
+
+
+def test_the_list_of_runs_can_be_filtered_and_sorted(built, browser):
+    name = next(name for name in KINDS if rooms()[name].runs)
+    view, said, asked = visit(browser, built[1] / "html" / "runs.html", 1280)
+    count = len(rooms()[name].configs("quick"))
+    lines = view.locator(".every-run tbody tr:not([hidden])")
+    assert lines.count() == count and view.locator(".every-run .count").inner_text() == f"{count} of {count}"
+    view.locator(".every-run .filter").fill("AdamW BCE")
+    texts = lines.all_inner_texts()
+    assert 0 < len(texts) < count and all("AdamW" in text and "BCE" in text for text in texts)
+    view.locator(".every-run .filter").fill("")
+    at = [head.inner_text().strip() for head in view.locator(".every-run thead th").all()].index("minutes")
+    for sign in (1, -1):
+        view.locator(".every-run thead th .sort").nth(at).click()
+        minutes = [float(row.locator("td").nth(at).inner_text()) for row in lines.all()]
+        assert minutes == sorted(minutes, reverse=sign < 0)
+    view.close()
+    view, _, _ = visit(browser, (built[1] / "html" / f"{name}.html"), 1280)
+    view.locator(".chapter-files a", has_text="its runs").click()
+    view.wait_for_url("**/runs.html?filter=*")
+    assert view.locator(".every-run tbody tr:not([hidden])").count() == count and said + asked == []
+    view.close()
 
 
 # --- the whole quick book: bash ci/test --all ------------------------------------------------------------------------------

@@ -3,11 +3,15 @@
 import doctest
 import importlib
 import inspect
+import re
 
 import pytest
 
-MODULES = ("losses", "metrics", "uniform", "stats", "closed_form", "minimise", "summaries", "verdicts")
-COMPLETE = ("losses", "metrics", "uniform", "stats", "closed_form", "minimise", "summaries")  # here every public function has one
+from bcebook.book import reference
+from bcebook.paths import REPOSITORY
+
+MODULES = ("losses", "metrics", "uniform", "stats", "closed_form", "nonnegative", "minimise", "summaries", "verdicts")
+COMPLETE = ("losses", "metrics", "uniform", "stats", "closed_form", "nonnegative", "minimise", "summaries")  # here every public function has one
 
 
 def module(name: str):
@@ -30,10 +34,27 @@ def test_every_public_function_has_an_example(name):
 
 def test_the_facade_holds_what_its_two_modules_offer():
     """`theory` re-exports every public function and class of the model, but for the checks of arguments."""
-    theory, checks = module("theory"), {"whole", "classes", "finite"}
-    for name in ("closed_form", "minimise"):
+    theory, checks = module("theory"), {"whole", "classes", "finite", "plain", "log_rest"}
+    for name in ("closed_form", "nonnegative", "minimise"):
         home = module(name)
         own = {called for called, x in vars(home).items() if getattr(x, "__module__", "") == home.__name__
                and not called.startswith("_")}
         assert own - checks <= set(theory.__all__), own - checks - set(theory.__all__)
     assert all(hasattr(theory, called) for called in theory.__all__)
+
+
+def test_every_line_of_the_page_for_other_networks_is_true():
+    text = (REPOSITORY / "book" / "own_network.md").read_text()
+    examples = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    test = doctest.DocTestParser().get_doctest(examples, {}, "own_network.md", None, 0)
+    assert len(test.examples) > 10
+    runner = doctest.DocTestRunner()
+    runner.run(test)
+    assert runner.failures == 0  # a failure is told in the captured output
+
+
+def test_the_page_of_functions_has_every_public_one():
+    text = reference.page()
+    for name in reference.MODULES:
+        for called, value in reference.public(importlib.import_module(f"bcebook.{name}")):
+            assert f"### {called}\n" in text and inspect.getdoc(value) in text, f"{name}.{called} has no docstring"

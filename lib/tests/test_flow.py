@@ -40,10 +40,7 @@ def test_the_flow_comes_to_rest_at_the_minimum(features):
     for k in (3, 10, 100):
         for lambda_b in (0.0, 5e-4, 0.05):
             c = theory.effective_c(5e-4, 5e-4, 128, k)
-            if features == "free":
-                bias = theory.minimum("bce", k, c, lambda_b).bias
-            else:
-                bias = theory.nonnegative_minimum("bce", k, c, lambda_b)[2]
+            bias = theory.minimum("bce", k, c, lambda_b, features).bias
             rest, time = theory.forgetting_time(k, c, lambda_b, features)
             assert rest == pytest.approx(bias, abs=1e-4)
             assert 0 < time < np.inf or lambda_b == 0.05

@@ -1,5 +1,4 @@
-"""What uniform accuracy measures: networks with a planted cause lose it on the rung that is named after it, and every
-verdict from its cause."""
+"""What uniform accuracy measures: what is lost is the sum of its parts, and every verdict follows from its cause."""
 
 import math
 
@@ -16,69 +15,59 @@ from bcebook.science import uniform
 K = 5
 
 
-def final_of(features, weight, bias, labels) -> dict:
-    """The final figures of a network that has these features, rows and biases; its training set is its test set."""
+def final_of(features, weight, bias, labels, split) -> dict:
+    """The final figures of one split of a network that has these features, rows and biases."""
     logits = features @ weight.T - bias
     share, threshold = uniform.uniform_accuracy(logits, labels)
     scales = uniform.uniform_accuracy_scales(features, labels, weight, bias)
-    return {"test_accuracy": uniform.accuracy(logits, labels), "test_uniform_accuracy": share,
-            "test_served_by_train_threshold": uniform.served_share(logits, labels, threshold)} | {
-        f"test_uniform_accuracy_{name}": value for name, value in scales.items()}
+    return {f"{split}_accuracy": uniform.accuracy(logits, labels), f"{split}_uniform_accuracy": share,
+            f"{split}_uniform_threshold": threshold} | {
+        f"{split}_uniform_accuracy_{name}": value for name, value in scales.items()} | {
+        f"{split}_gap_{name}": value for name, value in uniform.uniform_gap(features, labels, weight, bias).items()}
 
 
-@pytest.fixture
-def collapsed():
-    """Features at the rows of an orthogonal frame, labels, rows: nothing is lost to one threshold."""
-    torch.manual_seed(0)
-    labels = torch.arange(K).repeat(40)
-    return torch.eye(K, dtype=torch.float64)[labels], labels, torch.eye(K, dtype=torch.float64)
+def network(seed) -> Run:
+    """A run of random features, rows and biases on two splits, the test set with more noise and longer features."""
+    g = torch.Generator().manual_seed(seed)
+    weight, bias = torch.randn(K, 7, generator=g).double(), torch.randn(K, generator=g).double()
+    final = {}
+    for split, noise in (("train", 0.5), ("test", 1.0)):
+        labels = torch.randint(K, (200,), generator=g)
+        features = weight[labels] + noise * torch.randn(200, 7, generator=g).double()
+        features = features * (1 + noise * torch.rand(200, 1, generator=g).double())
+        final |= final_of(features, weight, bias, labels, split)
+    final["test_served_by_train_threshold"] = uniform.served_share(
+        features @ weight.T - bias, labels, final["train_uniform_threshold"])
+    return Run(None, {}, final, {}, {}, {})
 
 
-def parts(*network) -> dict:
-    features, weight, bias, labels = network
-    return room.parts(Run(None, {}, final_of(features, weight, bias, labels), {}, {}, {}))
+def test_the_parts_and_the_way_add_up_for_any_network():
+    for seed in range(10):
+        run = network(seed)
+        for split in ("train", "test"):
+            found = room.parts(run, split)
+            lost = run.final[f"{split}_accuracy"] - run.final[f"{split}_uniform_accuracy"]
+            assert found["total"] == pytest.approx(lost) == sum(found[name] for name in room.PARTS)
+        found = room.journey(run)
+        lost = run.final["train_uniform_accuracy"] - run.final["test_served_by_train_threshold"]
+        assert found["total"] == pytest.approx(lost)
+        assert sum(value for name, value in found.items() if name != "total") == pytest.approx(lost)
+        assert found["transfer"] >= 0
 
 
-def test_a_planted_cause_is_found_on_its_own_rung(collapsed):
-    features, labels, weight = collapsed
-    none = torch.zeros(K, dtype=torch.float64)
-    assert parts(features, weight, none, labels) == pytest.approx(
-        {"total": 0, "bias": 0, "length": 0, "direction": 0, "rest": 0, "transfer": 0})
-    lengths = torch.linspace(1, 9, len(labels), dtype=torch.float64)[:, None]
-    blurred = features + 0.3  # others are not at zero, so that long features lift them over the threshold
-    found = parts(blurred * lengths, weight, none, labels)
-    assert found["length"] == pytest.approx(found["total"]) and found["total"] > 0.1
-    # a bias that costs accuracy: without it more samples are served than are classified correctly with it
-    found = parts(3 * features, weight, torch.tensor([0.0, 0, 0, 0, 4.5]).double(), labels)
-    assert found["total"] == pytest.approx(0) and found["bias"] == pytest.approx(0.2)
-    assert found["direction"] == pytest.approx(-0.2) and found["rest"] == pytest.approx(0)
-    # one length, other directions: half of the samples lean towards a second class
-    leaning = features.clone()
-    leaning[::2] += 0.9 * torch.roll(features[::2], 1, dims=1)
-    leaning[1::2] += 0.2
-    unit = leaning / leaning.norm(dim=1, keepdim=True)
-    found = parts(unit * 6, weight, none, labels)
-    assert found["length"] == pytest.approx(0) and found["bias"] == pytest.approx(0)
-
-
-def test_the_steps_add_up_for_any_network():
-    torch.manual_seed(1)
-    for _ in range(20):
-        labels = torch.randint(K, (60,))
-        features = torch.randn(60, 7, dtype=torch.float64) * torch.rand(60, 1, dtype=torch.float64) * 5
-        found = parts(features, torch.randn(K, 7, dtype=torch.float64), torch.randn(K, dtype=torch.float64), labels)
-        assert sum(found[name] for name in room.STEPS) == pytest.approx(found["total"])
-        assert found["transfer"] == pytest.approx(0, abs=1e-12)  # the same set
-
-
-def planted(change) -> list[Run]:
-    """The quick runs; change(loss) -> figures of the test set that differ from a network that loses nothing."""
+def planted(change, gaps) -> list[Run]:
+    """The quick runs; change(loss) -> figures of the test set that differ from a network that loses nothing; gaps(loss)
+    -> (split, part) -> what it loses of the split."""
     runs = []
     for config in catalog.configs("one_threshold", "quick"):
         wobble = 0.001 * math.cos(2.5 * config.seed + (config.loss == "bce"))
         values = {name: 0.95 for name in [*room.LADDER, room.CENTRED, "served_by_train_threshold"]}
         values |= change(config.loss)
         final = {f"test_{name}": value + wobble * (name == "uniform_accuracy") for name, value in values.items()}
+        final["train_accuracy"] = 0.999 + wobble / 10
+        for split in ("train", "test"):
+            for name in room.PARTS:
+                final[f"{split}_gap_{name}"] = gaps(config.loss).get((split, name), 0.0) + abs(wobble)
         runs.append(Run(config, {}, final, {}, {}, {}))
     return runs
 
@@ -94,11 +83,19 @@ def length_alone(loss) -> dict:
     return lost if loss == "ce" else {}
 
 
+def lengths(loss) -> dict:
+    return {("train", "lengths"): 0.1, ("test", "lengths"): 0.1} if loss == "ce" else {}
+
+
+def directions_grow(loss) -> dict:
+    return {("test", "directions"): 0.2} if loss == "ce" else {}
+
+
 def test_each_verdict_follows_from_its_cause():
-    found = verdicts(planted(length_alone))
+    found = verdicts(planted(length_alone, lengths))
     assert found == {"on_unit": "undecided", "on_probabilities": "undecided", "mostly_length": "supported",
-                     "no_shift": "supported", "transfers": "supported"}
-    finding = room.on_unit(planted(length_alone))
+                     "mostly_errors": "supported", "no_shift": "supported", "transfers": "supported"}
+    finding = room.on_unit(planted(length_alone, lengths))
     assert finding.control.verdict == "supported"  # on the logits BCE is ahead
 
     def directions(loss) -> dict:
@@ -111,9 +108,9 @@ def test_each_verdict_follows_from_its_cause():
         shift = 0.002 * math.cos(3.1 * run.config.seed + (run.config.loss == "ce"))
         return Run(run.config, {}, {k: v + shift * ("accuracy_" in k) for k, v in run.final.items()}, {}, {}, {})
 
-    found = verdicts([moved(run) for run in planted(directions)])
+    found = verdicts([moved(run) for run in planted(directions, directions_grow)])
     assert found == {"on_unit": "supported", "on_probabilities": "supported", "mostly_length": "contradicted",
-                     "no_shift": "contradicted", "transfers": "contradicted"}
+                     "mostly_errors": "contradicted", "no_shift": "contradicted", "transfers": "contradicted"}
     assert set(verdicts([]).values()) == {"not run"}
 
 
@@ -123,7 +120,7 @@ def test_a_run_of_an_earlier_engine_is_left_out(eight):
 
 
 def test_the_views_stand_parts_of_their_runs():
-    every = planted(length_alone)
+    every = planted(length_alone, lengths)
     for part in (every, every[:1], [r for r in every if r.config.loss == "ce"], every[::3], []):
         text = "".join(table(part).markdown() for table in room.ROOM.tables)
         assert "nan" not in text + markdown.findings(claims.judge(room.ROOM.claims, part))

@@ -17,6 +17,7 @@ from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
 from bcebook.chapters.room import PARTS, Room
 from bcebook.paths import REPOSITORY
+from bcebook.report import claims
 
 BOOK = REPOSITORY / "book"
 HEAVY = ("numpy", "scipy", "torch", "pandas", "matplotlib", "seaborn", "IPython", "sklearn")
@@ -62,7 +63,7 @@ def test_the_index_lists_every_chapter_in_its_part():
     text, index = pages.chapters() + pages.contents(), (BOOK / "index.md").read_text()
     assert all(mark in index for mark in ("<!-- chapters -->", "<!-- contents -->", "<!-- findings -->"))
     for name, room in rooms().items():
-        assert f"[{room.title}]({name})" in text and re.search(rf":caption: {PARTS[room.part]}\n(?:\n|\w+\n)*{name}\n", text), name
+        assert f"[{room.title}]({name})" in text and re.search(rf":caption: {PARTS[room.part]}\n(?:\n|\d+ .+\n)*\d+ {room.short} <{name}>\n", text), name
         assert name not in re.sub(r"<!--.*?-->", "", index), "the index names no chapter by hand"
 
 
@@ -158,3 +159,17 @@ def test_the_page_of_runs_tells_what_each_chapter_stands_on():
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == [
         "7 of 12", "ResNet9 on CIFAR10", "0, 1", "90.5 minutes of training"]
     assert "minima" not in text and "## Profile laptop" in text and "Profile quick" not in text
+
+
+def test_every_run_is_listed_once_with_all_chapters_that_show_it(eight):
+    listed = tuple(claims.in_short(run) for run in eight)
+    pages_of = {("laptop", name): findings.Page(name, "laptop", 8, 8, (0,), (), (), listed=chosen)
+                for name, chosen in (("initial_bias", listed), ("neural_collapse", listed[:3]))}
+    text = pages.every_run(pages_of)
+    lines = [line for line in text.splitlines() if line.startswith("| ResNet8")]
+    assert len(lines) == 8 and "nan" not in text
+    assert sum("Initial bias, Neural collapse" in line for line in lines) == 3
+    for run, line in zip(eight, lines, strict=True):
+        assert run.config.key in line and f"{100 * run.final['test_accuracy']:.1f}" in line
+        assert f"{run.environment['seconds'] / 60:.1f}" in line
+    assert "No run" in pages.every_run({})

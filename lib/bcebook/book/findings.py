@@ -36,6 +36,7 @@ class Page:
     networks: tuple[tuple[str, str], ...]
     claims: tuple[Judged, ...]
     seconds: int = 0  # of training, of all its runs
+    listed: tuple[dict, ...] = ()  # each run in short, see `claims.in_short`
 
 
 def extract(notebook: Path) -> dict[str, dict]:
@@ -63,7 +64,8 @@ def read(path: Path) -> Page:
             raise ValueError("it is of another chapter or profile.")
         claims = tuple(Judged.from_dict(_checked(each)) for each in values["claims"])
         return Page(values["chapter"], values["profile"], values["runs"], values["of"], tuple(values["seeds"]),
-                    tuple(tuple(pair) for pair in values["networks"]), claims, values.get("seconds") or 0)
+                    tuple(tuple(pair) for pair in values["networks"]), claims, values.get("seconds") or 0,
+                    tuple(values.get("list") or ()))
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold findings ({in_a_line(error)}) and has to be deleted; build its chapter "
                          "again.") from error
@@ -100,8 +102,13 @@ def _list(fits: Callable) -> Callable:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
 
+def _in_short(run) -> bool:
+    return isinstance(run, dict) and _text(run.get("key")) and all(_text(v) or _number(v) for v in run.values())
+
+
 PAGE = {"chapter": _text, "profile": _text, "runs": _count, "of": _count, "seeds": _list(_count),
         "seconds": lambda value: value is None or _count(value),  # a page of an earlier version does not say it
+        "list": lambda value: value is None or _list(_in_short)(value),
         "networks": _list(lambda pair: _list(_text)(pair) and len(pair) == 2),
         "claims": _list(lambda claim: isinstance(claim, dict) and isinstance(claim.get("finding"), dict))}
 FINDING = {"verdict": _text, "value": _number, "low": _number, "high": _number, "n": _count, "of": _text, "unit": _text,

@@ -32,6 +32,7 @@ class Chapter:
         self.room, self.profile, self.device = room, profile, device
         self.data = find_data(data_dir)
         self.configs = room.configs(profile, seeds)
+        self.led = None  # the profile that `strongest` has shown
         plots.style()
         if rehearsal.active():
             display(Markdown(f"> {rehearsal.NOTE}"))
@@ -55,37 +56,52 @@ class Chapter:
         """What these runs say of the chapter's claims; without runs: the claims of theory."""
         return self._shown(self.profile, self.room.claims, runs, len(self.configs))
 
+    def strongest(self) -> None:
+        """The chapter's figures, tables and findings in the strongest profile above this one whose runs are stored or
+        recorded here, and a heading for what this machine made; nothing where there is none."""
+        stronger = list(PROFILES)[list(PROFILES).index(self.profile) + 1:]
+        for profile in reversed(stronger):
+            configs = self.room.configs(profile)
+            if runs := self._stored(configs):
+                self._show(profile, runs, len(configs))
+                self.led = profile
+                if here := self._stored(self.configs):
+                    display(Markdown(f"### Just rebuilt: {_networks(here)}"))
+                return
+
     def other_profiles(self) -> None:
-        """The chapter's figures, tables and findings in every other profile whose runs are stored or recorded here;
-        nothing is trained. Where there are no such runs, one sentence says so and how to get them."""
+        """As `strongest`, in every profile that is not shown yet; nothing is trained. Where there are no runs, one
+        sentence says so and how to get them."""
         for profile, spec in PROFILES.items():
-            if profile == self.profile:
+            if profile in (self.profile, self.led):
                 continue
             configs = self.room.configs(profile)
-            runs = self._stored(configs)
             if not configs:
                 display(Markdown(f"**Profile {profile}** ({spec.text}): this chapter trains nothing in it."))
                 continue
-            if not runs:
-                display(
-                    Markdown(
-                        f"**Profile {profile}** ({spec.text}): none of its {len(configs)} runs are recorded here yet. "
-                        f"`bcebook train --profile {profile} --chapter {self.room.name}` trains them."
-                    )
-                )
+            if runs := self._stored(configs):
+                self._show(profile, runs, len(configs))
                 continue
             display(
-                Markdown(f"### Profile {profile}\n\n{markdown.sentence(spec.text)} {len(runs)} of {len(configs)} runs.")
+                Markdown(
+                    f"**Profile {profile}** ({spec.text}): none of its {len(configs)} runs are recorded here yet. "
+                    f"`bcebook train --profile {profile} --chapter {self.room.name}` trains them."
+                )
             )
-            for draw in self.room.figures:
-                figure = draw(runs)
-                display(figure)
-                plt.close(figure)  # or the cell would show it once more at its end
-            for table in self.room.tables:
-                display(table(runs))
-            if tested := tuple(claim for claim in self.room.claims if not claim.theory):  # theory stands above, once
-                display(self._shown(profile, tested, runs, len(configs)))
-            display(self.provenance(runs, profile, len(configs)))
+
+    def _show(self, profile: str, runs: list[Run], of: int) -> None:
+        """What these runs of another profile draw, tabulate and say."""
+        display(Markdown(f"### {_networks(runs)}\n\nProfile {profile}: {len(runs)} of {of} runs. "
+                         f"{markdown.sentence(PROFILES[profile].text)}"))
+        for draw in self.room.figures:
+            figure = draw(runs)
+            display(figure)
+            plt.close(figure)  # or the cell would show it once more at its end
+        for table in self.room.tables:
+            display(table(runs))
+        if tested := tuple(claim for claim in self.room.claims if not claim.theory):  # theory has its place on the page
+            display(self._shown(profile, tested, runs, of))
+        display(self.provenance(runs, profile, of))
 
     def _shown(self, profile: str, which: tuple[claims.Claim, ...], runs: list[Run] | None, of: int) -> Shown:
         judged = claims.judge(which, runs)
@@ -130,6 +146,13 @@ class Chapter:
             }
         )
         return Markdown(markdown.table(["", ""], lines.items()))
+
+
+def _networks(runs: list[Run]) -> str:
+    """The networks, data sets and seeds of some runs: "ResNet9 on CIFAR10, 3 seeds"."""
+    pairs = dict.fromkeys((run.config.model, run.config.dataset) for run in runs)
+    count = len({run.config.seed for run in runs})
+    return f"{markdown.listed(names.network(*pair) for pair in pairs)}, {markdown.counted(count, 'seed')}"
 
 
 def _of_runs(runs: list[Run], profile: str, of: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bcebook import names, paper
-from bcebook.book import findings
+from bcebook.book import covers, findings, front, reference
 from bcebook.book.departures import DEPARTURES
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
@@ -15,6 +15,7 @@ from bcebook.paths import REPOSITORY
 from bcebook.report import markdown
 from bcebook.report.claims import Claim, Judged
 from bcebook.runs import rehearsal
+from bcebook.runs.provenance import code_version
 from bcebook.science import verdicts
 
 # In index.md: where a list goes; in README.md: where one begins, up to the mark that starts with "end of".
@@ -22,16 +23,25 @@ MARK = "<!-- {} -->"
 
 
 def write(source: Path, out: Path, profile: str) -> None:
-    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md, runs.md.
-    Findings are read from out/findings. Raises ValueError, naming the file, where one of them is damaged."""
+    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md, runs.md,
+    api.md, the covers of the chapters. Findings are read from out/findings. Raises ValueError, naming the file, where one of them
+    is damaged."""
     found = findings.read_all(out / "findings")
-    index = (source / "index.md").read_text()
-    for name, text in {"chapters": chapters(), "contents": contents(), "findings": headlines(found)}.items():
-        index = index.replace(MARK.format(name), text)
-    (source / "index.md").write_text(index)
+    for page, blocks in {
+        "index.md": {"chapters": chapters(), "contents": contents(), "findings": headlines(found),
+                     "found": front.table(found, linked=True)},
+        "bibliography.md": {"cite": cite()},
+    }.items():
+        text = (source / page).read_text()
+        for name, block in blocks.items():
+            text = text.replace(MARK.format(name), block)
+        (source / page).write_text(text)
+    for name, room in rooms().items():
+        covers.put(source, out / "notebooks" / profile / f"{name}.ipynb", room, found)
     (source / "scoreboard.md").write_text(scoreboard(found))
     (source / "departures.md").write_text(departures())
     (source / "runs.md").write_text(trained(found))
+    (source / "api.md").write_text(reference.page())
     if rehearsal.active():
         for page in source.glob("*.md"):
             title, _, text = page.read_text().partition("\n")
@@ -48,15 +58,15 @@ def chapters() -> str:
 
 
 def contents() -> str:
-    """Markdown: the table of contents, a caption for each part."""
-    lines = []
+    """Markdown: the table of contents, a caption for each part, chapters numbered through."""
+    lines, number = [], {name: n for n, name in enumerate(rooms(), 1)}
     for part, title in PARTS.items():
         lines += [
             "```{toctree}",
             ":hidden:",
             f":caption: {title}",
             "",
-            *(name for name, _ in _of_part(part)),
+            *(f"{number[name]} {room.short} <{name}>" for name, room in _of_part(part)),
             "```",
             "",
         ]
@@ -263,7 +273,29 @@ def trained(found: dict) -> str:
         if rows:
             heads = ["chapter", "runs", "networks", "seeds", "time"]
             lines += [f"## Profile {profile}", "", markdown.table(heads, rows), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "## Every run", "", every_run(found)])
+
+
+def every_run(found: dict) -> str:
+    """Markdown: one line for each run, with the chapters that show it; the page's script filters and sorts it."""
+    runs, where = {}, {}
+    for profile in reversed(PROFILES):
+        for page in _pages(found, profile):
+            for run in page.listed:
+                runs[run["key"]] = run | {"profile": profile}
+                where.setdefault(run["key"], []).append(rooms()[page.chapter].short)
+    if not runs:
+        return "No run has been shown by a chapter yet."
+    write = lambda value, how: markdown.DASH if value is None else how(value)  # noqa: E731
+    rows = [[names.network(run["model"], run["dataset"]), names.of(run["loss"]), names.of(run["optimizer"]),
+             names.of(run["augmentation"]), f"{run['start']:g}", str(run["seed"]),
+             write(run["accuracy"], markdown.percent), write(run["uniform"], markdown.percent),
+             write(run["nc1"], markdown.significant), markdown.number(run["minutes"], 1), run["profile"],
+             ", ".join(where[run["key"]]), run["settings"], run["device"], run["code"], f"`{run['key']}`"]
+            for run in runs.values()]
+    heads = ["network and data", "loss", "optimizer", "augmentation", "bias mean", "seed", "$A$, %",
+             r"$A_\text{Uni}$, %", "NC1", "minutes", "profile", "chapters", "settings", "device", "code", "key"]
+    return "\n".join([":::{container} every-run", "", markdown.table(heads, rows), "", ":::", ""])
 
 
 # ---- where this book departs from the paper
@@ -293,11 +325,30 @@ def departures() -> str:
     return "\n".join(lines)
 
 
+def cite() -> str:
+    """Markdown: the entries to cite, the paper's from the bibliography and the book's own."""
+    entries = (REPOSITORY / "book" / "references.bib").read_text()
+    start = entries.index("@inproceedings{li2025bce")
+    paper_entry = entries[start:entries.index("\n}", start) + 2]
+    own = "\n".join(["@misc{bcebook,", "  title = {{BCE} vs. {CE} in deep feature learning, reproduced},",
+                     f"  note = {{Version {code_version()}}},", "}"])
+    return f"```bibtex\n{paper_entry}\n\n{own}\n```"
+
+
 # ---- README
 # -------------------------------------------------------------------------------------------------------------
 
 
+def readme_blocks() -> dict[str, str]:
+    """README's generated blocks; what was found is that of the recorded runs alone, the same on every machine."""
+    return {"chapters": readme(), "found": front.table(front.pages(), linked=False)}
+
+
 def update_readme() -> None:
-    """Write README's generated blocks anew. A test compares them."""
+    """Write README's generated blocks and the picture anew. Tests compare them."""
     path = REPOSITORY / "README.md"
-    path.write_text(replace_block(path.read_text(), "chapters", readme()))
+    text = path.read_text()
+    for name, block in readme_blocks().items():
+        text = replace_block(text, name, block)
+    path.write_text(text)
+    front.draw()

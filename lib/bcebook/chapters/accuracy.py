@@ -234,7 +234,7 @@ def higher_uniform(runs: list[Run]) -> Finding:
 TABLE = "the paper's table of accuracies"
 ROOM = Room(
     name=__name__, part="tables", number=1, items=("accuracy",),
-    title="Accuracy and uniform accuracy",
+    short="Accuracy", title="Accuracy and uniform accuracy",
     of_the_paper="table of accuracies on CIFAR10 and CIFAR100", asks="is BCE more accurate than CE?",
     runs=recipes.classification, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
     figures=(accuracy_differences,), tables=(final_and_best, gaps),

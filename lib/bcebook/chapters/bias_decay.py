@@ -178,7 +178,7 @@ def adamw_reach(runs: list[Run]) -> Finding:
 FIGURES = "the paper's figures of biases against their decay"
 ROOM = Room(
     name=__name__, part="figures", number=2, items=("bias_decay",),
-    title="Classifier bias and decision scores against the decay of the bias",
+    short="Decay of the bias", title="Classifier bias and decision scores against the decay of the bias",
     of_the_paper=r"violin figures of biases and scores against $\lambda_b$",
     asks="does decay move the bias, and do the scores follow?",
     runs=configs, seeds={"paper": (0,)}, figures=(decay_sweep,), tables=(medians,),

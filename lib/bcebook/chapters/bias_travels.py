@@ -216,7 +216,7 @@ def own_runs(runs: list[Run]) -> Finding:
 
 
 ROOM = Room(
-    name=__name__, part="theory", number=5, title="How the bias travels",
+    name=__name__, part="theory", number=6, title="How the bias travels",
     of_the_paper="bias and score figures, on the way to the minimum", asks="where is the bias before training is done?",
     runs=configs, seeds={"paper": (0,)}, figures=(own_paths,), tables=(moved,),
     claims=(

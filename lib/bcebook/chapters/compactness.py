@@ -165,7 +165,7 @@ def blind(draws: int = 60) -> Finding:
 TABLE = "the paper's table of compactness and distinctiveness"
 ROOM = Room(
     name=__name__, part="tables", number=2, items=("compactness",),
-    title="Compactness and distinctiveness",
+    short="Compactness", title="Compactness and distinctiveness",
     of_the_paper="table of compactness and distinctiveness",
     asks="are BCE's features closer within classes and farther apart between them?",
     runs=configs, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},

@@ -296,7 +296,7 @@ def exchanged() -> Finding:
 
 
 ROOM = Room(
-    name=__name__, part="beyond", number=1, title="Fewer dimensions than classes",
+    name=__name__, part="beyond", number=1, short="Fewer dimensions", title="Fewer dimensions than classes",
     of_the_paper="an open question of it: fewer dimensions than classes",
     asks="what takes the place of the simplex ETF?",
     claims=(

@@ -212,7 +212,9 @@ def _leads(runs: list[Run]) -> dict[int, float]:
 
 TABLE = "the paper's table of fine-tuning on ImageNet-1k"
 ROOM = Room(
-    name=__name__, part="tables", number=4, items=("imagenet",), title="Fine-tuning of pretrained networks",
+    name=__name__, part="tables", number=4, items=("imagenet",),
+    short="Fine-tuning",
+    title="Fine-tuning of pretrained networks",
     of_the_paper="table of fine-tuning on ImageNet-1k", asks="does BCE help a network that is trained already?",
     runs=configs, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(differences,), tables=(results, gaps),

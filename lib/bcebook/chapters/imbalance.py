@@ -284,7 +284,7 @@ def costs(runs: list[Run]) -> Finding:
 
 
 ROOM = Room(
-    name=__name__, part="beyond", number=2, title="Imbalance and minority collapse",
+    name=__name__, part="beyond", number=2, short="Imbalance", title="Imbalance and minority collapse",
     of_the_paper="an open question of it: minority collapse; table of CIFAR100-LT",
     asks="does BCE raise the imbalance that collapses the minority?",
     runs=configs, seeds={"paper": (0,)}, figures=(trained,), tables=(trained_table,),

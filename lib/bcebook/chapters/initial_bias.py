@@ -154,7 +154,7 @@ ROOM = Room(
     part="figures",
     number=1,
     items=("bias_start",),
-    title="Classifier bias and decision scores against the initial bias mean",
+    short="Initial bias", title="Classifier bias and decision scores against the initial bias mean",
     of_the_paper="violin figures of biases and scores against the initial bias mean",
     asks="where does the bias settle?",
     runs=configs,

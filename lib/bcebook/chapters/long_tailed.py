@@ -298,7 +298,7 @@ def grows(runs: list[Run]) -> Finding:
 
 TABLE = "the paper's table of CIFAR100-LT"
 ROOM = Room(
-    name=__name__, part="tables", number=3, items=("long_tail",), title="Long-tailed classes",
+    name=__name__, part="tables", number=3, items=("long_tail",), short="Long tails", title="Long-tailed classes",
     of_the_paper="table of CIFAR100-LT", asks="is BCE more accurate than CE when classes are unequal?",
     runs=configs, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS, "paper": recipes.THREE_SEEDS},
     figures=(by_imbalance, by_group), tables=(accuracies, groups, sizes),

@@ -277,7 +277,9 @@ AREAS = (rf"{SHARE}, tested by the mean over seeds of $\log_{{10}}$ BCE − $\lo
 FIRST = ("the share of measures that support it, tested by the pairs in which BCE is the first below more of the "
          f"levels {markdown.listed(f'{level:g}' for level in LEVELS)}")
 ROOM = Room(
-    name=__name__, part="figures", number=3, items=("collapse",), title="Neural collapse over the epochs",
+    name=__name__, part="figures", number=3, items=("collapse",),
+    short="Neural collapse",
+    title="Neural collapse over the epochs",
     of_the_paper="figure of NC1, NC2 and NC3 over the epochs", asks="which loss collapses faster, and which further?",
     runs=recipes.collapse, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
     figures=(whole_training, first_epochs), tables=(ends, passing, poster),

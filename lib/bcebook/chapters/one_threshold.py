@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bcebook import names
@@ -14,6 +15,7 @@ from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
     from bcebook.runs.store import Run
@@ -26,11 +28,8 @@ stats = lazy("bcebook.science.stats")
 LADDER = {"uniform_accuracy": "logits", "uniform_accuracy_no_bias": "no bias", "uniform_accuracy_unit": "unit length",
           "uniform_accuracy_log_softmax": "log-softmax", "accuracy": "accuracy"}
 CENTRED = "uniform_accuracy_centred"
-# What each rung of the ladder adds, from its figure to the next.
-STEPS = {"bias": ("uniform_accuracy", "uniform_accuracy_no_bias"),
-         "length": ("uniform_accuracy_no_bias", "uniform_accuracy_unit"),
-         "direction": ("uniform_accuracy_unit", "uniform_accuracy_log_softmax"),
-         "rest": ("uniform_accuracy_log_softmax", "accuracy")}
+# What the loss to one threshold is made of (`uniform.uniform_gap`): part -> how it is written.
+PARTS = {"biases": "biases", "rows": "rows", "lengths": "lengths", "directions": "directions"}
 SMALL = 0.005  # of the images: half a point
 
 
@@ -39,9 +38,26 @@ def measured(runs: list[Run]) -> list[Run]:
     return [run for run in runs if f"test_{CENTRED}" in run.final]
 
 
+def taken_apart(runs: list[Run]) -> list[Run]:
+    """The runs whose engine took the loss to one threshold apart."""
+    return [run for run in runs if "test_gap_lengths" in run.final]
+
+
 def groups(runs: list[Run]) -> dict[tuple, dict[str, dict[int, Run]]]:
     """Setting (dataset, model, augmentation, optimizer) -> loss -> seed -> run."""
     return seeds.by_loss(measured(runs), lambda run: tuple(getattr(run.config, name) for name in frames.GROUP))
+
+
+def each_group(runs: list[Run], number: Callable[[Run], dict[str, float]]) -> pandas.DataFrame:
+    """A row for each setting and loss: setting, loss, seeds, and the means over the seeds of the numbers of a run."""
+    rows, many = [], several(runs)
+    for setting, losses in groups(taken_apart(runs)).items():
+        for loss, chosen in losses.items():
+            if chosen:
+                found = [number(run) for run in chosen.values()]
+                rows.append({"setting": label(setting, many), "loss": loss, "seeds": len(chosen)}
+                            | {name: float(np.mean([each[name] for each in found])) for name in found[0]})
+    return pd.DataFrame(rows)
 
 
 def label(setting: tuple, several: bool) -> str:
@@ -101,32 +117,49 @@ def scales(runs: list[Run]) -> tables.Table:
         "log-probabilities. Then plain accuracy, which no threshold limits. Mean ± standard deviation over seeds.",))
 
 
+def parts(run: Run, split: str = "test") -> dict[str, float]:
+    """Of one run: what one threshold loses of a split's accuracy, and its four parts."""
+    found = {name: run.final[f"{split}_gap_{name}"] for name in PARTS}
+    return {"total": sum(found.values())} | found
+
+
+def journey(run: Run) -> dict[str, float]:
+    """Of one run: what is lost between the uniform accuracy of the training set and the share of the test set that the
+    training set's threshold serves, and its six parts: errors (of accuracy), what each part loses more on the test
+    set, and the way of the threshold. They add up."""
+    train, test = parts(run, "train"), parts(run)
+    value = lambda name: run.final[name]  # noqa: E731
+    found = {"errors": value("train_accuracy") - value("test_accuracy")}
+    found |= {name: test[name] - train[name] for name in PARTS}
+    found["transfer"] = value("test_uniform_accuracy") - value("test_served_by_train_threshold")
+    return {"total": sum(found.values())} | found
+
+
 def shares(runs: list[Run]) -> tables.Table:
-    """What of the distance from uniform accuracy to accuracy is bias, length, direction, and what is left; and what
-    the training set's threshold loses beyond the test set's own: points, a row for each setting and loss."""
-    rows = []
-    for setting, losses in groups(runs).items():
-        for loss, chosen in losses.items():
-            if chosen:
-                lost = [parts(run) for run in chosen.values()]
-                rows.append({"setting": label(setting, several(runs)), "loss": loss}
-                            | {name: float(np.mean([each[name] for each in lost])) for name in lost[0]})
+    """What of the distance from uniform accuracy to accuracy is biases, rows, lengths and directions: points of the
+    test set, a row for each setting and loss."""
     columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of),
-               "total": tables.percents("lost"), **{name: tables.percents(name, sign=True) for name in STEPS},
+               "total": tables.percents("lost"),
+               **{name: tables.percents(head, sign=True) for name, head in PARTS.items()},
+               "seeds": tables.Column("seeds")}
+    return tables.Table(each_group(runs, parts), columns, (
+        "Percentage points of the test set, means over the seeds. *Lost*: accuracy minus uniform accuracy, the sum of "
+        "the next four. *Biases*, *rows*, *lengths*: what is won back by making the classes' biases, the rows' lengths "
+        "and the features' lengths equal, on average over every order of doing so. *Directions*: what is lost with all "
+        "three equal.",))
+
+
+def way(runs: list[Run]) -> tables.Table:
+    """What is lost between training and test set, a row for each setting and loss."""
+    columns = {"setting": tables.Column("setting"), "loss": tables.Column("loss", names.of),
+               "total": tables.percents("lost"), "errors": tables.percents("errors", sign=True),
+               **{name: tables.percents(head, sign=True) for name, head in PARTS.items()},
                "transfer": tables.percents("threshold's way", 2)}
-    return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
-        "Percentage points of the test set. *Lost*: accuracy minus uniform accuracy, the sum of the next four: what "
-        "taking away the bias gives back, then unit length, then probabilities, which have the bias again; *rest*: "
-        "what they lose too. The order is part of the definition. *Threshold's way*: lost beyond that where the "
-        "threshold is the training set's best and not the test set's own.",))
-
-
-def parts(run: Run) -> dict[str, float]:
-    """Of one run: the total loss to one threshold, its four parts, and the loss of the training set's threshold."""
-    value = lambda name: run.final[f"test_{name}"]  # noqa: E731
-    found = {name: value(high) - value(low) for name, (low, high) in STEPS.items()}
-    return {"total": value("accuracy") - value("uniform_accuracy")} | found | {
-        "transfer": value("uniform_accuracy") - value("served_by_train_threshold")}
+    return tables.Table(each_group(runs, journey), columns, (
+        "Percentage points, means over the seeds: uniform accuracy of the training set minus the share of the test set "
+        "that the same threshold serves, the sum of the others. *Errors*: accuracy. *Biases* to *directions*: what "
+        "each part of the loss to one threshold grows by. *Threshold's way*: what the test set's own best threshold "
+        "would win.",))
 
 
 # ---- what the runs say
@@ -153,15 +186,24 @@ def on_probabilities(runs: list[Run]) -> Finding:
     return gap_on(runs, "uniform_accuracy_log_softmax")
 
 
-def mostly_length(runs: list[Run], loss: str = "ce") -> Finding:
-    """Is most of what a loss loses to one threshold given back by unit length? Length minus half of the total, over
-    the seeds of each setting."""
+def mostly(runs: list[Run], number: Callable[[Run], dict[str, float]], part: str, loss: str) -> Finding:
+    """Is one part more than half of a total? The part minus half of the total, over the seeds of each setting."""
     found = []
-    for setting, losses in groups(runs).items():
-        each = [parts(run)["length"] - parts(run)["total"] / 2 for run in losses[loss].values()]
+    for setting, losses in groups(taken_apart(runs)).items():
+        each = [numbers[part] - numbers["total"] / 2 for numbers in map(number, losses[loss].values())]
         if each:
             found.append(seeds.tested(each, unit="points", label=label(setting, several(runs))))
     return verdicts.family(found, stats.holm)
+
+
+def mostly_length(runs: list[Run]) -> Finding:
+    return mostly(runs, parts, "lengths", "ce").but(
+        control=mostly(runs, parts, "lengths", "bce").but(label="the same test on BCE", parts=()))
+
+
+def mostly_errors(runs: list[Run]) -> Finding:
+    return mostly(runs, journey, "errors", "ce").but(
+        control=mostly(runs, journey, "errors", "bce").but(label="the same test on BCE", parts=()))
 
 
 def largest(runs: list[Run], number, losses: tuple[str, ...] = recipes.LOSSES) -> tuple[float, int]:
@@ -186,15 +228,18 @@ def no_shift(runs: list[Run]) -> Finding:
 
 def transfers(runs: list[Run]) -> Finding:
     """What the training set's threshold loses beyond the test set's own."""
-    value, n = largest(runs, lambda run: parts(run)["transfer"])
+    def lost(run: Run) -> float:
+        return run.final["test_uniform_accuracy"] - run.final["test_served_by_train_threshold"]
+
+    value, n = largest(runs, lost)
     return verdicts.at_most(value, SMALL, "half a point", n=n, of="settings and losses")
 
 
 ROOM = Room(
-    name=__name__, part="beyond", number=5, title="What uniform accuracy measures",
+    name=__name__, part="beyond", number=5, short="Uniform accuracy", title="What uniform accuracy measures",
     of_the_paper="an open question of it: uniform accuracy", asks="what does CE lose to one threshold, and why?",
     runs=recipes.classification, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
-    figures=(ladder,), tables=(scales, shares),
+    figures=(ladder,), tables=(scales, shares, way),
     claims=(
         Claim("one_threshold.on_unit", "With features of length one, BCE still reaches a higher uniform accuracy",
               "ours", "the settings in which it is higher on scores of unit features, after Holm's adjustment",
@@ -204,8 +249,11 @@ ROOM = Room(
               "the settings in which it is higher on log-softmax, after Holm's adjustment", on_probabilities),
         Claim("one_threshold.mostly_length",
               "Most of what CE loses to one threshold is the length of the features", "ours",
-              "what unit length gives back minus half of the loss, in each setting, after Holm's adjustment",
+              "the share of the lengths minus half of the loss, in each setting, after Holm's adjustment",
               mostly_length),
+        Claim("one_threshold.mostly_errors",
+              "Most of what CE's uniform accuracy loses from training to test set are plain errors", "ours",
+              "what accuracy loses minus half of the loss, in each setting, after Holm's adjustment", mostly_errors),
         Claim("one_threshold.no_shift", "CE's loss is no shift of each sample's logits by their mean", "ours",
               "the largest mean change of uniform accuracy by centring", no_shift),
         Claim("one_threshold.transfers",

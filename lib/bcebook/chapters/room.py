@@ -15,7 +15,8 @@ PARTS = {"figures": "Figures", "tables": "Tables", "theory": "Theory", "beyond":
 class Room:
     """One chapter.
 
-    name: that of its module and of its notebook. title: the notebook's first heading. part: a key of PARTS; number:
+    name: that of its module and of its notebook. title: the notebook's first heading; short: the same where a reader
+    scans a list (none: the title itself). part: a key of PARTS; number:
     its place in the part. of_the_paper: what of the paper it is. asks: its question. items: the figures and tables of
     the paper (keys of `paper.ITEMS`) that it rebuilds. runs: (profile, seed) -> configurations, in the order in which
     they are worth having; None: nothing is trained. seeds: profile -> seeds, where they are not the profile's own.
@@ -36,9 +37,11 @@ class Room:
     figures: tuple[Callable, ...] = ()
     tables: tuple[Callable, ...] = ()
     claims: tuple[Claim, ...] = ()
+    short: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name.rpartition(".")[2])  # a module gives its __name__
+        object.__setattr__(self, "short", self.short or self.title)
         if self.part not in PARTS:
             raise ValueError(f"the chapter {self.name} is in no part {self.part!r}; choose one of {', '.join(PARTS)}.")
 

@@ -183,7 +183,7 @@ def bias_is_threshold(runs: list[Run]) -> Finding:
 FIGURE = "the paper's figure of score distributions"
 ROOM = Room(
     name=__name__, part="figures", number=4, items=("histograms",),
-    title="Histograms of positive and negative scores",
+    short="Score histograms", title="Histograms of positive and negative scores",
     of_the_paper="distributions of positive and negative scores",
     asks="does one threshold tell positive scores from negative ones?",
     runs=configs, figures=(histograms,), tables=(thresholds,),

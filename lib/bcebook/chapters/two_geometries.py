@@ -307,7 +307,9 @@ def moves_the_mean(loss: str) -> Finding:
 
 COMPARISON, DRAWING = "the paper's comparison of relative and absolute scores", "the paper's figure of feature regions"
 ROOM = Room(
-    name=__name__, part="theory", number=1, items=("regions",), title="Two losses, two geometries",
+    name=__name__, part="theory", number=1, items=("regions",),
+    short="Two geometries",
+    title="Two losses, two geometries",
     of_the_paper="the drawing of both losses' feature regions", asks="which features does each loss ask for?",
     claims=(
         Claim("two_geometries.relative",

@@ -32,12 +32,8 @@ COLUMNS = ["loss", "batch", "seed", "c", "rate", "fitted", "accuracy", "positive
 def minimum(features: str, loss: str, classes: int, c: float) -> tuple[float, float, float]:
     """(positive, negative, bias) of f's minimum without decay of the bias, for "free" or "nonnegative" features;
     CE's bias is nan, as nothing determines it."""
-    if features == "nonnegative":
-        positive, negative, bias = theory.nonnegative_minimum(loss, classes, c)[:3]
-    else:
-        best = theory.minimum(loss, classes, c)
-        positive, negative, bias = best.positive, best.negative, best.bias
-    return positive, negative, math.nan if loss == "ce" else bias
+    best = theory.minimum(loss, classes, c, features=features)
+    return best.positive, best.negative, math.nan if loss == "ce" else best.bias
 
 
 def gap_formula(loss: str, classes: int, c):

@@ -1,6 +1,7 @@
 """A claim, what was found about it, and how both are carried to where they are shown."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def judge(claims: tuple[Claim, ...], runs: list | None = None) -> list[Judged]:
 
 def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), of: int = 0) -> dict:
     """What a findings file holds: the chapter, the profile, its runs (how many of how many, seeds, networks, seconds
-    of training), the judged claims."""
+    of training, and each in short), the judged claims."""
     return {
         "chapter": chapter,
         "profile": profile,
@@ -83,5 +84,19 @@ def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), o
         "seeds": sorted({run.config.seed for run in runs}),
         "networks": [list(pair) for pair in dict.fromkeys((run.config.model, run.config.dataset) for run in runs)],
         "seconds": round(sum(run.environment.get("seconds", 0) for run in runs)),
+        "list": [in_short(run) for run in runs],
         "claims": [each.to_dict() for each in judged],
     }
+
+
+def in_short(run) -> dict:
+    """One run as a line of a list: plain texts and numbers, None for what it does not have."""
+    config, final, environment = run.config, run.final, run.environment
+    figures = {name: final.get(of) for name, of in (("accuracy", "test_accuracy"), ("uniform", "test_uniform_accuracy"),
+                                                    ("nc1", "train_nc1"))}
+    figures = {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
+    return {"key": config.key, "model": config.model, "dataset": config.dataset, "loss": config.loss,
+            "optimizer": config.optimizer, "settings": config.describe().partition(", ")[2], "seed": config.seed,
+            "augmentation": config.augmentation, "start": config.bias_init_mean, **figures,
+            "minutes": environment.get("seconds", 0) / 60, "device": environment.get("device", ""),
+            "code": environment.get("code", "")}

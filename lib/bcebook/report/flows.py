@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COLLAPSED = 0.5  # NC1 from which on a network counts as collapsed: its scores then follow its classifier and bias
 TIMES = (30.0, 1e5)  # between which an effective time is sought
+MOST = 2 / 3  # of a panel's medians: so many have to agree with what predicts it
 
 
 # ---- the published panels of BCE with SGD ----------------------------------------------------------------------------
@@ -87,6 +88,37 @@ def fits() -> pd.DataFrame:
             "schedule": now(panel, predictions.effective_time("authors-step")),
             "reading": panel["reading_error"].iloc[0], "medians": len(panel)})
     return pd.DataFrame(rows)
+
+
+@functools.cache
+def panels() -> pd.DataFrame:
+    """`predictions.panels` of SGD, with flow: how many of a panel's medians lie within the tolerance of the flow at the
+    network's one effective time. BCE: that of `fits`, scores at rest beside the bias. CE, whose bias its own decay
+    alone moves: the middle of those of `predictions.implied_times` (none where no time fits), scores at the minimum.
+    told: "minimum" or "flow", whichever has MOST of the medians, the first if both have; else "neither"."""
+    table = predictions.medians()
+    frame = predictions.panels(table)
+    frame = frame[frame["optimizer"] == "sgd"].reset_index(drop=True)
+    bce = fits().set_index(predictions.NETWORK)["time"]
+    ce = predictions.implied_times(table).set_index(predictions.PANEL)
+    counts = []
+    for row in frame.itertuples():
+        panel = predictions.where(table, **{name: getattr(row, name) for name in [*predictions.PANEL, "varied"]})
+        if row.loss == "bce":
+            time = bce[row.model, row.dataset]
+            seen = at_times(panel, np.array([time]), predictions.FEATURES[row.model])[:, 0]
+        else:
+            known = ce.loc[row.model, row.dataset, "ce", "sgd"]
+            time = (known["low"] + known["high"]) / 2 if known["fits"] else np.nan
+            start, lambda_b = (panel["value"], 0.0) if row.varied == predictions.START_SWEEP else (
+                predictions.START, panel["value"])
+            drifted = start * np.exp(-np.asarray(lambda_b) * time)
+            seen = panel["predicted"].where(panel["quantity"] != "bias", drifted)
+        counts.append(int(((panel["median"] - seen).abs() <= panel["tolerance"] + 1e-9).sum()))
+    frame["flow"] = counts
+    enough = MOST * frame["medians"]
+    frame["told"] = np.select([frame["within"] >= enough, frame["flow"] >= enough], ["minimum", "flow"], "neither")
+    return frame
 
 
 # ---- our own runs ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from bcebook import paper
-from bcebook.names import LOSS
 from bcebook.runs.config import PLAIN, PLAIN_RATE, RunConfig, batch_count
 from bcebook.runs.specs import DATASETS, NETWORKS
 from bcebook.science import theory
@@ -25,9 +24,6 @@ SLACK = 0.05  # beyond the reading error: how far the median of a trained networ
 START = 10.0  # the initial bias mean of the sweep over lambda_b
 MOMENTUM = 0.9  # SGD's, in the paper and here
 MOVED = (0.3, 9.95)  # biases between these have neither decayed nor stayed, so that they tell the time
-# Where the conjectured minimum is compared with a bounded minimisation.
-CHECKED = [(loss, k, c, value) for loss in LOSS for k, c in ((3, 0.02), (4, 0.05))  # loss, K, c, lambda_b
-           for value in ((0.0, 0.01, 0.1) if loss == "bce" else (0.0,))]
 
 
 def paper_c(num_classes: int) -> float:
@@ -37,15 +33,9 @@ def paper_c(num_classes: int) -> float:
 
 @functools.cache
 def minimum(features: str, loss: str, num_classes: int, lambda_b: float) -> dict[str, float]:
-    """positive, negative, bias and objective at the paper's c: the closed form for "free" features, lead 5's
-    conjectured minimum for "nonnegative" ones."""
-    c = paper_c(num_classes)
-    if features == "free":
-        found = theory.minimum(loss, num_classes, c, lambda_b)
-        return {name: float(getattr(found, name)) for name in ("positive", "negative", "bias", "objective")}
-    return dict(zip(("positive", "negative", "bias", "objective"),
-                    theory.nonnegative_minimum(loss, num_classes, c, lambda_b),
-                    strict=True))
+    """positive, negative, bias and objective at the paper's c, for "free" or "nonnegative" features."""
+    found = theory.minimum(loss, num_classes, paper_c(num_classes), lambda_b, features)
+    return {name: float(getattr(found, name)) for name in ("positive", "negative", "bias", "objective")}
 
 
 @functools.cache
@@ -78,18 +68,6 @@ def medians() -> pd.DataFrame:
     for name, of in (("within", "predicted"), *((f"within_{kind}", kind) for kind in ("free", "nonnegative", "other"))):
         table[name] = (table["median"] - table[of]).abs() <= table["tolerance"] + 1e-9
     return table
-
-
-@functools.cache
-def minimised() -> pd.DataFrame:
-    """Bounded minimisation beside the minima of nonnegative and of free features, a row for each of CHECKED:
-    nonnegative, free, found (f in nats)."""
-    rows = []
-    for loss, k, c, value in CHECKED:
-        found = theory.solve(loss, k, k, 1.0, c, c, value, restarts=16, features="nonnegative").objective
-        rows.append([theory.nonnegative_minimum(loss, k, c, value)[3], theory.minimum(loss, k, c, value).objective,
-                     found])
-    return pd.DataFrame(rows, columns=["nonnegative", "free", "found"])
 
 
 def where(table: pd.DataFrame, **conditions) -> pd.DataFrame:

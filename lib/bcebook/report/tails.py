@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CASES = {"2 of 100, 4 of 5": (100, 100, 5, 5, 5, 5), "300, 200, 100, 2 of 2": (300, 200, 100, 2, 2),
          "5 of 50, 5 of 1": (50,) * 5 + (1,) * 5, "6 equal": (7,) * 6}
 BIAS_DECAYS = (0.0, 0.01)
+BOUNDED = 8  # searches where features are not negative
 # a bisection begins with multiples from 1/2 to 2 of the theorem's threshold, and halves so often
 BRACKET, STEPS = 4.0, 12
 LAST_STEP = BRACKET ** (1 / 2**STEPS) - 1  # the width of its last bracket, relative
@@ -30,21 +31,22 @@ PAPER_PRODUCT = PLAIN["batch_size"] * PLAIN["lambda_w"] * PLAIN["lambda_h"]  # B
 
 
 @functools.cache
-def _at_share(loss: str, shares: tuple, product: float, lambda_b: float) -> theory.Solution:
+def _at_share(loss: str, shares: tuple, product: float, lambda_b: float, features: str) -> theory.Solution:
     decay, k = np.sqrt(product), len(shares)
-    return theory.solve(loss, k, k, None, decay, decay, lambda_b, counts=np.array(shares), restarts=1)
+    return theory.solve(loss, k, k, None, decay, decay, lambda_b, counts=np.array(shares), features=features,
+                        restarts=1 if features == "free" else BOUNDED)
 
 
-def at_share(loss: str, shares, product: float, lambda_b: float = 0.0) -> theory.Solution:
-    """The minimum at d = K, where every local minimum is global, for shares (K,) of the data and product = B lambda_W
-    lambda_H.
+def at_share(loss: str, shares, product: float, lambda_b: float = 0.0, features: str = "free") -> theory.Solution:
+    """The minimum at d = K for shares (K,) of the data and product = B lambda_W lambda_H. For free features every local
+    minimum is global there; for nonnegative ones it is the best of several searches.
 
     In mini-batches of B the size N of the data set does not matter: lambda_H acts as lambda_H B / N, so that class k's
     features are decayed by lambda_H B times the class's share. Both decays are taken equal: only their product enters
     the logits.
     """
     shares = np.asarray(shares, float) / np.sum(shares)
-    return _at_share(loss, tuple(shares.tolist()), float(product), float(lambda_b))
+    return _at_share(loss, tuple(shares.tolist()), float(product), float(lambda_b), features)
 
 
 def tail_width(found: theory.Solution, shares) -> float:

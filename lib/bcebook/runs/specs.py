@@ -114,6 +114,8 @@ STREAMED = {spec.name: spec for spec in (
 
 NETWORKS = {spec.name: spec for spec in (
     NetworkSpec(name="convnet", display="convnet", side=8, channels=1, features="signed", origin="ours"),
+    NetworkSpec(name="convnet-relu", display="convnet-ReLU", side=8, channels=1, features="nonnegative",
+                origin="ours"),
     NetworkSpec(name="vit-tiny", display="ViT-tiny", side=8, channels=1, features="signed", origin="ours"),
     NetworkSpec(name="resnet8", display="ResNet8", side=32, channels=3, features="signed", origin="ours"),
     NetworkSpec(name="resnet9", display="ResNet9", side=32, channels=3, features="nonnegative", origin="ours"),

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import helmert
 from scipy.special import expit
 
-LOSSES = ("ce", "bce")
+LOSSES, FEATURES = ("ce", "bce"), ("free", "nonnegative")
 MAX_CLASSES = 100_000  # the tests go so far
 
 
@@ -34,12 +34,34 @@ class Minimum:
     objective: float | np.ndarray
     min_dim: int | np.ndarray
     num_classes: int
+    features: str = "free"  # in sign, or "nonnegative"
 
     @property
     def holds_for(self):
         """'d >= K' with an ETF and an offset, 'd >= K-1' with an ETF alone, 'd >= 1' with no ETF (c >= 1/K)."""
         spare = self.num_classes - np.asarray(self.min_dim)
-        return _plain(np.select([spare == 0, spare == 1], ["d >= K", "d >= K-1"], "d >= 1"))
+        return plain(np.select([spare == 0, spare == 1], ["d >= K", "d >= K-1"], "d >= 1"))
+
+    @property
+    def cosine(self):
+        """Of the features of two classes: `feature_cosine`."""
+        common = np.abs(self.offset) * self.num_classes  # exactly 0 without an offset, as the sum of scores is not
+        return feature_cosine(self.num_classes, self.positive - np.asarray(self.negative), common, self.features)
+
+
+def feature_cosine(num_classes, gap, common, features="free"):
+    """Cosine around zero of the features of two classes where decay is least, for scores p and q with gap = p - q and
+    common = |p + (K-1) q|; broadcasts. nan where the features have no length, 1 where all are one.
+
+    Their Gram matrix has the eigenvalue `common` once and `gap` K - 1 times, up to one factor; nonnegative features
+    have the larger of the two for both while their sign binds.
+
+    >>> feature_cosine(5, 2.0, 0.0), feature_cosine(5, 2.0, 0.0, "nonnegative"), feature_cosine(5, 2.0, 4.0)
+    (-0.25, 0.0, 0.16666666666666666)
+    """
+    common = np.maximum(common, gap) if features == "nonnegative" else np.asarray(common)
+    whole = common + (num_classes - 1) * np.asarray(gap)
+    return plain(np.where(whole > 0, (common - gap) / np.where(whole > 0, whole, 1.0), np.nan))
 
 
 def whole(name, value, low, high=None):
@@ -112,7 +134,7 @@ def effective_c(lambda_w, lambda_h, batch_size, num_classes):
     0.001789
     """
     decay = finite("lambda_w", lambda_w, above=True) * finite("lambda_h", lambda_h, above=True)
-    return _plain(np.sqrt(decay * finite("batch_size", batch_size, above=True) / classes(num_classes)))
+    return plain(np.sqrt(decay * finite("batch_size", batch_size, above=True) / classes(num_classes)))
 
 
 def minimum(loss, num_classes, c, lambda_b=0.0):
@@ -137,7 +159,7 @@ def minimum(loss, num_classes, c, lambda_b=0.0):
         v, r = np.minimum(c, 1 / k), np.maximum(0.0, 1 - k * c)  # v: the softmax of a wrong class
         s = (k - 1) / k * np.log1p(r / v)
         b = o = np.zeros_like(s)
-        loss_part = -_log_rest((k - 1) * v, v + r)
+        loss_part = -log_rest((k - 1) * v, v + r)
     else:
         pull, saturated = _pull(k, c, lambda_b)
         u, v, s, t, r = _bce_scores(k, c, pull)
@@ -146,10 +168,10 @@ def minimum(loss, num_classes, c, lambda_b=0.0):
         divide = saturated | (lambda_b > 1)
         b = np.where(divide, pull / np.where(divide, lambda_b, 1.0), t)
         o = np.where(saturated, np.minimum(b - t, 0.0), 0.0)
-        loss_part = -_log_rest(u, v + r) - (k - 1) * _log_rest(v, u + r)
+        loss_part = -log_rest(u, v + r) - (k - 1) * log_rest(v, u + r)
     value = loss_part + k * c * (s - o) + k * (lambda_b * b) * b / 2  # b^2 would underflow
     rank = np.maximum(1, np.where(s > 0, k - 1, 0) + (o < 0))
-    return Minimum(*(_plain(x) for x in (s + o, o - s / (k - 1), b, o, value, rank)), num_classes=k)
+    return Minimum(*(plain(x) for x in (s + o, o - s / (k - 1), b, o, value, rank)), num_classes=k)
 
 
 def critical_lambda_b(loss, num_classes, c):
@@ -166,7 +188,7 @@ def critical_lambda_b(loss, num_classes, c):
     pull = np.minimum(c, (k - 2) / (2 * k))
     t = _bce_scores(k, c, pull)[3]
     saturates = (t > 0) & (pull == c) & (loss == "bce")
-    return _plain(np.where(saturates, c / np.where(saturates, t, 1.0), np.inf))
+    return plain(np.where(saturates, c / np.where(saturates, t, 1.0), np.inf))
 
 
 def paper_bias(num_classes, s, lambda_b):
@@ -186,7 +208,7 @@ def paper_bias(num_classes, s, lambda_b):
         b = (low + high) / 2
         below = k * lambda_b * b < (k - 1) * expit(-b - s / (k - 1)) - expit(b - s)
         low, high = np.where(below, b, low), np.where(below, high, b)
-    return _plain(low)
+    return plain(low)
 
 
 def separates(num_classes, s, lambda_b):
@@ -201,7 +223,7 @@ def separates(num_classes, s, lambda_b):
     """
     k = classes(num_classes)
     gap = finite("s", s) * k / (k - 1)  # positive minus negative score
-    return _plain(finite("lambda_b", lambda_b) * gap + 1 / (2 * (k - 1)) > expit(-gap))
+    return plain(finite("lambda_b", lambda_b) * gap + 1 / (2 * (k - 1)) > expit(-gap))
 
 
 def minority_collapse_size(total, lambda_w, lambda_h, batch_size=None):
@@ -216,7 +238,7 @@ def minority_collapse_size(total, lambda_w, lambda_h, batch_size=None):
     """
     total = finite("total", total, above=True)
     batch = total if batch_size is None else finite("batch_size", batch_size, above=True)
-    return _plain(total * batch * finite("lambda_w", lambda_w, above=True) * finite("lambda_h", lambda_h, above=True))
+    return plain(total * batch * finite("lambda_w", lambda_w, above=True) * finite("lambda_h", lambda_h, above=True))
 
 
 def assemble(minimum, num_classes, dim, lambda_w, lambda_h, per_class):
@@ -270,11 +292,19 @@ def _pull(k, c, lambda_b):
     return np.where(saturated, c, low), saturated
 
 
-def _log_rest(p, rest):
-    """log(1 - p), given rest = 1 - p too: exact for p near 0 and near 1."""
+def log_rest(p, rest):
+    """log(1 - p), given rest = 1 - p too: exact for p near 0 and near 1.
+
+    >>> log_rest(1e-20, 1.0).item()
+    -1e-20
+    """
     return np.where(p < 0.5, np.log1p(-np.minimum(p, 0.5)), np.log(rest))
 
 
-def _plain(value):
-    """A 0-d array as a plain number or string; other arrays unchanged."""
+def plain(value):
+    """A 0-d array as a plain number or string; other arrays unchanged.
+
+    >>> plain(np.array(2.5))
+    2.5
+    """
     return np.asarray(value).item() if np.ndim(value) == 0 else value

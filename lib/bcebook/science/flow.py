@@ -13,8 +13,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from bcebook.science.closed_form import classes, finite
-from bcebook.science.minimise import FEATURES
+from bcebook.science.closed_form import FEATURES, classes, finite
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
 from scipy.special import expit, log_softmax
 
-from bcebook.science.closed_form import classes, finite, whole
-
-FEATURES = ("free", "nonnegative")
+from bcebook.science.closed_form import FEATURES, classes, finite, whole
 
 
 @dataclass(frozen=True)
@@ -92,53 +90,6 @@ def solve(loss, num_classes, dim, per_class=None, lambda_w=5e-4, lambda_h=5e-4, 
     value, norm, W, H, b = min(found, key=lambda entry: entry[0])
     agreement = sum(entry[0] - value <= 1e-9 * abs(value) for entry in found)
     return Solution(W, H, b, value, agreement, float(norm))
-
-
-def nonnegative_minimum(loss, num_classes, c, lambda_b=0.0):
-    """(positive, negative, bias, objective) of f's minimum with features >= 0, for balanced classes and d >= K.
-
-    CONJECTURED in lead 5, checked here against `solve(features="nonnegative")`, not proved here. The conjecture: f is
-    a function of the positive score p, the negative score q and the bias b alone,
-        BCE: softplus(b - p) + (K-1) softplus(q - b);   CE: log(1 + (K-1) exp(q - p));
-        plus K lambda_b b^2 / 2, plus, with s1 = |p - q|, s2 = |p + (K-1) q| and c = sqrt(n lambda_w lambda_h),
-        c ((K-1) s1 + s2) where s2 >= s1 (the free minimum),   c K sqrt(p^2 + (K-1) q^2) where s2 < s1,
-    convex, and minimised here numerically (errors of about 1e-7 in the scores). Plain numbers; c > 0, lambda_b >= 0.
-    CE's bias is returned as 0. Source: ours (lead 5 of the project); for CE compare Dang et al., ICML 2024.
-
-    >>> [round(x, 3) for x in nonnegative_minimum("bce", 10, c=5e-4 * 12.8**0.5)[:3]]
-    [9.298, -1.033, 5.239]
-    """
-    k = classes(num_classes, loss)
-    c, lambda_b = finite("c", c, above=True).item(), finite("lambda_b", lambda_b).item()
-    scale = np.array([1.0, 1.0, np.sqrt(c / (c + lambda_b))])  # so that f bends alike along all three, by about K c
-
-    def f(x):
-        """f / (K c), its gradient; x = (s1, m, b) / scale, s1 = p - q >= 0, m = p + (K-1) q <= 0 there."""
-        s1, m, b = x * scale
-        q = (m - s1) / k
-        if loss == "ce":
-            value, slopes = np.logaddexp(0, np.log(k - 1) - s1), np.array([-expit(np.log(k - 1) - s1), 0.0, 0.0])
-        else:
-            u, v = expit(b - q - s1), (k - 1) * expit(q - b)
-            value = np.logaddexp(0, b - q - s1) + (k - 1) * np.logaddexp(0, q - b) + k * lambda_b * b**2 / 2
-            slopes = np.array([-((k - 1) * u + v) / k, (v - u) / k, u - v + k * lambda_b * b])
-        if -m >= s1:
-            decay, pulls = (k - 1) * s1 - m, np.array([k - 1, -1, 0])
-        else:
-            decay = np.sqrt(k) * np.hypot(np.sqrt(k - 1) * s1, m)  # K sqrt(p^2 + (K-1) q^2)
-            pulls = k / decay * np.array([(k - 1) * s1, m, 0])
-        return (value + c * decay) / (k * c), (slopes + c * pulls) * scale / (k * c)
-
-    found = []
-    for s1, highest in ((1.0, None), (0.0, 0.0)):  # the one kink, s1 = m = 0, is met along s1 = 0, where f is smooth
-        x = np.array([s1, 0.0, 0.0])
-        for _ in range(3):  # restarted, as the memory of the curvature goes stale
-            x = minimize(f, x, jac=True, bounds=((0, highest), (None, 0), (None, None)), method="L-BFGS-B",
-                         options={"maxiter": 5000, "maxfun": 20000, "ftol": 1e-16, "gtol": 1e-11}).x
-        found.append((f(x)[0], x))
-    value, x = min(found, key=lambda entry: entry[0])
-    s1, m, b = x * scale
-    return float((m + (k - 1) * s1) / k), float((m - s1) / k), 0.0 if loss == "ce" else float(b), float(value * k * c)
 
 
 class _Problem:

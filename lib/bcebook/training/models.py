@@ -37,17 +37,18 @@ class Network(nn.Module):
         return self.classifier(features), features
 
 
-def _convnet(in_channels: int) -> tuple[nn.Module, int]:
+def _convnet(in_channels: int, signed: bool = True) -> tuple[nn.Module, int]:
     """Ours, for the 8x8 digits: three convolutions and a linear embedding of 32 dimensions.
 
     No ReLU after the embedding: the theory's features are free in sign, and a ReLU would keep them from the simplex
-    ETF.
+    ETF. `signed` false: with it, the same otherwise.
     """
     layers, width = [], in_channels
     for out, stride in ((16, 1), (32, 2), (32, 2)):  # 8x8 -> 8x8 -> 4x4 -> 2x2
         layers += [nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
         width = out
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 4, 32)), 32
+    end = () if signed else (nn.ReLU(),)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 4, 32), *end), 32
 
 
 class _Block(nn.Module):
@@ -213,6 +214,7 @@ def _torchvisions(name: str, in_channels: int) -> tuple[nn.Module, int]:
 
 BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, width of its features)
     "convnet": _convnet,
+    "convnet-relu": partial(_convnet, signed=False),
     "resnet8": _resnet8,
     "resnet9": _resnet9,
     "resnet9-signed": lambda in_channels: _resnet9(in_channels, signed=True),

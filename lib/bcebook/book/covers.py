@@ -1,0 +1,74 @@
+"""What a chapter's page has on top beside the notebook's own cells: what was found, in short, and its files."""
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from bcebook import names
+from bcebook.book.findings import Page
+from bcebook.chapters.recipes import PROFILES
+from bcebook.chapters.room import Room
+from bcebook.paths import REPOSITORY
+from bcebook.report import markdown
+from bcebook.science import verdicts
+
+DOWNLOADS = "downloads"  # folder of the pages' source that Sphinx does not read
+
+
+def put(source: Path, executed: Path, room: Room, pages: dict[tuple[str, str], Page]) -> None:
+    """Put the cover under the first heading of a chapter's page in `source`, and its files beside the page. executed:
+    its executed notebook; nothing is done where that is missing."""
+    page = source / f"{room.name}.ipynb"
+    if not page.exists() or not executed.exists():
+        return
+    folder = source / DOWNLOADS
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(executed, folder / executed.name)
+    shutil.copyfile(REPOSITORY / "book" / f"{room.name}.py", folder / f"{room.name}.py")
+    notebook = json.loads(page.read_text())
+    first = notebook["cells"][0]
+    heading, _, rest = "".join(first["source"]).partition("\n")
+    cells = [{"cell_type": "markdown", "id": name, "metadata": {}, "source": text}
+             for name, text in (("heading", heading), ("cover", cover(room, pages)), ("beginning", rest.strip()))]
+    notebook["cells"][:1] = cells
+    page.write_text(json.dumps(notebook))
+
+
+def cover(room: Room, pages: dict[tuple[str, str], Page]) -> str:
+    """Markdown: what was found, by verdict, on the strongest evidence that is there; and the chapter's files."""
+    lines = found(room, pages)
+    # A link that Sphinx does not check: the page's script reads what it asks for.
+    runs = f"<a href=\"runs.html?filter={quote(room.short)}\">its runs</a> · " if room.runs else ""
+    box = [":::{admonition} In short", ":class: in-short", "", *lines, ":::", ""] if lines else []
+    return "\n".join([*box, ":::{container} chapter-files", "", (
+        f"{{download}}`executed notebook <{DOWNLOADS}/{room.name}.ipynb>` · "
+        f"{{download}}`script <{DOWNLOADS}/{room.name}.py>` · {runs}alone: `bcebook build --only {room.name}`"), ":::"])
+
+
+def found(room: Room, pages: dict[tuple[str, str], Page]) -> list[str]:
+    """A line for each verdict, with the claims that have it: those of theory, and those of runs in the strongest
+    profile in which one of them was judged."""
+    theory = {claim.name for claim in room.claims if claim.theory}
+    there = [pages[profile, room.name] for profile in reversed(PROFILES) if (profile, room.name) in pages]
+    judged = lambda page: [each for each in page.claims if each.name not in theory  # noqa: E731
+                           and each.finding.verdict != verdicts.NOT_RUN]
+    proven = next(([each for each in page.claims if each.name in theory] for page in there), [])
+    for page in there:  # the page of the strongest profile may carry none of theory, which stands on the page itself
+        proven = proven or [each for each in page.claims if each.name in theory]
+    best = next((page for page in there if judged(page)), None)
+    lines = []
+    if best:
+        where = markdown.listed(names.network(*pair) for pair in best.networks)
+        lines += _by_verdict(judged(best), f" ({where}, {markdown.counted(len(best.seeds), 'seed')})")
+    return lines + _by_verdict(proven, "")
+
+
+def _by_verdict(claims: list, where: str) -> list[str]:
+    lines = []
+    for verdict in verdicts.VERDICTS:
+        texts = [each.text for each in claims if each.finding.verdict == verdict]
+        if texts:
+            lines.append(f"- **{verdict.capitalize()}**{where}: {'; '.join(texts)}.")
+            where = ""  # once
+    return lines
