@@ -31,7 +31,7 @@ from bcebook.paths import REPOSITORY
 from bcebook.report import claims, frames, markdown
 from bcebook.report.claims import MIME
 from bcebook.runs.store import open_store
-from bcebook.science import verdicts
+from bcebook.science import theory, verdicts
 
 BOOK = REPOSITORY / "book"
 PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
@@ -366,7 +366,7 @@ def visit(browser, page: Path | str, width: int, dark: bool = False):
 
 
 @pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (1920, False), (390, False)])
-@pytest.mark.parametrize("name", [*KINDS, "index", "scoreboard", "departures"])
+@pytest.mark.parametrize("name", [*KINDS, "index", "scoreboard", "departures", "explorer"])
 def test_a_page_fits_its_window_and_asks_nobody(built, browser, name, width, dark):
     view, said, asked = visit(browser, built[1] / "html" / f"{name}.html", width, dark)
     assert (said, asked) == ([], [])
@@ -420,6 +420,30 @@ def test_a_figure_opens_large_and_tables_and_pictures_can_be_saved(built, browse
     assert rows == shown and len(rows) > 2 and said == []
     view.locator("details.hide summary").first.click()  # the code is folded, and opens
     assert view.locator("details.hide").first.evaluate("box => box.open")
+    view.close()
+
+
+def test_the_explorer_computes_what_the_library_does(built, browser):
+    """At sixty settings, beyond every border too; and its table follows its fields."""
+    view, said, asked = visit(browser, built[1] / "html" / "explorer.html", 1280)
+    rng = np.random.default_rng(0)
+    for at in range(60):
+        loss, features = ("ce", "bce", "bce")[at % 3], ("free", "nonnegative")[at % 2]
+        k, c = int(rng.integers(2, 200)), float(10 ** rng.uniform(-4.5, -0.2))
+        lambda_b = 0.0 if at % 5 == 0 else float(10 ** rng.uniform(-6, 1))
+        shown = view.evaluate("([loss, k, c, b, features]) => minimum(loss, k, c, b, features)", [loss, k, c, lambda_b, features])
+        m = theory.minimum(loss, k, c, lambda_b, features)
+        for name in ("positive", "negative", "bias"):
+            assert shown[name] == pytest.approx(getattr(m, name), abs=1e-9), (loss, features, k, c, lambda_b)
+        if m.positive - m.negative > 1e-9:
+            assert shown["cosine"] == pytest.approx(m.cosine, abs=1e-9)
+    cells = lambda: view.locator(".explorer-table td").all_inner_texts()  # noqa: E731
+    m = theory.minimum("bce", 10, theory.effective_c(5e-4, 5e-4, 128, 10))
+    assert f"{m.positive:.3f}" in cells() and f"{m.bias:.3f}" in cells()
+    before = cells()
+    view.locator("#explorer-classes").fill("100")
+    m = theory.minimum("bce", 100, theory.effective_c(5e-4, 5e-4, 128, 100))
+    assert cells() != before and f"{m.positive:.3f}" in cells() and said + asked == []
     view.close()
 
 

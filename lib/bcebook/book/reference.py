@@ -21,11 +21,12 @@ def page() -> str:
     """Markdown: each module with its functions and classes, their signatures and docstrings as they stand in the
     source."""
     lines = ["# Functions of the library", "",
-             "Generated from the source. Shapes stand in brackets after the names; every example is run by the tests.", ""]
+             "Generated from the source. Shapes stand in brackets after the names; the tests run every example.", ""]
     for name in MODULES:
         module = importlib.import_module(f"bcebook.{name}")
         lines += [f"## bcebook.{name}", "", "```text", inspect.getdoc(module) or "", "```", ""]
         for called, value in public(module):
             signature = str(inspect.signature(value)) if inspect.isfunction(value) else ""
-            lines += [f"### {called}", "", "```text", f"{called}{signature}", "", inspect.getdoc(value) or "", "```", ""]
+            told = [f"{called}{signature}", "", inspect.getdoc(value) or ""]
+            lines += [f"### {called}", "", "```text", *told, "```", ""]
     return "\n".join(lines)

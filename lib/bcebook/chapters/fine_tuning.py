@@ -39,8 +39,8 @@ def configs(profile: str, seed: int) -> list[RunConfig]:
     """Both losses, the whole network fine-tuned; then, in the profile laptop, its classifier alone, which is where
     fine-tuning begins. SGD and DA1. The biases start around log(K - 1), to a tenth.
 
-    There each sigmoid begins at 1/K, the share of its class (Lin et al., "Focal Loss for Dense Object Detection",
-    2017), and CE does not see a common start. From 0, where each begins at one half, BCE's first steps went through the
+    There each sigmoid begins at 1/K, the share of its class (Lin et al., "Focal Loss for Dense Object Detection"),
+    and CE does not see a common start. From 0, where each begins at one half, BCE's first steps went through the
     pretrained features: after an epoch at a rate of 0.05 it had 4 % of the held-out images right, and CE 44 %; from
     log(K - 1) 45 %.
     """

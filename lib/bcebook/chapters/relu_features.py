@@ -108,7 +108,7 @@ def minima() -> tables.Table:
                "positive": tables.Column("positive, free / nonnegative"), "negative": tables.Column("negative"),
                "bias": tables.Column("bias"), "cosine": tables.Column("cosine of class features"),
                "apart": tables.fixed("largest difference", 3)}
-    signed, held = ([spec.display for spec in NETWORKS.values() if spec.features == kind]
+    signed, held = (dict.fromkeys(spec.display for spec in NETWORKS.values() if spec.features == kind)
                     for kind in ("signed", "nonnegative"))
     first, second = (theory.critical_lambda_b("bce", 10, recipes.paper_c(10), kind) for kind in FEATURES)
     return tables.Table(frame, columns, (

@@ -38,7 +38,7 @@ def shorten(config: RunConfig) -> RunConfig:
 
 
 def can(config: RunConfig) -> bool:
-    """Whether a run has a stand-in: one on images from folders has none; noise of their size is no small thing."""
+    """Whether a run has a stand-in: one on images from folders has none, as noise of their size is no small thing."""
     return config.dataset in DATASETS
 
 
