@@ -89,8 +89,9 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
 
     problems = _train(chosen, data_dir(data), device, jobs)
     store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
-    typer.echo(f"{sum(store.has(config) for config in chosen)} of {len(chosen)} runs are in the store.")
-    raise typer.Exit(1 if problems else 0)
+    there = sum(store.has(config) for config in chosen)
+    typer.echo(f"{there} of {len(chosen)} runs are in the store.")
+    raise typer.Exit(1 if problems or not there else 0)
 
 
 @app.command()
@@ -325,17 +326,17 @@ def _chosen(profile: str, chapter: str | None, match: str) -> list:
 
 
 def _train(chosen: list, data: Path, device: str, jobs: int | None, deadline: float = math.inf) -> list[str]:
-    """Train the missing ones of the chosen runs, and say which failed and what others want; all these sentences."""
+    """Train the missing ones of the chosen runs; say what some want that is not here, and, in sentences that are
+    returned, which failed."""
     from bcebook.execution.choose import left_out, train_missing
 
-    wanting = left_out(chosen, data)
-    for sentence in wanting:
+    for sentence in left_out(chosen, data):
         typer.echo(f"left out: {sentence}")
     with _interruptible():
         problems = train_missing(chosen, data, device, jobs, deadline)
     for problem in problems:
         typer.echo(f"failed: {problem}")
-    return wanting + problems
+    return problems
 
 
 @contextlib.contextmanager

@@ -200,8 +200,7 @@ class Training:
                 group["lr"] = rate
 
     def _end_epoch(self) -> None:
-        images = min(self.batches * self.config.batch_size, self.images.train_count)
-        loss = float(ranks.total(self.loss_sum)) / images
+        loss = float(ranks.total(self.loss_sum)) / min(self.batches * self.config.batch_size, self.images.train_count)
         self.epoch, self.batch = self.epoch + 1, 0
         if not math.isfinite(loss):
             self._fail(f"the loss became {loss}")
