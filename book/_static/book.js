@@ -54,7 +54,8 @@ function list(box) {
   };
   const value = (row, at) => {
     const text = row.cells[at].textContent.trim().replace("\u2212", "-");
-    return text === "" || isNaN(text) ? text : Number(text);
+    const number = text.replace(/ min$/, "");
+    return number === "" || isNaN(number) ? text : Number(number);
   };
   [...table.tHead.rows[0].cells].forEach((head, at) => {
     let up = false;

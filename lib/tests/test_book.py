@@ -468,10 +468,10 @@ def test_the_list_of_runs_can_be_filtered_and_sorted(built, browser):
     texts = lines.all_inner_texts()
     assert 0 < len(texts) < count and all("AdamW" in text and "BCE" in text for text in texts)
     view.locator(".every-run .filter").fill("")
-    at = [head.inner_text().strip() for head in view.locator(".every-run thead th").all()].index("minutes")
+    at = [head.inner_text().strip() for head in view.locator(".every-run thead th").all()].index("time")
     for sign in (1, -1):
         view.locator(".every-run thead th .sort").nth(at).click()
-        minutes = [float(row.locator("td").nth(at).inner_text()) for row in lines.all()]
+        minutes = [float(row.locator("td").nth(at).inner_text().removesuffix(" min")) for row in lines.all()]
         assert minutes == sorted(minutes, reverse=sign < 0)
     view.close()
     view, _, _ = visit(browser, (built[1] / "html" / f"{name}.html"), 1280)

@@ -173,6 +173,8 @@ def test_a_small_network_computes_with_one_thread_and_gives_the_others_back(smal
         run = sessions.train(small(epochs=1), RunStore(tmp_path), progress=False)
         assert seen == {1} and torch.get_num_threads() == 2 and run.environment["device"].endswith(", 1 thread")
         for name, spec in NETWORKS.items():
+            if spec.side > 32:
+                continue  # trained from folders, with other settings
             config = small(model=name, dataset={8: "digits", 32: "cifar10"}[spec.side])
             with sessions._threads(config):
                 assert torch.get_num_threads() == (1 if spec.side <= 16 else 2), name

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bcebook import names
-from bcebook.chapters import fine_tuning, recipes
+from bcebook.chapters import recipes
+from bcebook.chapters.registry import rooms
 from bcebook.chapters.recipes import PROFILES
 from bcebook.report import markdown
 from bcebook.runs import specs
@@ -107,9 +108,10 @@ def _networks(profile: recipes.Profile) -> str:
 
 
 def _fine_tuning(profile: str) -> str:
-    """What the chapter on fine-tuning trains in a profile."""
+    """What the chapter on fine-tuning, where it is there, trains in a profile."""
+    room = rooms().get("fine_tuning")
     runs = dict.fromkeys((run.model, run.dataset, run.train_size, run.epochs, run.optimizer, run.augmentation)
-                         for run in fine_tuning.configs(profile, 0))
+                         for run in (room.configs(profile, (0,)) if room else ()))
     told = [f"{names.network(model, dataset)}, {f'{size:,}' if size else 'all'} training images, {epochs} epochs, "
             f"{names.of(optimizer)}, {names.of(augmentation)}"
             for model, dataset, size, epochs, optimizer, augmentation in runs]

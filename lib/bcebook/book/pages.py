@@ -290,11 +290,11 @@ def every_run(found: dict) -> str:
     rows = [[names.network(run["model"], run["dataset"]), names.of(run["loss"]), names.of(run["optimizer"]),
              names.of(run["augmentation"]), f"{run['start']:g}", str(run["seed"]),
              write(run["accuracy"], markdown.percent), write(run["uniform"], markdown.percent),
-             write(run["nc1"], markdown.significant), markdown.number(run["minutes"], 1), run["profile"],
+             write(run["nc1"], markdown.significant), f"{markdown.number(run['minutes'], 1)} min", run["profile"],
              ", ".join(where[run["key"]]), run["settings"], run["device"], run["code"], f"`{run['key']}`"]
             for run in runs.values()]
     heads = ["network and data", "loss", "optimizer", "augmentation", "bias mean", "seed", "$A$, %",
-             r"$A_\text{Uni}$, %", "NC1", "minutes", "profile", "chapters", "settings", "device", "code", "key"]
+             r"$A_\text{Uni}$, %", "NC1", "time", "profile", "chapters", "settings", "device", "code", "key"]
     return "\n".join([":::{container} every-run", "", markdown.table(heads, rows), "", ":::", ""])
 
 

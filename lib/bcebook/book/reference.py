@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 
 # What a person with a network of their own uses, from the bottom up.
 MODULES = ("science.losses", "science.uniform", "science.metrics", "science.summaries", "science.stats",
@@ -27,6 +28,7 @@ def page() -> str:
         lines += [f"## bcebook.{name}", "", "```text", inspect.getdoc(module) or "", "```", ""]
         for called, value in public(module):
             signature = str(inspect.signature(value)) if inspect.isfunction(value) else ""
+            signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", signature)  # an address is another each time
             told = [f"{called}{signature}", "", inspect.getdoc(value) or ""]
             lines += [f"### {called}", "", "```text", *told, "```", ""]
     return "\n".join(lines)
