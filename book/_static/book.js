@@ -34,7 +34,7 @@ function watch(box, index) {
   box.addEventListener("scroll", look, { passive: true });
   new ResizeObserver(look).observe(box);
   const button = element("button", { type: "button", className: "save-table", textContent: "save as CSV" });
-  button.setAttribute("aria-label", `save table ${index + 1} as CSV`);
+  button.setAttribute("aria-label", `save as CSV, table ${index + 1}`);
   button.addEventListener("click", () => save(csv(box.querySelector("table")), "text/csv", `${page()}-${index + 1}.csv`));
   box.after(button);
 }
