@@ -41,7 +41,7 @@ function watch(box, index) {
 
 // ---- the list of runs: type to filter, click on a head to sort
 
-function list(box) {
+function listRuns(box) {
   const table = box.querySelector("table");
   const rows = [...table.tBodies[0].rows];
   const field = element("input", { type: "search", className: "filter", placeholder: "filter: words, all of which a line has" });
@@ -89,7 +89,7 @@ function png(image, name) {
   canvas.toBlob((blob) => save(blob, "image/png", `${name}.png`));
 }
 
-function open(image, name) {
+function enlarge(image, name) {
   const large = element("img", { src: image.src, alt: image.alt });
   const close = element("button", { type: "button", textContent: "close" });
   const asPng = element("button", { type: "button", textContent: "PNG" });
@@ -111,11 +111,11 @@ function zoomable(image, index) {
   button.setAttribute("aria-label", `open figure ${index + 1} large`);
   image.replaceWith(button);
   button.append(image);
-  button.addEventListener("click", () => open(image, `${page()}-figure-${index + 1}`));
+  button.addEventListener("click", () => enlarge(image, `${page()}-figure-${index + 1}`));
 }
 
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".bd-article .pst-scrollable-table-container").forEach(watch);
-  document.querySelectorAll(".every-run").forEach(list);
+  document.querySelectorAll(".every-run").forEach(listRuns);
   document.querySelectorAll(".bd-article .cell_output img, .bd-article figure img").forEach(zoomable);
 });

@@ -22,6 +22,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+import torch
 
 from bcebook.book import build, digests, findings, render
 from bcebook.book.notebook import Chapter
@@ -31,7 +32,7 @@ from bcebook.paths import REPOSITORY
 from bcebook.report import claims, frames, markdown
 from bcebook.report.claims import MIME
 from bcebook.runs.store import open_store
-from bcebook.science import theory, verdicts
+from bcebook.science import losses, theory, verdicts
 
 BOOK = REPOSITORY / "book"
 PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
@@ -455,6 +456,37 @@ def test_the_explorer_computes_what_the_library_does(built, browser):
     view.locator("#explorer-classes").fill("100")
     m = theory.minimum("bce", 100, theory.effective_c(5e-4, 5e-4, 128, 100))
     assert cells() != before and f"{m.positive:.3f}" in cells() and said + asked == []
+    view.close()
+
+
+def test_the_explorer_of_losses_computes_what_the_library_does_and_can_be_dragged(built, browser):
+    view, said, asked = visit(browser, built[1] / "html" / "explorer.html", 1280)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        feature, rows, bias = rng.normal(size=2) * 5, rng.normal(size=(4, 2)) * 3, float(rng.normal() * 3)
+        shown = view.evaluate("([h, rows, b]) => bothLosses(h, rows, b)", [feature.tolist(), rows.tolist(), bias])
+        for loss, function in losses.LOSSES.items():
+            h = torch.tensor(feature, requires_grad=True)
+            value = function((torch.tensor(rows) @ h - bias)[None], torch.tensor([0]))
+            value.backward()
+            assert shown[loss]["loss"] == pytest.approx(value.item(), rel=1e-9, abs=1e-12)
+            assert shown[loss]["gradient"] == pytest.approx(h.grad.tolist(), rel=1e-7, abs=1e-10)
+    told = lambda: view.locator(".losses-values").inner_text()  # noqa: E731
+    plane, before = view.locator("#losses svg"), told()
+    plane.scroll_into_view_if_needed()
+    frame = plane.bounding_box()
+    view.mouse.move(frame["x"] + 60, frame["y"] + 80)
+    view.mouse.down()
+    view.mouse.move(frame["x"] + 120, frame["y"] + 90)
+    view.mouse.up()
+    dragged = told()
+    plane.focus()
+    view.keyboard.press("ArrowUp")
+    assert len({before, dragged, told()}) == 3
+    ce = told().split("·")[0]
+    view.locator("#losses-bias").fill("6")
+    assert told().split("·")[0] == ce and told() != dragged  # CE does not see a common bias
+    assert said + asked == []
     view.close()
 
 
