@@ -28,7 +28,7 @@ from bcebook.training import loop as engine
 from bcebook.training import measure
 from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import processor
-from bcebook.science.metrics import accuracy
+from bcebook.science.uniform import accuracy
 from bcebook.runs.store import RunStore, open_store
 from bcebook.training.loop import Training
 from bcebook.training.sessions import train
