@@ -57,6 +57,7 @@ def first_claims(found: dict[tuple[str, str], Page]) -> Iterable[tuple[Room, Pag
         if room.part not in PARTS:
             continue
         there = [found[profile, name] for profile in strongest() if (profile, name) in found]
+        there = [page for page in there if any(dataset != "digits" for _, dataset in page.networks)]
         judged = [(page, each) for page in there for each in page.claims
                   if each.of_the_paper and each.finding.verdict != verdicts.NOT_RUN]
         if judged:
