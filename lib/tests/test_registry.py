@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from bcebook import paper
-from bcebook.book import findings, pages
+from bcebook.book import findings, pages, run_list
 from bcebook.chapters import catalog
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
@@ -154,7 +154,7 @@ def test_a_new_chapter_is_a_room_and_a_pair(tmp_path):
 def test_the_page_of_runs_tells_what_each_chapter_stands_on():
     page = findings.Page("accuracy", "laptop", 7, 12, (0, 1), (("resnet9", "cifar10"),), (), seconds=5430)
     theory = findings.Page("minima", "laptop", 0, 0, (), (), ())
-    text = pages.trained({("laptop", "accuracy"): page, ("laptop", "minima"): theory})
+    text = run_list.page({("laptop", "accuracy"): page, ("laptop", "minima"): theory})
     line, = [line for line in text.splitlines() if "(accuracy)" in line]
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == [
         "7 of 12", "ResNet9 on CIFAR10", "0, 1", "90.5 minutes of training"]
@@ -165,11 +165,11 @@ def test_every_run_is_listed_once_with_all_chapters_that_show_it(eight):
     listed = tuple(claims.in_short(run) for run in eight)
     pages_of = {("laptop", name): findings.Page(name, "laptop", 8, 8, (0,), (), (), listed=chosen)
                 for name, chosen in (("initial_bias", listed), ("neural_collapse", listed[:3]))}
-    text = pages.every_run(pages_of)
+    text = run_list.every_run(pages_of)
     lines = [line for line in text.splitlines() if line.startswith("| ResNet8")]
     assert len(lines) == 8 and "nan" not in text
     assert sum("Initial bias, Neural collapse" in line for line in lines) == 3
     for run, line in zip(eight, lines, strict=True):
         assert run.config.key in line and f"{100 * run.final['test_accuracy']:.1f}" in line
         assert f"{run.environment['seconds'] / 60:.1f}" in line
-    assert "No run" in pages.every_run({})
+    assert "No run" in run_list.every_run({})

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from bcebook import cli
+from bcebook.book import machine
 from bcebook.runs.provenance import engine_version
 from bcebook.training import loop, selftest
 
@@ -102,11 +102,11 @@ def test_the_command_writes_the_file_and_says_what_did_not_pass(bench, tmp_path,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(selftest, "bench", lambda device: bench)
     monkeypatch.setattr(selftest, "CHECKS", (selftest.matrix_flops, breaks))
-    assert cli._test_gpu(tmp_path / "a.json") == 1
+    assert machine.test_gpu(tmp_path / "a.json", print) == 1
     found = json.loads((tmp_path / "a.json").read_text())["checks"]
     assert [each["status"] for each in found.values()] == ["pass", "error"]
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("pass   matrix_flops: tflops") and said[1] == "error  breaks: CUDA error: no"
     assert str(tmp_path / "a.json") in said[2]
     with pytest.raises(ValueError, match="name a file in a folder that is there"):
-        cli._test_gpu(tmp_path / "b" / "a.json")
+        machine.test_gpu(tmp_path / "b" / "a.json", print)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bcebook.chapters.registry import rooms
 from bcebook.report import markdown
 from bcebook.report.claims import MIME, Judged
 from bcebook.runs.files import in_a_line, parse_json
@@ -121,3 +122,8 @@ def read_all(folder: Path) -> dict[tuple[str, str], Page]:
     """(profile, chapter) -> its findings, for every file under `folder`."""
     pages = [read(path) for path in sorted(folder.glob("*/*.json"))]
     return {(page.profile, page.chapter): page for page in pages}
+
+
+def of_profile(found: dict[tuple[str, str], Page], profile: str) -> list[Page]:
+    """The pages of one profile in reading order."""
+    return [found[profile, name] for name in rooms() if (profile, name) in found]

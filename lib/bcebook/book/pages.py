@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from bcebook import names, paper
-from bcebook.book import covers, findings, front, reference
+from bcebook import paper
+from bcebook.book import covers, findings, front, reference, run_list
 from bcebook.book.departures import DEPARTURES
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
@@ -40,7 +40,7 @@ def write(source: Path, out: Path, profile: str) -> None:
         covers.put(source, out / "notebooks" / profile / f"{name}.ipynb", room, found)
     (source / "scoreboard.md").write_text(scoreboard(found))
     (source / "departures.md").write_text(departures())
-    (source / "runs.md").write_text(trained(found))
+    (source / "runs.md").write_text(run_list.page(found))
     (source / "api.md").write_text(reference.page())
     if rehearsal.active():
         for page in source.glob("*.md"):
@@ -116,7 +116,7 @@ def headlines(found: dict) -> str:
     theory = {claim.name for room in rooms().values() for claim in room.claims if claim.theory}
     lines, computed = [], {}
     for profile in PROFILES:
-        said = [each for page in _pages(found, profile) for each in page.claims if each.of_the_paper]
+        said = [each for page in findings.of_profile(found, profile) for each in page.claims if each.of_the_paper]
         computed |= {each.name: each.finding.verdict for each in said if each.name in theory}
         run = [
             each.finding.verdict
@@ -131,11 +131,6 @@ def headlines(found: dict) -> str:
         return "No chapter has been executed yet."
     first = "**The paper's claims so far**, each judged by a rule that could have come out otherwise:"
     return "\n".join([first, "", *lines, "", "The [scoreboard](scoreboard) has them one by one."])
-
-
-def _pages(found: dict, profile: str) -> list[findings.Page]:
-    """The findings of a profile in reading order."""
-    return [found[profile, name] for name in rooms() if (profile, name) in found]
 
 
 def scoreboard(found: dict) -> str:
@@ -166,7 +161,7 @@ def scoreboard(found: dict) -> str:
 
 def _claims(found: dict, of_the_paper: bool) -> str:
     """A table for each chapter that has such claims; the claims of theory have one verdict for all profiles."""
-    lines, shown = [], [profile for profile in PROFILES if _pages(found, profile)]
+    lines, shown = [], [profile for profile in PROFILES if findings.of_profile(found, profile)]
     for name, room in rooms().items():
         claims = [claim for claim in room.claims if claim.of_the_paper == of_the_paper]
         columns = shown if any(not claim.theory for claim in claims) else []
@@ -255,47 +250,6 @@ def _runs_of(treating: dict[str, Room], found: dict) -> str:
     return "; ".join(told) or (
         "no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet"
     )
-
-
-def trained(found: dict) -> str:
-    """Markdown: what each chapter's runs are and how long they took, in each profile."""
-    lines = ["# Runs", "",
-             "What stands behind each chapter: how many of its runs are there, of which networks and seeds, and how "
-             "long they were trained, each on the device that its chapter names. Runs that chapters share are counted "
-             "in each. `bcebook runs --profile PROFILE` lists them one by one.", ""]
-    for profile in PROFILES:
-        pages = [page for page in _pages(found, profile) if page.of]
-        rows = [[f"[{rooms()[page.chapter].title}]({page.chapter})", f"{page.runs} of {page.of}",
-                 markdown.listed(names.network(*each) for each in page.networks) or markdown.DASH,
-                 ", ".join(map(str, page.seeds)) or markdown.DASH,
-                 f"{markdown.number(page.seconds / 60, 1)} minutes of training"]
-                for page in pages]
-        if rows:
-            heads = ["chapter", "runs", "networks", "seeds", "time"]
-            lines += [f"## Profile {profile}", "", markdown.table(heads, rows), ""]
-    return "\n".join([*lines, "## Every run", "", every_run(found)])
-
-
-def every_run(found: dict) -> str:
-    """Markdown: one line for each run, with the chapters that show it; the page's script filters and sorts it."""
-    runs, where = {}, {}
-    for profile in reversed(PROFILES):
-        for page in _pages(found, profile):
-            for run in page.listed:
-                runs[run["key"]] = run | {"profile": profile}
-                where.setdefault(run["key"], []).append(rooms()[page.chapter].short)
-    if not runs:
-        return "No run has been shown by a chapter yet."
-    write = lambda value, how: markdown.DASH if value is None else how(value)  # noqa: E731
-    rows = [[names.network(run["model"], run["dataset"]), names.of(run["loss"]), names.of(run["optimizer"]),
-             names.of(run["augmentation"]), f"{run['start']:g}", str(run["seed"]),
-             write(run["accuracy"], markdown.percent), write(run["uniform"], markdown.percent),
-             write(run["nc1"], markdown.significant), f"{markdown.number(run['minutes'], 1)} min", run["profile"],
-             ", ".join(where[run["key"]]), run["settings"], run["device"], run["code"], f"`{run['key']}`"]
-            for run in runs.values()]
-    heads = ["network and data", "loss", "optimizer", "augmentation", "bias mean", "seed", "$A$, %",
-             r"$A_\text{Uni}$, %", "NC1", "time", "profile", "chapters", "settings", "device", "code", "key"]
-    return "\n".join([":::{container} every-run", "", markdown.table(heads, rows), "", ":::", ""])
 
 
 # ---- where this book departs from the paper
