@@ -14,6 +14,8 @@ import numpy as np
 from scipy.linalg import helmert
 from scipy.special import expit
 
+from bcebook.science import numerics
+
 LOSSES, FEATURES = ("ce", "bce"), ("free", "nonnegative")
 MAX_CLASSES = 100_000  # the tests go so far
 
@@ -40,7 +42,7 @@ class Minimum:
     def holds_for(self):
         """'d >= K' with an ETF and an offset, 'd >= K-1' with an ETF alone, 'd >= 1' with no ETF (c >= 1/K)."""
         spare = self.num_classes - np.asarray(self.min_dim)
-        return plain(np.select([spare == 0, spare == 1], ["d >= K", "d >= K-1"], "d >= 1"))
+        return numerics.plain(np.select([spare == 0, spare == 1], ["d >= K", "d >= K-1"], "d >= 1"))
 
     @property
     def cosine(self):
@@ -61,7 +63,7 @@ def feature_cosine(num_classes, gap, common, features="free"):
     """
     common = np.maximum(common, gap) if features == "nonnegative" else np.asarray(common)
     whole = common + (num_classes - 1) * np.asarray(gap)
-    return plain(np.where(whole > 0, (common - gap) / np.where(whole > 0, whole, 1.0), np.nan))
+    return numerics.plain(np.where(whole > 0, (common - gap) / np.where(whole > 0, whole, 1.0), np.nan))
 
 
 def whole(name, value, low, high=None):
@@ -134,7 +136,7 @@ def effective_c(lambda_w, lambda_h, batch_size, num_classes):
     0.001789
     """
     decay = finite("lambda_w", lambda_w, above=True) * finite("lambda_h", lambda_h, above=True)
-    return plain(np.sqrt(decay * finite("batch_size", batch_size, above=True) / classes(num_classes)))
+    return numerics.plain(np.sqrt(decay * finite("batch_size", batch_size, above=True) / classes(num_classes)))
 
 
 def minimum(loss, num_classes, c, lambda_b=0.0):
@@ -159,19 +161,20 @@ def minimum(loss, num_classes, c, lambda_b=0.0):
         v, r = np.minimum(c, 1 / k), np.maximum(0.0, 1 - k * c)  # v: the softmax of a wrong class
         s = (k - 1) / k * np.log1p(r / v)
         b = o = np.zeros_like(s)
-        loss_part = -log_rest((k - 1) * v, v + r)
+        loss_part = -numerics.log_rest((k - 1) * v, v + r)
     else:
-        pull, saturated = _pull(k, c, lambda_b)
+        highest = (k - 2) / (2 * k)  # a larger pull would need t < 0
+        pull, saturated = numerics.pull(c, lambda_b, highest, lambda g: _bce_scores(k, c, g)[3])
         u, v, s, t, r = _bce_scores(k, c, pull)
         # lambda_b b = pull. Dividing keeps b's digits where lambda_b would blow the rounding of t up; and where the
         # bias is saturated (Huber: it stops at c / lambda_b) t is something else.
         divide = saturated | (lambda_b > 1)
         b = np.where(divide, pull / np.where(divide, lambda_b, 1.0), t)
         o = np.where(saturated, np.minimum(b - t, 0.0), 0.0)
-        loss_part = -log_rest(u, v + r) - (k - 1) * log_rest(v, u + r)
+        loss_part = -numerics.log_rest(u, v + r) - (k - 1) * numerics.log_rest(v, u + r)
     value = loss_part + k * c * (s - o) + k * (lambda_b * b) * b / 2  # b^2 would underflow
     rank = np.maximum(1, np.where(s > 0, k - 1, 0) + (o < 0))
-    return Minimum(*(plain(x) for x in (s + o, o - s / (k - 1), b, o, value, rank)), num_classes=k)
+    return Minimum(*(numerics.plain(x) for x in (s + o, o - s / (k - 1), b, o, value, rank)), num_classes=k)
 
 
 def critical_lambda_b(loss, num_classes, c):
@@ -188,7 +191,7 @@ def critical_lambda_b(loss, num_classes, c):
     pull = np.minimum(c, (k - 2) / (2 * k))
     t = _bce_scores(k, c, pull)[3]
     saturates = (t > 0) & (pull == c) & (loss == "bce")
-    return plain(np.where(saturates, c / np.where(saturates, t, 1.0), np.inf))
+    return numerics.plain(np.where(saturates, c / np.where(saturates, t, 1.0), np.inf))
 
 
 def paper_bias(num_classes, s, lambda_b):
@@ -208,7 +211,7 @@ def paper_bias(num_classes, s, lambda_b):
         b = (low + high) / 2
         below = k * lambda_b * b < (k - 1) * expit(-b - s / (k - 1)) - expit(b - s)
         low, high = np.where(below, b, low), np.where(below, high, b)
-    return plain(low)
+    return numerics.plain(low)
 
 
 def separates(num_classes, s, lambda_b):
@@ -223,7 +226,7 @@ def separates(num_classes, s, lambda_b):
     """
     k = classes(num_classes)
     gap = finite("s", s) * k / (k - 1)  # positive minus negative score
-    return plain(finite("lambda_b", lambda_b) * gap + 1 / (2 * (k - 1)) > expit(-gap))
+    return numerics.plain(finite("lambda_b", lambda_b) * gap + 1 / (2 * (k - 1)) > expit(-gap))
 
 
 def minority_collapse_size(total, lambda_w, lambda_h, batch_size=None):
@@ -238,7 +241,8 @@ def minority_collapse_size(total, lambda_w, lambda_h, batch_size=None):
     """
     total = finite("total", total, above=True)
     batch = total if batch_size is None else finite("batch_size", batch_size, above=True)
-    return plain(total * batch * finite("lambda_w", lambda_w, above=True) * finite("lambda_h", lambda_h, above=True))
+    size = total * batch * finite("lambda_w", lambda_w, above=True) * finite("lambda_h", lambda_h, above=True)
+    return numerics.plain(size)
 
 
 def assemble(minimum, num_classes, dim, lambda_w, lambda_h, per_class):
@@ -278,33 +282,3 @@ def _bce_scores(k, c, g):
     s = (k - 1) / k * (np.log1p(r / u) + np.log1p(r / v))
     t = (np.log(u / (v + r)) - (k - 1) * np.log(v / (u + r))) / k  # (logit u - (K-1) logit v) / K
     return u, v, s, t, r
-
-
-def _pull(k, c, lambda_b):
-    """The pull g = min(lambda_b t, c) at BCE's minimum, and where it is c (the bias is saturated). Arrays, c <= 1."""
-    low, high = np.zeros_like(c), np.minimum(c, (k - 2) / (2 * k))  # a larger pull would need t < 0
-    with np.errstate(over="ignore"):  # lambda_b t may be infinite: it is only compared
-        saturated = (high == c) & (c <= lambda_b * _bce_scores(k, c, high)[3])
-        for _ in range(100):  # the pull solves g = lambda_b t(g), and t falls in g: halve the bracket
-            g = (low + high) / 2
-            below = g < lambda_b * _bce_scores(k, c, g)[3]
-            low, high = np.where(below, g, low), np.where(below, high, g)
-    return np.where(saturated, c, low), saturated
-
-
-def log_rest(p, rest):
-    """log(1 - p), given rest = 1 - p too: exact for p near 0 and near 1.
-
-    >>> log_rest(1e-20, 1.0).item()
-    -1e-20
-    """
-    return np.where(p < 0.5, np.log1p(-np.minimum(p, 0.5)), np.log(rest))
-
-
-def plain(value):
-    """A 0-d array as a plain number or string; other arrays unchanged.
-
-    >>> plain(np.array(2.5))
-    2.5
-    """
-    return np.asarray(value).item() if np.ndim(value) == 0 else value

@@ -8,7 +8,7 @@ project, proved in the chapter on ReLU features); for CE compare Dang et al., IC
 
 import numpy as np
 
-from bcebook.science import closed_form
+from bcebook.science import closed_form, numerics
 from bcebook.science.closed_form import Minimum, classes, finite
 
 
@@ -34,22 +34,22 @@ def minimum(loss, num_classes, c, lambda_b=0.0):
         r = 1 - k * v
         gap = np.log1p(r / v)
         positive, negative, bias = (k - 1) / k * gap, -gap / k, np.zeros_like(gap)
-        value = -closed_form.log_rest((k - 1) * v, v + r) + c * np.sqrt(k * (k - 1)) * gap
+        value = -numerics.log_rest((k - 1) * v, v + r) + c * np.sqrt(k * (k - 1)) * gap
         saturated = np.zeros(gap.shape, bool)
     else:
-        pull, saturated = _pull(k, c, lambda_b)
+        pull, saturated = numerics.pull(c, lambda_b, _widest(k, c), lambda g: _level(*_errors(k, c, g)))
         u, v, r = _errors(k, c, pull)
         gap, level = np.log1p(r / u) + np.log1p(r / v), _level(u, v, r)  # p - q; the bias
         positive, negative = gap * u / (u + v), -gap * v / (u + v)
         divide = lambda_b > 1  # lambda_b b = pull: see `closed_form.minimum`
         bias = np.where(divide, pull / np.where(divide, lambda_b, 1.0), level)
-        value = (-closed_form.log_rest(u, v + r) - (k - 1) * closed_form.log_rest(v, u + r)
+        value = (-numerics.log_rest(u, v + r) - (k - 1) * numerics.log_rest(v, u + r)
                  + k * c * np.hypot(positive, np.sqrt(k - 1) * negative) + k * (lambda_b * bias) * bias / 2)
     here = positive, negative, bias, (positive + (k - 1) * negative) / k, value, np.where(gap > 0, k, 1)
     free = closed_form.minimum(loss, k, c, lambda_b)  # what it is where the sign does not bind
     there = free.positive, free.negative, free.bias, free.offset, free.objective, free.min_dim
     found = (np.where(saturated, b, a) for a, b in zip(here, there, strict=True))
-    return Minimum(*(closed_form.plain(x) for x in found), num_classes=k, features="nonnegative")
+    return Minimum(*(numerics.plain(x) for x in found), num_classes=k, features="nonnegative")
 
 
 def critical_lambda_b(loss, num_classes, c):
@@ -67,7 +67,7 @@ def critical_lambda_b(loss, num_classes, c):
     pull = np.minimum(c, _widest(k, c))
     level = _level(*_errors(k, c, pull))
     meets = (level > 0) & (pull == c) & (loss == "bce")
-    return closed_form.plain(np.where(meets, c / np.where(meets, level, 1.0), np.inf))
+    return numerics.plain(np.where(meets, c / np.where(meets, level, 1.0), np.inf))
 
 
 def assemble(minimum, num_classes, dim, lambda_w, lambda_h, per_class):
@@ -118,15 +118,3 @@ def _level(u, v, r):
 def _widest(k, c):
     """The pull at which the bias would be 0: u = v."""
     return (k - 2) / np.sqrt(k) * np.minimum(c, 1 / (2 * np.sqrt(k)))
-
-
-def _pull(k, c, lambda_b):
-    """The pull g = lambda_b b at BCE's minimum where the sign binds, and where it does not (g would pass c)."""
-    low, high = np.zeros_like(c), np.minimum(c, _widest(k, c))
-    with np.errstate(over="ignore"):  # lambda_b times the bias may be infinite: it is only compared
-        beyond = (high == c) & (c <= lambda_b * _level(*_errors(k, c, high)))
-        for _ in range(100):
-            g = (low + high) / 2
-            below = g < lambda_b * _level(*_errors(k, c, g))
-            low, high = np.where(below, g, low), np.where(below, high, g)
-    return low, beyond
