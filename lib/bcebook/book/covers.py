@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from bcebook import names
 from bcebook.book.findings import Page
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.room import Room
@@ -53,14 +52,12 @@ def found(room: Room, pages: dict[tuple[str, str], Page]) -> list[str]:
     there = [pages[profile, room.name] for profile in reversed(PROFILES) if (profile, room.name) in pages]
     judged = lambda page: [each for each in page.claims if each.name not in theory  # noqa: E731
                            and each.finding.verdict != verdicts.NOT_RUN]
-    proven = next(([each for each in page.claims if each.name in theory] for page in there), [])
-    for page in there:  # the page of the strongest profile may carry none of theory, which stands on the page itself
-        proven = proven or [each for each in page.claims if each.name in theory]
+    # The page of the strongest profile may carry none of theory, which stands on the page itself.
+    proven = next(filter(None, ([each for each in page.claims if each.name in theory] for page in there)), [])
     best = next((page for page in there if judged(page)), None)
     lines = []
     if best:
-        where = markdown.listed(names.network(*pair) for pair in best.networks)
-        lines += _by_verdict(judged(best), f" ({where}, {markdown.counted(len(best.seeds), 'seed')})")
+        lines += _by_verdict(judged(best), f" ({markdown.evidence(best.networks, len(best.seeds))})")
     return lines + _by_verdict(proven, " (computed, without runs)")
 
 

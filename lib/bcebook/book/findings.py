@@ -63,13 +63,17 @@ def read(path: Path) -> Page:
                 raise ValueError(f"its {name} cannot be.")
         if (values["profile"], values["chapter"]) != (path.parent.name, path.stem):
             raise ValueError("it is of another chapter or profile.")
-        claims = tuple(Judged.from_dict(_checked(each)) for each in values["claims"])
-        return Page(values["chapter"], values["profile"], values["runs"], values["of"], tuple(values["seeds"]),
-                    tuple(tuple(pair) for pair in values["networks"]), claims, values.get("seconds") or 0,
-                    tuple(values.get("list") or ()))
+        return of_payload(values | {"claims": [_checked(each) for each in values["claims"]]})
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold findings ({in_a_line(error)}) and has to be deleted; build its chapter "
                          "again.") from error
+
+
+def of_payload(values: dict) -> Page:
+    """The page of a `claims.payload`."""
+    return Page(values["chapter"], values["profile"], values["runs"], values["of"], tuple(values["seeds"]),
+                tuple(tuple(pair) for pair in values["networks"]), tuple(map(Judged.from_dict, values["claims"])),
+                values.get("seconds") or 0, tuple(values.get("list") or ()))
 
 
 def _checked(claim: dict) -> dict:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bcebook import names
+from bcebook.book import findings
 from bcebook.book.findings import Page
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
@@ -43,10 +43,8 @@ def pages() -> dict[tuple[str, str], Page]:
         for profile in strongest():
             if runs := recorded(room, profile):
                 judged = claims.judge(tuple(claim for claim in room.claims if not claim.theory), runs)
-                networks = tuple(dict.fromkeys((run.config.model, run.config.dataset) for run in runs))
-                seeds = tuple(sorted({run.config.seed for run in runs}))
-                found[profile, name] = Page(name, profile, len(runs), len(room.configs(profile)), seeds, networks,
-                                            tuple(judged))
+                payload = claims.payload(name, profile, judged, runs, len(room.configs(profile)))
+                found[profile, name] = findings.of_payload(payload)
     return found
 
 
@@ -69,8 +67,7 @@ def table(found: dict[tuple[str, str], Page], linked: bool) -> str:
     chapters as links within the book."""
     rows = []
     for room, page, each in first_claims(found):
-        on = f"{markdown.listed(names.network(*pair) for pair in page.networks)}, " \
-             f"{markdown.counted(len(page.seeds), 'seed')}"
+        on = markdown.evidence(page.networks, len(page.seeds))
         chapter = f"[{room.short}]({room.name})" if linked else room.short
         measured = f"{each.statistic}: {markdown.estimate(each.finding)}"
         rows.append([each.text, f"**{each.finding.verdict}**", measured, chapter, on])

@@ -32,6 +32,7 @@ class Chapter:
         self.room, self.profile, self.device = room, profile, device
         self.data = find_data(data_dir)
         self.configs = room.configs(profile, seeds)
+        self.rebuilt: list[Run] = []  # what `runs` has given
         self.led = None  # the profile that `strongest` has shown
         plots.style()
         if rehearsal.active():
@@ -45,7 +46,7 @@ class Chapter:
         """
         for problem in left_out(self.configs, self.data) + train_missing(self.configs, self.data, self.device):
             print(f"Left out: {problem}")
-        runs = self._stored(self.configs)
+        self.rebuilt = runs = self._stored(self.configs)
         if not runs and any(not lacks(config, self.data) for config in self.configs):
             raise RuntimeError(
                 f"none of the {len(self.configs)} runs of this chapter succeeded; see the sentences above."
@@ -65,8 +66,8 @@ class Chapter:
             if runs := self._stored(configs):
                 self._show(profile, runs, len(configs))
                 self.led = profile
-                if here := self._stored(self.configs):
-                    display(Markdown(f"### Just rebuilt: {_networks(here)}"))
+                if self.rebuilt:
+                    display(Markdown(f"### Just rebuilt: {_networks(self.rebuilt)}"))
                 return
 
     def other_profiles(self) -> None:
@@ -151,8 +152,7 @@ class Chapter:
 def _networks(runs: list[Run]) -> str:
     """The networks, data sets and seeds of some runs: "ResNet9 on CIFAR10, 3 seeds"."""
     pairs = dict.fromkeys((run.config.model, run.config.dataset) for run in runs)
-    count = len({run.config.seed for run in runs})
-    return f"{markdown.listed(names.network(*pair) for pair in pairs)}, {markdown.counted(count, 'seed')}"
+    return markdown.evidence(pairs, len({run.config.seed for run in runs}))
 
 
 def _of_runs(runs: list[Run], profile: str, of: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 np, pd, plt, lines = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot"), lazy("matplotlib.lines")
 plots, predictions = lazy("bcebook.report.plots"), lazy("bcebook.report.predictions")
-flows = lazy("bcebook.report.flows")
+flows, orthogonal = lazy("bcebook.report.flows"), lazy("bcebook.report.orthogonal")
 theory = lazy("bcebook.science.theory")
 
 SCHEDULES = {"authors-step": "step, as in the authors' loop", "authors-cosine": "cosine, as in the authors' loop",
@@ -135,17 +135,15 @@ def counts() -> tables.Table:
                "within_free": tables.Column("free"),
                "within_nonnegative": tables.Column("nonnegative"), "within_other": tables.Column("other loss")}
     trivial = every[every["trivial"]]
-    apart = (single["free"] - single["nonnegative"]).abs() > single["reading_error"]
-    held = single[(single["model"] == "ResNet18") & apart]
-    nearer = ((held["median"] - held["nonnegative"]).abs() < (held["median"] - held["free"]).abs()).sum()
+    held = orthogonal.published()
     scores = predictions.where(every, model="ResNet18", loss="ce", quantity="positive")["median"].median()
     ten, hundred = (predictions.minimum("nonnegative", "ce", k, 0.0)["positive"] for k in (10, 100))
     return tables.Table(pd.DataFrame(rows), columns, (
         f"Of the {len(every)} medians {every['within'].sum()} agree; {len(trivial)} of them are CE's biases without "
         f"decay, whose prediction is "
         f"their own start ({trivial['within'].sum()} agree). What is left are {len(single)} values.",
-        f"The two minima differ by more than the reading error in {len(held)} of ResNet18's values, of which {nearer} "
-        f"lie nearer to that of "
+        f"The two minima differ by more than the reading error in {len(held)} of ResNet18's values, of which "
+        f"{held['nearer'].sum()} lie nearer to that of "
         f"nonnegative features. ResNet18's data set is not stated: its positive score under CE is "
         f"{markdown.number(scores)}, the minimum's "
         f"{markdown.number(ten)} for 10 classes and {markdown.number(hundred)} for 100. We take 10."))

@@ -30,7 +30,6 @@ orthogonal, stats, theory = (lazy("bcebook.report.orthogonal"), lazy("bcebook.sc
 TWINS = {"quick": (("convnet", "digits"), ("convnet-relu", "digits")),
          "laptop": (("resnet9", "cifar10"), ("resnet9-signed", "cifar10")),
          "paper": (("resnet18", "cifar10"), ("vit", "cifar10"))}
-FEATURES = {"free": "free", "nonnegative": "nonnegative"}
 STYLE = {"free": "--", "nonnegative": "-"}
 EXACT, CLOSE, COLLAPSED = 1e-10, 1e-4, 1e-7
 TOLD = 0.01  # apart: two predictions that are nearer cannot be told from each other
@@ -53,14 +52,14 @@ def phases(num_classes: int = 10) -> Figure:
     shades = ["#FFFFFF", "#E3E3E3", "#C4C4C4", "#9E9E9E", "#6E6E6E"]
     labels = ["all scores alike", "simplex ETF around zero", "cosine below 0", "orthogonal", "cosine above 0"]
     simplex = -1 / (num_classes - 1)
-    for ax, (features, words) in zip(axes, FEATURES.items(), strict=True):
+    for ax, features in zip(axes, theory.FEATURES, strict=True):
         m = theory.minimum("bce", num_classes, c[:, None], lambda_b[None], features)
         cosine, alike = m.cosine, m.positive - m.negative < 1e-9
         which = np.select([alike, cosine < simplex + 1e-9, cosine < -1e-9, cosine < 1e-9], [0, 1, 2, 3], 4)
         ax.pcolormesh(lambda_b, c, which, cmap=colors.ListedColormap(shades), vmin=-0.5, vmax=4.5, shading="nearest",
                       rasterized=True)
         ax.axhline(recipes.paper_c(num_classes), color="black", linewidth=0.9, linestyle="--")
-        ax.set(xscale="log", yscale="log", xlabel=r"$\lambda_b$", title=f"{words} features")
+        ax.set(xscale="log", yscale="log", xlabel=r"$\lambda_b$", title=f"{features} features")
     axes[0].set_ylabel(r"$c = \sqrt{n \lambda_W \lambda_H}$")
     marks = [lines.Line2D([], [], linestyle="", marker="s", markersize=9, markerfacecolor=shade, label=label,
                           markeredgecolor="black", markeredgewidth=0.6)
@@ -90,7 +89,7 @@ def along_epochs(runs: list[Run]) -> Figure:
     axes[0][0].set_ylabel("cosine of two class means")
     handles = [lines.Line2D([], [], color=plots.COLOUR[loss], label=names.of(loss)) for loss in recipes.LOSSES]
     handles += [lines.Line2D([], [], color="black", linewidth=0.9, linestyle=STYLE[kind], label=f"minimum, {kind}")
-                for kind in FEATURES]
+                for kind in theory.FEATURES]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
@@ -110,7 +109,7 @@ def minima() -> tables.Table:
                "apart": tables.fixed("largest difference", 3)}
     signed, held = (dict.fromkeys(spec.display for spec in NETWORKS.values() if spec.features == kind)
                     for kind in ("signed", "nonnegative"))
-    first, second = (theory.critical_lambda_b("bce", 10, recipes.paper_c(10), kind) for kind in FEATURES)
+    first, second = (theory.critical_lambda_b("bce", 10, recipes.paper_c(10), kind) for kind in theory.FEATURES)
     return tables.Table(frame, columns, (
         f"*Free*: {markdown.listed(signed)}. *Nonnegative*: {markdown.listed(held)}. CE's minimum does not depend on "
         "$\\lambda_b$, and its bias is 0 or free. Free features change their geometry at $\\lambda_b = $ "

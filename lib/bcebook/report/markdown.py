@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 
+from bcebook import names
 from bcebook.report.claims import Judged
 from bcebook.science.verdicts import NOT_RUN, Finding
 
@@ -56,6 +57,11 @@ def listed(words: Iterable[str]) -> str:
 def counted(n: int, what: str) -> str:
     """ "1 seed", "3 seeds"."""
     return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def evidence(networks: Iterable[tuple[str, str]], seeds: int) -> str:
+    """Networks with their data sets, and how many seeds: "ResNet9 on CIFAR10, 3 seeds"."""
+    return f"{listed(names.network(*pair) for pair in networks)}, {counted(seeds, 'seed')}"
 
 
 def table(head: list[str], rows: Iterable[list]) -> str:
