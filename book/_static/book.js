@@ -89,33 +89,48 @@ function png(image, name) {
   canvas.toBlob((blob) => save(blob, "image/png", `${name}.png`));
 }
 
-function enlarge(image, name) {
+function enlarge(image, name, numbers) {
   const large = element("img", { src: image.src, alt: image.alt });
   const close = element("button", { type: "button", textContent: "close" });
   const asPng = element("button", { type: "button", textContent: "PNG" });
   const file = element("a", { href: image.src, download: `${name}.svg`, textContent: "SVG" });
   // A page that was opened as a file may not read pictures, of which a PNG would have to be made.
   const ways = location.protocol === "file:" ? [file] : [file, asPng];
+  if (numbers) ways.push(element("a", { href: numbers, download: `${name}.csv`, textContent: "CSV" }));
   const dialog = element("dialog", { className: "zoomed" }, element("nav", {}, ...ways, close), large);
   dialog.setAttribute("aria-label", image.alt || "figure");
   asPng.addEventListener("click", () => png(large, name));
   close.addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  // A browser closes it with Escape too, but not while a link has the focus and another script takes the key.
+  dialog.addEventListener("keydown", (event) => event.key === "Escape" && dialog.close());
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
 }
 
-function zoomable(image, index) {
+function zoomable(image, index, numbers) {
   const button = element("button", { type: "button", className: "zoom" });
   button.setAttribute("aria-label", `open figure ${index + 1} large`);
   image.replaceWith(button);
   button.append(image);
-  button.addEventListener("click", () => enlarge(image, `${page()}-figure-${index + 1}`));
+  button.addEventListener("click", () => enlarge(image, `${page()}-figure-${index + 1}`, numbers));
+}
+
+// A link to a figure's numbers follows it, unseen.
+function figures() {
+  const parts = [...document.querySelectorAll(".bd-article .cell_output img, .bd-article figure img, .bd-article .drawn")];
+  const images = parts.filter((part) => part.tagName === "IMG");
+  images.forEach((image, index) => {
+    const next = parts[parts.indexOf(image) + 1];
+    zoomable(image, index, next?.classList.contains("drawn") ? next.href : null);
+  });
 }
 
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".bd-article .pst-scrollable-table-container").forEach(watch);
   document.querySelectorAll(".every-run").forEach(listRuns);
-  document.querySelectorAll(".bd-article .cell_output img, .bd-article figure img").forEach(zoomable);
+  figures();
+  // Sphinx calls the bibliography a list of things that are no list items, which a screen reader stumbles over.
+  document.querySelectorAll(".citation-list").forEach((list) => list.removeAttribute("role"));
 });

@@ -41,7 +41,7 @@ if (document.getElementById("losses")) {
     const both = bothLosses(feature, rows, bias);
     shown.textContent = bias.toFixed(2).replace("-", "−");
     values.innerHTML = ["ce", "bce"].map((loss) =>
-      `<strong style="color:${COLOUR[loss]}">${loss.toUpperCase()} ${both[loss].loss.toFixed(3)}</strong> nats, pull of length
+      `<strong style="border-bottom:3px solid ${COLOUR[loss]}">${loss.toUpperCase()} ${both[loss].loss.toFixed(3)}</strong> nats, pull of length
        ${Math.hypot(...both[loss].gradient).toFixed(3)}`).join(" · ");
     const tips = [...Object.values(COLOUR), "#888888"].map((colour) => `<marker id="tip-${colour.slice(1)}" orient="auto"
       markerWidth="5" markerHeight="5" refX="4" refY="2.5"><path d="M0,0L5,2.5L0,5z" fill="${colour}"/></marker>`);

@@ -29,7 +29,7 @@ from bcebook.book.notebook import Chapter
 from bcebook.chapters import catalog, recipes
 from bcebook.chapters.registry import rooms
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, frames, markdown
+from bcebook.report import claims, drawn, frames, markdown
 from bcebook.report.claims import MIME
 from bcebook.runs.store import open_store
 from bcebook.science import losses, theory, verdicts
@@ -377,24 +377,51 @@ def visit(browser, page: Path | str, width: int, dark: bool = False):
     return view, said, asked
 
 
-@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (1920, False), (390, False)])
-@pytest.mark.parametrize("name", [*KINDS, "index", "scoreboard", "departures", "explorer"])
-def test_a_page_fits_its_window_and_asks_nobody(built, browser, name, width, dark):
-    view, said, asked = visit(browser, built[1] / "html" / f"{name}.html", width, dark)
-    assert (said, asked) == ([], [])
-    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), "the page itself scrolls sideways"
+def check_page(browser, page: Path, width: int, dark: bool = False, fits: bool = False) -> None:
+    """A page shows itself whole, has no serious fault that axe-core finds, and asks nobody. fits: no table scrolls."""
+    where = f"{page.name} at {width} pixels, {'dark' if dark else 'light'}"
+    view, said, asked = visit(browser, page, width, dark)
+    assert (said, asked) == ([], []), where
+    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), f"{where} scrolls sideways as a whole"
     view.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
     view.wait_for_function("[...document.images].every(image => image.complete)")
-    assert view.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == []
+    assert view.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == [], where
     # What is wider than its box scrolls in it, can be reached with the keyboard, and shows that there is more.
     boxes = view.evaluate("""[...document.querySelectorAll('.bd-article .pst-scrollable-table-container')].map(box =>
         [box.scrollWidth > box.clientWidth + 1, box.classList.contains('more'), box.tabIndex === 0,
          box.getBoundingClientRect().right <= innerWidth + 1])""")
-    assert all(inside and wide == more == reached for wide, more, reached, inside in boxes)
-    assert boxes if name in ("scoreboard", "departures", KINDS[0]) else True
-    if width == 1280 and name in KINDS:
-        assert not any(wide for wide, *_ in boxes), "a table of numbers is cut at 1280 pixels"
+    assert all(inside and wide == more == reached for wide, more, reached, inside in boxes), where
+    assert boxes or page.stem not in ("scoreboard", "departures", KINDS[0])
+    assert not fits or not any(wide for wide, *_ in boxes), f"{where}: a table of numbers is cut"
+    if (width, dark) in ((390, False), (1280, True)):  # the longest check of a page
+        assert faults(view) == [], where
     view.close()
+
+
+def faults(view) -> list[str]:
+    """The serious faults that axe-core finds, but for one of the theme's: the label of its search button."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="LEFT OUT, axe-core on every page: axe-playwright-"
+                                                                             'python is not installed (`pip install -e "./lib[browser]"`)')
+    found = axe.Axe().run(view, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+    return [f"{fault['id']}: {node['html']}" for fault in found if fault["impact"] in ("serious", "critical") for node in fault["nodes"]
+            if "search-button" not in node["html"]]
+
+
+MATRIX = [*KINDS, "index", "scoreboard", "departures", "explorer", "runs", "api", "own_network"]  # a page of each kind
+
+
+@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (1920, False), (1920, True), (390, False), (390, True)])
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_page_fits_its_window_can_be_read_by_everyone_and_asks_nobody(built, browser, name, width, dark):
+    check_page(browser, built[1] / "html" / f"{name}.html", width, dark, fits=width == 1280 and name in KINDS)
+
+
+def test_every_other_page_does_too(built, browser):
+    for page in sorted((built[1] / "html").glob("*.html")):
+        if page.stem in MATRIX:
+            continue
+        check_page(browser, page, 390)
+        check_page(browser, page, 1280, dark=True)
 
 
 @pytest.fixture
@@ -421,6 +448,13 @@ def test_a_figure_opens_large_and_tables_and_pictures_can_be_saved(built, browse
         view.locator("dialog.zoomed button", has_text="PNG").click()
     picture.value.save_as(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    with view.expect_download() as numbers:
+        view.locator("dialog.zoomed a", has_text="CSV").click()
+    numbers.value.save_as(tmp_path / "figure.csv")
+    notebook = nbformat.read(built[1] / "notebooks" / "quick" / f"{KINDS[0]}.ipynb", 4)
+    drawn_there = [output["data"][drawn.MIME] for cell in notebook.cells for output in cell.get("outputs", ())
+                   if drawn.MIME in output.get("data", {})]
+    assert (tmp_path / "figure.csv").read_text() == drawn_there[0] and drawn_there[0].count("\n") > 100
     view.keyboard.press("Escape")
     view.locator("dialog.zoomed").wait_for(state="detached")  # the browser says "close" a moment after the key
     with view.expect_download() as table:

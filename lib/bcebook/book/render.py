@@ -16,6 +16,7 @@ from bcebook.chapters import catalog
 
 # A disk that takes no more: full, over the user's quota, or over the largest file that it may hold.
 FULL = tuple(code for name in ("ENOSPC", "EDQUOT", "EFBIG") if (code := getattr(errno, name, None)))
+DRAWN = "figures"  # folder of the figures' numbers among the pages' static files
 
 
 def render(profile: str, out: Path, failures: dict[str, str], say=print) -> bool:
@@ -86,7 +87,7 @@ def _assemble(profile: str, out: Path, source: Path, failures: dict[str, str]) -
     for name, title in catalog.CHAPTERS.items():
         executed, page = out / "notebooks" / profile / f"{name}.ipynb", source / f"{name}.ipynb"
         if executed.exists():
-            page.write_text(_for_sphinx(executed))
+            page.write_text(_for_sphinx(executed, source / "_static"))
         if name in failures or not executed.exists():
             whole = False
             _warn(page, title, failures.get(name))
@@ -100,17 +101,30 @@ def _writable(folder: Path) -> None:
         path.chmod(path.stat().st_mode | stat.S_IWUSR)
 
 
-def _for_sphinx(notebook: Path) -> str:
-    """A notebook as a page wants it: the code of a cell folded, and without the findings that its outputs carry as
-    data (Sphinx warns of a type that it cannot show)."""
-    from bcebook.report.claims import MIME
+def _for_sphinx(notebook: Path, static: Path) -> str:
+    """A notebook as a page wants it: the code of a cell folded, without the findings that its outputs carry as data
+    (Sphinx warns of a type that it cannot show), and with the numbers of each figure in a file in `static`, to which a
+    link beside the figure leads, for the page's script to show."""
+    from bcebook.report import claims, drawn
 
-    content = json.loads(notebook.read_text())
+    content, figures = json.loads(notebook.read_text()), 0
     for cell in content["cells"]:
-        if cell["cell_type"] == "code":
-            cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
-        for output in cell.get("outputs", ()):
-            output.get("data", {}).pop(MIME, None)
+        if cell["cell_type"] != "code":
+            continue
+        cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
+        shown = []
+        for output in cell["outputs"]:
+            output.get("data", {}).pop(claims.MIME, None)
+            numbers = output.get("data", {}).pop(drawn.MIME, None)
+            shown.append(output)
+            if numbers:
+                figures += 1
+                path = static / DRAWN / f"{notebook.stem}-{figures}.csv"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text("".join(numbers))
+                link = f'<a class="drawn" hidden href="_static/{DRAWN}/{path.name}" download>CSV</a>'
+                shown.append({"output_type": "display_data", "metadata": {}, "data": {"text/html": link}})
+        cell["outputs"] = shown
     return json.dumps(content)
 
 

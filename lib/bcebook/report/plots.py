@@ -5,11 +5,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from bcebook import names
+from bcebook.report import drawn
 
 COLOUR = {"ce": "#0072B2", "bce": "#D55E00"}  # nothing else takes these two
 NAME = {"ce": "CE", "bce": "BCE", "sgd": "SGD", "adamw": "AdamW"}
@@ -40,9 +42,12 @@ def style() -> None:
         },
     )
     try:
+        from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg", metadata={"Date": None})  # the same figure is the same file
+        if shell := get_ipython():
+            shell.display_formatter.mimebundle_formatter.for_type(Figure, drawn.bundle)
     except ImportError:  # outside a notebook there is nothing to tell
         pass
 
