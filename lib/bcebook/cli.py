@@ -60,6 +60,10 @@ ChapterName = Annotated[str | None, typer.Option(help=f"One chapter only: {', '.
                                                  show_default=False)]
 Match = Annotated[str, typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.",
                                     show_default=False)]
+On = Annotated[str, typer.Option(help="Where to train: nothing for this machine; ray, ray:auto or ray:HOST:PORT for a "
+                                      "cluster (the book's page 'More machines').", show_default=False)]
+Checkpoints = Annotated[str | None, typer.Option(help="With --on: a folder that all machines share, or an address of "
+                                                      "fsspec, where a lost run is found again.", show_default=False)]
 
 
 @app.command()
@@ -68,26 +72,30 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
                                                    callback=_written)] = None,
           only: ChapterName = None,
           rehearse: Annotated[bool, typer.Option("--rehearse", help="Try it out on the CPU: each run two steps on "
-                                                                    "noise, pages apart and marked.")] = False):
+                                                                    "noise, pages apart and marked.")] = False,
+          on: On = "", checkpoints: Checkpoints = None):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
     from bcebook.book import build as books
+    from bcebook.execution.choose import elsewhere
+
+    cluster = elsewhere(on, checkpoints)
 
     with _interruptible():
         if rehearse:
             raise typer.Exit(books.rehearse(profile, jobs, out and out.resolve(), only))
-        raise typer.Exit(books.build(profile, device, data_dir(data), jobs, out and out.resolve(), only))
+        raise typer.Exit(books.build(profile, device, data_dir(data), jobs, out and out.resolve(), only, cluster))
 
 
 @app.command()
 def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
           chapter: ChapterName = None,
-          match: Match = ""):
+          match: Match = "", on: On = "", checkpoints: Checkpoints = None):
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
     from bcebook.runs.store import open_store
 
-    problems = _train(chosen, data_dir(data), device, jobs)
+    problems = _train(chosen, data_dir(data), device, jobs, math.inf, on, checkpoints)
     store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
     there = sum(store.has(config) for config in chosen)
     typer.echo(f"{there} of {len(chosen)} runs are in the store.")
@@ -102,6 +110,7 @@ def record(
     profile: Profile = "paper", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
     chapter: ChapterName = None,
     match: Match = "",
+    on: On = "", checkpoints: Checkpoints = None,
 ):
     """Train as many missing runs as a time allows, those of most value first, and put what is finished into one
     archive.
@@ -117,7 +126,7 @@ def record(
 
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
-    problems = _train(chosen, data_dir(data), device, jobs, deadline)
+    problems = _train(chosen, data_dir(data), device, jobs, deadline, on, checkpoints)
     store = open_store(data_dir(data))
     states = {config.key: store.state(config) for config in chosen}
     done = [key for key, state in states.items() if state == "trained"]
@@ -264,15 +273,17 @@ def _chosen(profile: str, chapter: str | None, match: str) -> list:
     return chosen
 
 
-def _train(chosen: list, data: Path, device: str, jobs: int | None, deadline: float = math.inf) -> list[str]:
+def _train(chosen: list, data: Path, device: str, jobs: int | None, deadline: float, on: str,
+           checkpoints: str | None) -> list[str]:
     """Train the missing ones of the chosen runs; say what some want that is not here, and, in sentences that are
     returned, which failed."""
-    from bcebook.execution.choose import left_out, train_missing
+    from bcebook.execution.choose import elsewhere, left_out, train_missing
 
+    cluster = elsewhere(on, checkpoints)
     for sentence in left_out(chosen, data):
         typer.echo(f"left out: {sentence}")
     with _interruptible():
-        problems = train_missing(chosen, data, device, jobs, deadline)
+        problems = train_missing(chosen, data, device, jobs, deadline, cluster)
     for problem in problems:
         typer.echo(f"failed: {problem}")
     return problems

@@ -8,19 +8,19 @@ from bcebook.book.execute import execute, failed_before
 from bcebook.book.render import render
 from bcebook.chapters import catalog
 from bcebook.execution.base import cores
-from bcebook.execution.choose import left_out, train_missing
+from bcebook.execution.choose import Elsewhere, left_out, train_missing
 from bcebook.runs import rehearsal
 from bcebook.runs.locks import hold
 from bcebook.runs.store import open_store
 
 
 def build(profile: str, device: str, data: Path, jobs: int | None = None, out: Path | None = None,
-          only: str | None = None, say=print) -> int:
+          only: str | None = None, on: Elsewhere | None = None, say=print) -> int:
     """Make the book of a profile; the exit code: 0, or 1 if a run, a notebook or the rendering failed.
 
     out: the folder for everything made here (default book/_build), with html/index.html at the end. only: train
-    for this chapter and execute it alone; the others' pages are as they were last executed. Raises ValueError for a
-    chapter that there is not.
+    for this chapter and execute it alone; the others' pages are as they were last executed. on: the cluster to train
+    on. Raises ValueError for a chapter that there is not.
     """
     configs = catalog.configs(only, profile) if only else catalog.all_configs(profile)
     out = out or BOOK / "_build"
@@ -30,7 +30,7 @@ def build(profile: str, device: str, data: Path, jobs: int | None = None, out: P
         say(f"1/3 runs      {_count(configs, profile, data)}")
         for sentence in left_out(configs, data):
             say(f"    left out: {sentence}")
-        problems = train_missing(configs, data, device, jobs)
+        problems = train_missing(configs, data, device, jobs, on=on)
         for problem in problems:
             say(f"    failed: {problem}")
         say("2/3 notebooks")
@@ -48,7 +48,7 @@ def rehearse(profile: str, jobs: int | None = None, out: Path | None = None, onl
     and every page made of it. Its runs are gone afterwards; its pages, in the folder rehearsal/<profile> of `out`, say
     that they are a rehearsal."""
     with rehearsal.on(), tempfile.TemporaryDirectory() as data:
-        return build(profile, "cpu", Path(data), jobs, (out or BOOK / "_build") / "rehearsal" / profile, only, say)
+        return build(profile, "cpu", Path(data), jobs, (out or BOOK / "_build") / "rehearsal" / profile, only, say=say)
 
 
 def _count(configs: list, profile: str, data: Path) -> str:

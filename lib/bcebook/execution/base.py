@@ -5,6 +5,10 @@ from typing import Protocol
 
 from bcebook.runs.config import RunConfig
 
+# Runs at once on a GPU, however many more would fit: one thread starts the steps of all, each has its own copy of the
+# images there, each loses up to half a minute when the process dies, and nothing here measures more than eight.
+MOST = 8
+
 
 class Executor(Protocol):
     """Trains runs into a store. Each finished run is there at once; a stopped one goes on from its checkpoint."""

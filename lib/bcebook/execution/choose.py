@@ -2,10 +2,11 @@
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from bcebook.execution import together
-from bcebook.execution.base import Executor, cores
+from bcebook.execution.base import MOST, Executor, cores
 from bcebook.execution.processes import Processes
 from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
@@ -13,24 +14,45 @@ from bcebook.runs.specs import STREAMED
 from bcebook.runs.store import open_store
 from bcebook.training import pretrained
 
-# Runs at once on a GPU, however many more would fit: one thread starts the steps of all, each has its own copy of the
-# images there, each loses up to half a minute when the process dies, and nothing here measures more than eight.
-MOST = 8
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A Ray cluster to train on: see `on_ray.OnRay`, whose address and checkpoints these are."""
+
+    address: str
+    checkpoints: str | None = None
+
+
+def elsewhere(on: str, checkpoints: str | None = None) -> Elsewhere | None:
+    """What `--on` and `--checkpoints` say: None for "", a cluster for "ray" or "ray:ADDRESS". Raises ValueError for
+    anything else."""
+    kind, colon, address = on.partition(":")
+    if on and (kind != "ray" or (colon and not address)):
+        raise ValueError(f"runs cannot be trained on {on!r}; write ray (this machine), ray:auto (the cluster that this "
+                         "machine is in) or ray:HOST:PORT.")
+    if checkpoints and not on:
+        raise ValueError("--checkpoints is for runs on a cluster, see --on; here they lie in the data folder.")
+    return Elsewhere(address, checkpoints) if on else None
 
 
 def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
-                  deadline: float = math.inf) -> list[str]:
+                  deadline: float = math.inf, on: Elsewhere | None = None) -> list[str]:
     """Train what the store of `data` lacks, but for what is `left_out`; returns a sentence for each run that failed.
 
     jobs: how many at once; by default a process a core on the CPU, and in one process on a GPU as many as fit in its
     free memory, up to MOST. deadline: of time.monotonic; what is not done by then is left with a checkpoint. Every
     finished run is in the store at once, and a killed one goes on from its checkpoint when the call is repeated.
+    on: the cluster to train on; None: this process and its children.
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if not store.has(config)]
     missing = [config for config in missing if not lacks(config, data)]
     if not missing:
         return []
+    if on:
+        from bcebook.execution.on_ray import OnRay
+
+        return OnRay(data, device, jobs, on.address, on.checkpoints).run(missing, deadline)
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
     from bcebook.training.loop import resolve
 

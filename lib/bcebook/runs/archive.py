@@ -9,6 +9,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from bcebook.runs import atomic
@@ -59,11 +60,13 @@ def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
         target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
-def add(path: Path, recorded: Path) -> tuple[list[Run], list[Run]]:
+def add(path: Path, recorded: Path,
+        refuse: Callable[[list[Run]], str] = lambda runs: "") -> tuple[list[Run], list[Run]]:
     """Verify every run in the archive `path` and move the new ones into the folder `recorded`; (added, already there).
 
     All or nothing: raises ArchiveError, with `recorded` unchanged, if a member is not a file of a run, a checksum
-    fails, or a run is not whole (see `store.check_folder`). Only plain text is read; nothing is executed.
+    fails, a run is not whole (see `store.check_folder`), or `refuse` says why the runs are not wanted. Only plain text
+    is read; nothing is executed.
     """
     contents = _read(path)
     recorded.mkdir(parents=True, exist_ok=True)
@@ -77,6 +80,8 @@ def add(path: Path, recorded: Path) -> tuple[list[Run], list[Run]]:
             if damage := check_folder(folder / key):
                 raise ArchiveError(f"{path}: run {key} is damaged ({damage}); nothing was added.")
             runs[key] = read_folder(folder / key)
+        if why := refuse(list(runs.values())):
+            raise ArchiveError(f"{path}: {why}; nothing was added.")
         store = RunStore(recorded)
         fresh = [key for key in runs if not store.find(runs[key].config)]
         for key in fresh:

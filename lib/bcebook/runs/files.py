@@ -252,14 +252,19 @@ def _is_summary(values: dict) -> bool:
 
 
 def read_failure(path: Path, config: RunConfig) -> dict:
-    """Why a run failed. Raises ValueError where the file does not say it of this run."""
+    """Why this run failed. Raises ValueError where the file does not say it of this run."""
     values = parse_json(_content(path))
+    check_failure(values, config)
+    return values
+
+
+def check_failure(values: dict, config: RunConfig) -> None:
+    """Raises ValueError where this is not {"config", "cause", "environment"} of this run."""
     cause, settings, environment = (values.get(name) for name in ("cause", "config", "environment"))
     if not _text(cause) or not isinstance(environment, dict) or not _text(environment.get("code")):
         raise ValueError("it does not say a cause and an environment.")
     if not isinstance(settings, dict) or RunConfig.from_dict(settings).key != config.key:
         raise ValueError("it is of another run.")
-    return values
 
 
 def _number(value) -> bool:

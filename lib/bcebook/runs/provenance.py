@@ -17,6 +17,7 @@ ENGINE = ("runs/specs.py", "runs/config.py", "science/losses.py", "science/metri
           "science/summaries.py", "training/datasets.py", "training/images.py", "training/heads.py",
           "training/models.py", "training/efficientnet.py", "training/pretrained.py", "training/streamed.py",
           "training/ranks.py", "training/measure.py", "training/kept.py", "training/loop.py")
+COMMIT = "BCEBOOK_COMMIT"  # in the environment of a process that runs a copy: what it was copied from
 SOURCES = ("lib/bcebook", "book", "data/paper", "requirements.txt")  # in a checkout: what makes runs and pages
 
 
@@ -45,17 +46,23 @@ def library() -> list[Path]:
 
 
 @functools.cache
-def code_version() -> str:
-    """A digest of the library's source, and the commit it stands on in a git checkout of its own: "3f2a9c (commit
-    12ab34c)", or "3f2a9c (commit 12ab34c, modified)" where what makes runs and pages is not as in that commit."""
+def library_digest() -> str:
+    """A SHA-256 of the library's source, file by file."""
     sha = hashlib.sha256()
     for path in library():
         sha.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
-    commit = _commit()
-    return sha.hexdigest()[:10] + (f" (commit {commit})" if commit else "")
+    return sha.hexdigest()
 
 
-def _commit() -> str:
+@functools.cache
+def code_version() -> str:
+    """The beginning of the library's digest, and the commit it stands on in a git checkout of its own: "3f2a9c (commit
+    12ab34c)", or "3f2a9c (commit 12ab34c, modified)" where what makes runs and pages is not as in that commit."""
+    commit = os.environ.get(COMMIT) or commit_here()
+    return library_digest()[:10] + (f" (commit {commit})" if commit else "")
+
+
+def commit_here() -> str:
     """ "12ab34c", "12ab34c, modified", or "" where this is no checkout of our own: a copy may lie in another's."""
     # Without a hook's GIT_DIR, which names another repository; and no lock on the index, which a commit may want.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

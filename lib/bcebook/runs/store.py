@@ -101,7 +101,7 @@ class RunStore:
                     return
                 shutil.rmtree(target)  # damaged: `_whole` has just said so
             os.rename(partial, target)
-            self._failure_path(run.config).unlink(missing_ok=True)
+            self.forget_failure(run.config)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -110,6 +110,10 @@ class RunStore:
         self.root.mkdir(parents=True, exist_ok=True)
         failure = {"config": config.to_dict(), "cause": cause, "environment": environment}
         atomic.write(self._failure_path(config), files.as_json(failure))
+
+    def forget_failure(self, config: RunConfig) -> None:
+        """Of a run that has succeeded since."""
+        self._failure_path(config).unlink(missing_ok=True)
 
     def _failure_path(self, config: RunConfig) -> Path:
         return self.root / f"{config.key}.failed.json"

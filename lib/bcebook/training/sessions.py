@@ -57,19 +57,22 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: boo
 
 def train_together(configs: list[RunConfig], store: RunStore, device: str = "cuda", at_once: int = 1,
                    deadline: float = math.inf, progress: bool = True, data_root=None,
-                   wait: bool = True, measured: bool = False) -> list[str]:
+                   wait: bool = True, measured: bool = False, given: data.Dataset | None = None,
+                   checkpoint_every: float | None = None) -> list[str]:
     """Train the runs in this process, `at_once` of them in turns, a step each: on a GPU their kernels overlap.
 
     measured: no more than fit in the GPU's memory, by what the first steps of each kind of run took. Where memory runs
     out all the same, half as many go on, each from its checkpoint. deadline: of time.monotonic; then every run in
     progress leaves a checkpoint and the call returns. A run that another process holds comes last, when it is free or
-    done; wait=False raises Held for it instead. Returns a sentence for each run that failed.
+    done; wait=False raises Held for it instead. given: the images of all the runs, where they are not to be found
+    under data_root. checkpoint_every: seconds; None: CHECKPOINT_SECONDS. Returns a sentence for each run that failed.
     """
     shown = progress and at_once == 1
+    every = CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every
     many = f"up to {at_once}" if measured else str(at_once)
     with tqdm(total=len(configs), desc=f"runs, {many} at once", unit="run", disable=not progress) as bar:
         def steps(config: RunConfig) -> Generator[None, None, Run]:
-            return _steps(config, store, device, shown, data_root, CHECKPOINT_SECONDS, lambda: len(together.active))
+            return _steps(config, store, device, shown, data_root, every, lambda: len(together.active), given)
 
         packing = _Packing(resolve(device) if measured else None, at_once)
         together = _Together(configs, steps, packing, bar, wait)
@@ -163,6 +166,11 @@ def how_many(free: int, peak: int, most: int) -> int:
     return max(1, min(most, int(SHARE * free) // max(1, peak)))
 
 
+def kind(config: RunConfig) -> tuple:
+    """What the memory that a run takes depends on."""
+    return config.model, config.dataset, config.batch_size, config.precision, config.augmentation, config.optimizer
+
+
 class _Packing:
     """How many runs share the process now (limit): `most`, or on a GPU whose memory is to be measured as many as it
     has memory for, by the largest peak so far of a run's first steps."""
@@ -172,14 +180,9 @@ class _Packing:
         self.limit = 1 if measured else most
         self.kinds, self.peak, self.before = set(), 0, (0, 0)
 
-    @staticmethod
-    def _kind(config: RunConfig) -> tuple:
-        """What a run's memory depends on."""
-        return config.model, config.dataset, config.batch_size, config.precision, config.augmentation, config.optimizer
-
     def knows(self, config: RunConfig) -> bool:
         """Whether a run like this one has been measured, or none is to be."""
-        return not self.device or self._kind(config) in self.kinds
+        return not self.device or kind(config) in self.kinds
 
     def begin(self) -> None:
         """Before the first step of a run of a kind that is not known."""
@@ -202,7 +205,7 @@ class _Packing:
             return self._give_up(error)
         # A graph keeps in reserve what its steps need and do not hold all the time.
         self.peak = max(self.peak, *(then - now for then, now in zip(after, self.before, strict=True)))
-        self.kinds.add(self._kind(config))
+        self.kinds.add(kind(config))
         self.limit = how_many(free, self.peak, self.most)
 
     def _give_up(self, error: Exception) -> None:
@@ -252,7 +255,8 @@ def _threads(config: RunConfig) -> Iterator[None]:
 
 
 def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data_root, every: float,
-           turns: Callable[[], int] = lambda: 1) -> Generator[None, None, Run]:
+           turns: Callable[[], int] = lambda: 1,
+           given: data.Dataset | None = None) -> Generator[None, None, Run]:
     """The way from a configuration to its stored run, which it returns, with a pause after each mini-batch. Closed at
     such a pause, it leaves a checkpoint. turns: how many runs share the process now; a run's seconds are its share of
     the time. Raises Held at once where another process holds the run."""
@@ -273,7 +277,7 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         bar = tqdm(total=config.epochs, desc=config.describe(), unit="epoch", disable=not progress, leave=False)
         try:
             with _threads(config):
-                training = loop.Training(config, _dataset(config, data_root), place)
+                training = loop.Training(config, given or _dataset(config, data_root), place)
             training.resume(folder)
             last = saved
             while True:
