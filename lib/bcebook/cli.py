@@ -97,7 +97,7 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
 
     problems = _train(chosen, data_dir(data), device, jobs, math.inf, on, checkpoints)
     store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
-    there = sum(store.has(config) for config in chosen)
+    there = sum(each.there for each in store.listing(chosen))
     typer.echo(f"{there} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems or not there else 0)
 
@@ -121,36 +121,35 @@ def record(
     began = time.monotonic()
     seconds = _seconds(budget)
     chosen = _chosen(profile, chapter, match)
-    from bcebook.runs.archive import write
+    from bcebook.runs.archive import write_parts
     from bcebook.runs.store import open_store
 
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
     problems = _train(chosen, data_dir(data), device, jobs, deadline, on, checkpoints)
     store = open_store(data_dir(data))
-    states = {config.key: store.state(config) for config in chosen}
-    done = [key for key, state in states.items() if state == "trained"]
-    left = write(store, done, out / "runs.zip")
-    path, missing = out / "runs.zip", sum(state == "missing" for state in states.values())
-    typer.echo(f"{len(done) - len(left)} runs in {path}, {path.stat().st_size / 2**20:.2f} MiB, "
-               f"{missing} still missing, "
-               f"{time.monotonic() - began:.0f} s.")
-    if left:
-        typer.echo(f"{len(left)} finished runs are not in it, because it would pass 16 MiB; record them with --chapter "
-                   "or --match.")
+    states = [(each.config.key, each.state) for each in store.listing(chosen)]
+    done = [key for key, state in states if state == "trained"]
+    parts = write_parts(store, done, out / "runs.zip")
+    size = sum(part.stat().st_size for part in parts) / 2**20
+    typer.echo(f"{len(done)} runs in {' and '.join(map(str, parts))}, {size:.2f} MiB, "
+               f"{sum(state == 'missing' for _, state in states)} still missing, {time.monotonic() - began:.0f} s.")
     raise typer.Exit(1 if problems else 0)
 
 
 @app.command("import")
-def import_(archive: Annotated[Path, typer.Argument(help="The runs.zip of `bcebook record`.")],
+def import_(archives: Annotated[list[Path], typer.Argument(help="The runs.zip of `bcebook record`, and runs-2.zip "
+                                                                "and so on where there are.")],
             data: DataDir = None):
-    """Verify every run in an archive and add the new ones to data/recorded; all or nothing."""
+    """Verify every run in an archive and add the new ones to data/recorded; of each archive all or nothing."""
     from bcebook.runs.archive import add
 
-    added, there = add(archive, data_dir(data) / "recorded")
-    for run in added:
-        typer.echo(f"{run.config.key}  added  {run.config.describe()}  test accuracy {run.final['test_accuracy']:.1%}")
-    typer.echo(f"{len(added)} runs added, {len(there)} were there already.")
+    for archive in archives:
+        added, there = add(archive, data_dir(data) / "recorded")
+        for run in added:
+            typer.echo(f"{run.config.key}  added  {run.config.describe()}  test accuracy "
+                       f"{run.final['test_accuracy']:.1%}")
+        typer.echo(f"{len(added)} runs added, {len(there)} were there already.")
 
 
 @app.command()
@@ -162,13 +161,11 @@ def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName 
 
     store = open_store(data_dir(data))
     count = Counter()
-    for config in _chosen(profile, chapter, match):
-        state = store.state(config)
-        count[state] += 1
-        run = store.find(config) if state in ("trained", "recorded") else None
-        failure = store.failure(config) if state == "failed" else None
-        note = f"test accuracy {run.final['test_accuracy']:.1%}" if run else failure["cause"] if failure else ""
-        typer.echo(f"{config.key}  {state:8}  {config.describe()}  {note}".rstrip())
+    for each in store.listing(_chosen(profile, chapter, match)):
+        count[each.state] += 1
+        failure = store.failure(each.config) if each.state == "failed" else None
+        note = f"test accuracy {each.accuracy:.1%}" if each.there else failure["cause"] if failure else ""
+        typer.echo(f"{each.config.key}  {each.state:8}  {each.config.describe()}  {note}".rstrip())
     typer.echo(", ".join(f"{number} {state}" for state, number in sorted(count.items())))
 
 

@@ -70,6 +70,22 @@ def test_an_archive_stays_under_its_limit_and_says_what_is_not_in_it(trained, mo
     assert {name.split("/")[0] for name in _members(path)} == {keys[0]} and path.stat().st_size < archive.LIMIT
 
 
+def test_runs_that_are_too_many_for_one_archive_are_split_and_arrive_whole(trained, monkeypatch, tmp_path):
+    store, runs, path = trained
+    keys = [run.config.key for run in runs]
+    assert archive.write_parts(store, keys, path) == [path]
+    monkeypatch.setattr(archive, "LIMIT", int(path.stat().st_size * 0.7))
+    parts = archive.write_parts(store, keys, path)
+    assert [part.name for part in parts] == ["runs.zip", "runs-2.zip"]
+    recorded = tmp_path / "here" / "recorded"
+    assert [run.config.key for part in parts for run in archive.add(part, recorded)[0]] == keys
+    assert archive.write_parts(store, keys[:1], path) == [path] and not parts[1].exists()  # of an earlier call
+    assert archive.write_parts(store, [], path) == [path]
+    monkeypatch.setattr(archive, "LIMIT", 1000)
+    with pytest.raises(ValueError, match=f"the run {keys[0]} alone is larger than an archive may be"):
+        archive.write_parts(store, keys, path)
+
+
 def _altered(what: str, members: dict, key: str) -> dict:
     result = json.loads(members[f"{key}/result.json"])
     config = json.loads(members[f"{key}/config.json"])

@@ -54,6 +54,22 @@ def write(store: RunStore, keys: list[str], path: Path) -> list[str]:
     return left
 
 
+def write_parts(store: RunStore, keys: list[str], path: Path) -> list[Path]:
+    """As `write`, in as many archives as the runs take: runs.zip, runs-2.zip and so on; the parts, in their order. A
+    part of an earlier call that is not one of them any more is removed."""
+    parts, left = [], keys
+    while left or not parts:
+        parts.append(path.with_stem(f"{path.stem}-{len(parts) + 1}") if parts else path)
+        keys, left = left, write(store, left, parts[-1])
+        if left and left == keys:
+            raise ValueError(f"the run {left[0]} alone is larger than an archive may be; it stays where it is.")
+    number = len(parts) + 1
+    while (stale := path.with_stem(f"{path.stem}-{number}")).exists():
+        stale.unlink()
+        number += 1
+    return parts
+
+
 def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
     """Under a fixed date (1980), so that equal runs make equal archives."""
     for name, content in contents.items():

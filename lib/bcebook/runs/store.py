@@ -5,13 +5,28 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bcebook.runs import atomic, files
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import FILES, Run, check_folder, in_a_line, read_folder
+from bcebook.runs.index import Index
 from bcebook.runs.locks import Barred, hold, owner
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of a list of runs. state: see `RunStore.state`; accuracy: on the test set, None where there is no run."""
+
+    config: RunConfig
+    state: str
+    accuracy: float | None = None
+
+    @property
+    def there(self) -> bool:
+        return self.accuracy is not None
 
 
 class RunStore:
@@ -39,6 +54,27 @@ class RunStore:
         if folder := self._whole(config.key):
             return "trained" if folder.parent == self.root else "recorded"
         return "failed" if self.failure(config) else "missing"
+
+    def listing(self, configs: Iterable[RunConfig]) -> Iterator["Listed"]:
+        """What a list says of each of these runs, in their order. Of one that was found whole before and whose files
+        look as they did, nothing is read (`index`): for thousands of runs at once. Whoever trains or shows what a run
+        holds asks `has` and `find`."""
+        known = Index(self.root)
+        try:
+            for config in configs:
+                yield self._listed(config, known)
+        finally:
+            known.save()
+
+    def _listed(self, config: RunConfig, known: Index) -> "Listed":
+        for root, state in ((self.root, "trained"), (self.recorded, "recorded")):
+            if root and (accuracy := known.accuracy(root / config.key)) is not None:
+                return Listed(config, state, accuracy)
+        if folder := self._whole(config.key):
+            accuracy = read_folder(folder).final["test_accuracy"]
+            known.add(folder, accuracy)
+            return Listed(config, "trained" if folder.parent == self.root else "recorded", accuracy)
+        return Listed(config, "failed" if self.failure(config) else "missing")
 
     def fingerprint(self, config: RunConfig) -> str:
         """A digest of the stored content ("" if there is none), to see whether what was made of it is up to date."""
