@@ -210,7 +210,7 @@ class Page(HTMLParser):
 def check_pages(out: Path, names) -> None:
     """The pages of these chapters hold their figures with alternative text, and no page loads anything from elsewhere."""
     html = out / "html"
-    pages = {name: Page(html / f"{name}.html") for name in [*names, "index", "how_to_read", "scoreboard", "departures", "runs", "api", "own_network", "bibliography"]}
+    pages = {name: Page(html / f"{name}.html") for name in [*names, "index", "how_to_read", "scoreboard", "departures", "runs", "api", "own_network", "more_machines", "bibliography"]}
     for name in names:
         figures = [image for image in pages[name].images if image["src"].startswith("_images/")]
         assert len(figures) >= 1 and all(len(image.get("alt", "")) > 80 for image in figures)
@@ -407,7 +407,7 @@ def faults(view) -> list[str]:
             if "search-button" not in node["html"]]
 
 
-MATRIX = [*KINDS, "index", "scoreboard", "departures", "explorer", "runs", "api", "own_network"]  # a page of each kind
+MATRIX = [*KINDS, "index", "scoreboard", "departures", "explorer", "runs", "api", "own_network", "more_machines"]  # a page of each kind
 
 
 @pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (1920, False), (1920, True), (390, False), (390, True)])

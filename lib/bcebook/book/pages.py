@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bcebook import paper
-from bcebook.book import covers, findings, front, reference, run_list
+from bcebook.book import costs, covers, findings, front, reference, run_list
 from bcebook.book.departures import DEPARTURES
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
@@ -23,7 +23,7 @@ MARK = "<!-- {} -->"
 
 
 def write(source: Path, out: Path, profile: str) -> None:
-    """Fill the Sphinx folder `source` with what is made: lists in index.md, scoreboard.md, departures.md, runs.md,
+    """Fill the Sphinx folder `source` with what is made: lists in index.md, more_machines.md, scoreboard.md, departures.md, runs.md,
     api.md, the covers of the chapters. Findings are read from out/findings. Raises ValueError, naming the file, where
     one of them is damaged."""
     found = findings.read_all(out / "findings")
@@ -31,6 +31,8 @@ def write(source: Path, out: Path, profile: str) -> None:
         "index.md": {"chapters": chapters(), "contents": contents(), "findings": headlines(found),
                      "found": front.table(found, linked=True)},
         "bibliography.md": {"cite": cite()},
+        "more_machines.md": {"costs": costs.table(), "sbatch": listing("ray.sbatch", "bash"),
+                             "cloud": listing("ray-cluster.yaml", "yaml")},
     }.items():
         text = (source / page).read_text()
         for name, block in blocks.items():
@@ -46,6 +48,11 @@ def write(source: Path, out: Path, profile: str) -> None:
         for page in source.glob("*.md"):
             title, _, text = page.read_text().partition("\n")
             page.write_text(f"{title}\n\n:::{{warning}}\n{rehearsal.NOTE}\n:::\n{text}")
+
+
+def listing(name: str, language: str) -> str:
+    """Markdown: a file of ci/, as it is."""
+    return f"```{language}\n{(REPOSITORY / 'ci' / name).read_text()}```"
 
 
 def chapters() -> str:

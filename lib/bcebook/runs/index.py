@@ -1,5 +1,5 @@
-"""What is known of the runs on disk without reading them again: of each folder that was found whole, how its files looked
-and what a list of runs says of it. A cache: whoever shows a run's numbers reads and verifies the run."""
+"""What is known of the runs on disk without reading them again: of each folder that was found whole, how its files
+looked and what a list of runs says of it. A cache: whoever shows a run's numbers reads and verifies the run."""
 
 import contextlib
 import hashlib
