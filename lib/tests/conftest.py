@@ -1,5 +1,6 @@
-"""What several tests share: real data sets where they are there, and one small configuration."""
+"""What several tests share: real data sets where they are there, one small configuration, a browser."""
 
+import shutil
 import warnings
 
 import pytest
@@ -57,3 +58,19 @@ def no_stray_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         yield
+
+
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="LEFT OUT, how pages look in a browser: playwright is not installed "
+                                                             '(`pip install -e "./lib[browser]"`)')
+    if not chromium():
+        pytest.skip("LEFT OUT, how pages look in a browser: no Chromium was found (Debian and Ubuntu: apt-get install chromium)")
+    with sync.sync_playwright() as program:
+        started = program.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield started
+        started.close()

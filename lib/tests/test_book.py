@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import threading
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import jupytext
 import matplotlib.pyplot as plt
@@ -345,23 +347,24 @@ def test_a_chapters_page_says_first_what_was_found_and_where_its_files_are(built
     assert "_images/front.svg" in index and "MIT licence" in index and "Score histograms" in index
 
 
+def test_every_link_of_every_page_leads_somewhere(built):
+    """Pages, files and anchors of our own; nothing is asked of the network."""
+    html = built[1] / "html"
+    text = {page: page.read_text() for page in html.glob("*.html")}
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', content)) for page, content in text.items()}
+    broken = []
+    for page, content in text.items():
+        for target in re.findall(r'\b(?:href|src)="([^"]*)"', content):
+            if re.match(r"https?:|mailto:|data:|javascript:", target) or target in ("", "#"):
+                continue
+            path, _, anchor = unescape(target).partition("#")
+            path = html / path.partition("?")[0] if path else page
+            if not path.exists() or (anchor and path.suffix == ".html" and unquote(anchor) not in anchors[path]):
+                broken.append((page.name, target))
+    assert broken == []
+
+
 # --- in a browser ----------------------------------------------------------------------------------------------------------
-
-def chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="LEFT OUT, how pages look in a browser: playwright is not installed "
-                                                             '(`pip install -e "./lib[browser]"`)')
-    if not chromium():
-        pytest.skip("LEFT OUT, how pages look in a browser: no Chromium was found (Debian and Ubuntu: apt-get install chromium)")
-    with sync.sync_playwright() as program:
-        started = program.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield started
-        started.close()
-
 
 def visit(browser, page: Path | str, width: int, dark: bool = False):
     """A page opened from its file or address, what its console said, and what it asked for in vain or elsewhere."""
@@ -417,9 +420,13 @@ def test_a_page_fits_its_window_can_be_read_by_everyone_and_asks_nobody(built, b
 
 
 def test_every_other_page_does_too(built, browser):
-    for page in sorted((built[1] / "html").glob("*.html")):
-        if page.stem in MATRIX:
-            continue
+    """Of the chapters that this book has not executed one: their pages all say so. With --all, see below, each."""
+    waiting = sorted(name for name in rooms() if name not in KINDS)[1:]
+    check_pages_in_a_browser(browser, [page for page in (built[1] / "html").glob("*.html") if page.stem not in (*MATRIX, *waiting)])
+
+
+def check_pages_in_a_browser(browser, pages) -> None:
+    for page in sorted(pages):
         check_page(browser, page, 390)
         check_page(browser, page, 1280, dark=True)
 
@@ -466,6 +473,17 @@ def test_a_figure_opens_large_and_tables_and_pictures_can_be_saved(built, browse
     assert rows == shown and len(rows) > 2 and said == []
     view.locator("details.hide summary").first.click()  # the code is folded, and opens
     assert view.locator("details.hide").first.evaluate("box => box.open")
+    view.close()
+
+
+@pytest.mark.parametrize("words, page", [("score histograms", KINDS[0]), ("uniform_gap", "api"), ("departs paper", "departures"),
+                                         ("SLURM", "more_machines")])
+def test_the_search_finds_chapters_functions_and_pages(built, browser, served, words, page):
+    view, _, asked = visit(browser, f"{served}/search.html?q={words.replace(' ', '+')}", 1280)
+    view.locator("#search-results li a").first.wait_for()
+    found = view.evaluate("[...document.querySelectorAll('#search-results li a')].map(link => link.getAttribute('href'))")
+    assert any(re.match(rf"{page}\.html", link) for link in found), found
+    assert asked == []
     view.close()
 
 
@@ -558,6 +576,10 @@ def whole(request, tmp_path_factory):
     done = command("build", "--data", folder / "data", "--out", folder / "out")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "data", folder / "out"
+
+
+def test_every_page_of_the_whole_book_fits_its_window_and_can_be_read_by_everyone(whole, browser):
+    check_pages_in_a_browser(browser, (whole[1] / "html").glob("*.html"))
 
 
 def quick(data: Path, name: str) -> list:
