@@ -22,7 +22,7 @@ from bcebook.runs.store import open_store
 from bcebook.training import checkpoint
 
 pytest.importorskip("ray", reason='LEFT OUT, runs on Ray: it is not installed (`pip install -e "./lib[ray]"`)')
-LONG = {"epochs": 100, "train_size": None}  # some six seconds
+LONG = {"epochs": 70, "train_size": None}  # some four seconds
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ def two():
     os.environ.update(cluster.QUIET, RAY_AUTH_MODE="disabled")  # two nodes that started apart share no token
     from ray.cluster_utils import Cluster
 
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    soon = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}  # until a dead node is known as one
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": soon})
     started.add_node(num_cpus=1)
     yield started
     started.shutdown()

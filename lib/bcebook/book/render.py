@@ -103,12 +103,13 @@ def _writable(folder: Path) -> None:
 
 def _for_sphinx(notebook: Path, static: Path) -> str:
     """A notebook as a page wants it: the code of a cell folded, without the findings that its outputs carry as data
-    (Sphinx warns of a type that it cannot show), and with the numbers of each figure in a file in `static`, to which a
-    link beside the figure leads, for the page's script to show."""
+    (Sphinx warns of a type that it cannot show), and with the numbers of each figure in a file in `static`, to which an
+    unseen link after the figure leads, for the page's script to show."""
     from bcebook.report import claims, drawn
 
-    content, figures = json.loads(notebook.read_text()), 0
+    content, cells, figures = json.loads(notebook.read_text()), [], 0
     for cell in content["cells"]:
+        cells.append(cell)
         if cell["cell_type"] != "code":
             continue
         cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
@@ -117,14 +118,19 @@ def _for_sphinx(notebook: Path, static: Path) -> str:
             output.get("data", {}).pop(claims.MIME, None)
             numbers = output.get("data", {}).pop(drawn.MIME, None)
             shown.append(output)
-            if numbers:
-                figures += 1
-                path = static / DRAWN / f"{notebook.stem}-{figures}.csv"
-                path.parent.mkdir(exist_ok=True)
-                path.write_text("".join(numbers))
-                link = f'<a class="drawn" hidden href="_static/{DRAWN}/{path.name}" download>CSV</a>'
+            if not numbers:
+                continue
+            figures += 1
+            path = static / DRAWN / f"{notebook.stem}-{figures}.csv"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("".join(numbers))
+            link = f'<div hidden><a class="drawn" href="_static/{DRAWN}/{path.name}" download>CSV</a></div>'
+            if "figure" in cell["metadata"].get("mystnb", {}):  # each output of it becomes the figure of its name
+                cells.append(_text(f"drawn-{figures}", link))
+            else:
                 shown.append({"output_type": "display_data", "metadata": {}, "data": {"text/html": link}})
         cell["outputs"] = shown
+    content["cells"] = cells
     return json.dumps(content)
 
 
