@@ -21,6 +21,7 @@ from bcebook.runs import archive
 from bcebook.runs.store import open_store
 from bcebook.training import checkpoint
 
+os.environ.update(cluster.QUIET)  # before Ray is imported, which reads them
 pytest.importorskip("ray", reason='LEFT OUT, runs on Ray: it is not installed (`pip install -e "./lib[ray]"`)')
 LONG = {"epochs": 70, "train_size": None}  # some four seconds
 
@@ -28,7 +29,7 @@ LONG = {"epochs": 70, "train_size": None}  # some four seconds
 @pytest.fixture(scope="module")
 def two():
     """A cluster of two nodes with a processor each; the second may be replaced."""
-    os.environ.update(cluster.QUIET, RAY_AUTH_MODE="disabled")  # two nodes that started apart share no token
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # two nodes that started apart share no token
     from ray.cluster_utils import Cluster
 
     soon = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}  # until a dead node is known as one

@@ -23,8 +23,9 @@ from bcebook.runs.files import in_a_line
 ATTEMPTS = 3  # at a task whose machine or process dies under it
 LOOK = 2.0  # seconds between two looks at the machines that there are
 PATIENCE = 600.0  # seconds to wait for a machine where there is none with room for a task
-# What Ray's own processes are told: nothing is reported to its makers, and a task without a GPU may see none.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# What Ray is told: nothing is reported to its makers; a task without a GPU leaves CUDA's variables alone; and where a
+# machine dies, our sentence says so, without pages of its log.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 
 
 @contextlib.contextmanager
