@@ -29,8 +29,8 @@ def tasks(count: int) -> None:
         for number in (10, count):  # the first ones start the workers
             waiting, done = iter(range(number)), []
             began, before = time.perf_counter(), memory()
-            cluster.run(machines, lambda: next((cluster.Task(str(n), ("",), {"num_cpus": 1}) for n in waiting), None),
-                        lambda task, answer: done.append(task.name))
+            empty = (cluster.Task(str(n), ("",), lambda: {"num_cpus": 1}) for n in waiting)
+            cluster.run(machines, lambda: next(empty, None), lambda task, answer: done.append(task.name))
             seconds = time.perf_counter() - began
             assert len(set(done)) == number
         print(f"{number:,} empty tasks: {number / seconds:,.0f} a second; the driver at most {memory():,.0f} MiB, "

@@ -151,6 +151,35 @@ def test_what_another_process_here_trains_comes_last_and_is_waited_for(two, smal
     assert list((tmp_path / "kept" / long.key).glob(f"*{checkpoint.SUFFIX}"))
 
 
+def test_of_a_gpu_each_run_gets_the_part_that_the_first_one_says(two, small, tmp_path, monkeypatch):
+    """Ray counts a GPU that is none; a run that does not fit beside others has it to itself."""
+    real, log = node.train, tmp_path / "log"
+
+    def pretends(order, dataset):
+        import ray
+
+        share = ray.get_runtime_context().get_assigned_resources()["GPU"]
+        with open(log, "a") as file:
+            file.write(f"{order.device} {order.config['seed']} {share}\n")
+        if order.config["seed"] == 3 and share < 1:
+            return node.Answer(problem="it does not fit")
+        return dataclasses.replace(real(dataclasses.replace(order, device="cpu"), dataset), memory=(8 * 2**30, 2**30))
+
+    monkeypatch.setattr(on_ray.node, "train", pretends)
+    with_gpu = two.add_node(num_cpus=4, num_gpus=1)
+    try:
+        configs = [small(seed=seed) for seed in range(4)]
+        assert OnRay(tmp_path, "auto", address=two.address).run(configs) == []
+    finally:
+        two.remove_node(with_gpu)
+    assert all(open_store(tmp_path).has(config) for config in configs)
+    # 80 % of 8 GiB hold four times 1 GiB and what a process takes beside it.
+    first, *others = log.read_text().split("\n")[:-1]
+    assert first == "cuda 0 1.0" and sorted(others) == ["cuda 1 0.25", "cuda 2 0.25", "cuda 3 0.25", "cuda 3 1.0"]
+    with pytest.raises(ValueError, match="the cluster has no GPU"):
+        OnRay(tmp_path, "cuda", address=two.address).run([small(seed=5)])
+
+
 def test_a_node_with_another_torch_or_other_code_is_refused_by_name(two, small, tmp_path):
     fake = tmp_path / "other" / "torch-9.9.dist-info"
     fake.mkdir(parents=True)
@@ -166,7 +195,7 @@ def test_a_node_with_another_torch_or_other_code_is_refused_by_name(two, small, 
     with cluster.joined(two.address):
         wanted = {name: "0" * 64 if "library" in name else value for name, value in node.expected().items()}
         machines = cluster.Cluster(node.train, wanted)
-        tasks = iter([cluster.Task("a run", (node.Order(small().to_dict(), "cpu"), None), {"num_cpus": 1})])
+        tasks = iter([cluster.Task("a run", (node.Order(small().to_dict(), "cpu"), None), lambda: {"num_cpus": 1})])
         assert not cluster.run(machines, lambda: next(tasks, None), lambda task, answer: pytest.fail("old code trained"))
     assert len(machines.problems) == 3 and "by its digest, " in machines.problems[0]
     assert "no machine of the cluster is left" in machines.problems[-1]
@@ -185,14 +214,14 @@ def test_a_task_whose_process_dies_each_time_is_given_up_after_three_tries(two, 
     told = []
     with cluster.joined(two.address):
         machines = cluster.Cluster(dies, node.expected(), told.append)
-        tasks = iter([cluster.Task(name, (name,), {"num_cpus": 1}) for name in "abc"])
+        tasks = iter([cluster.Task(name, (name,), lambda: {"num_cpus": 1}) for name in "abc"])
         answers = []
         assert cluster.run(machines, lambda: next(tasks, None), lambda task, answer: answers.append(answer))
         assert sorted(answers) == ["b", "c"]
         assert machines.problems == ["a: tried 3 times, and each time its process was ended from outside."]
         assert log.read_text().count("a") == 3 and len(told) == 2
         # No node has so many processors: it is said, and nobody waits for ever.
-        tasks = iter([cluster.Task("large", (), {"num_cpus": 99})])
+        tasks = iter([cluster.Task("large", (), lambda: {"num_cpus": 99})])
         assert not cluster.run(machines, lambda: next(tasks, None), lambda *_: None, patience=0.1)
         assert "had room for {'num_cpus': 99}" in machines.problems[-1]
         import ray
@@ -225,7 +254,7 @@ with cluster.joined(""):
     code = subprocess.run([sys.executable, "-c", other, address], env=os.environ | {"RAY_AUTH_TOKEN": "0" * 64, "RAY_NUM_REDIS_GET_RETRIES": "1"},
                           capture_output=True).returncode
     machines = cluster.Cluster(os.getcwd, cluster.node.expected())
-    tasks = iter([cluster.Task("where", (), {"num_cpus": 1})])
+    tasks = iter([cluster.Task("where", (), lambda: {"num_cpus": 1})])
     cluster.run(machines, lambda: next(tasks, None), lambda task, answer: print("refused" if code else "let in", answer))
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

@@ -1,10 +1,11 @@
-"""Tasks on the machines of a Ray cluster: handed out in their order, no more than it has room for, each tried a bounded
-number of times, and none on a machine that was refused. What a task is, `on_ray` knows."""
+"""Tasks on the machines of a Ray cluster: handed out in their order, few more than it has room for, each tried a
+bounded number of times, and none on a machine that was refused. What a task is, `on_ray` knows."""
 
 import contextlib
 import functools
 import importlib.util
 import logging
+import math
 import os
 import secrets
 import socket
@@ -22,6 +23,7 @@ from bcebook.runs.files import in_a_line
 
 ATTEMPTS = 3  # at a task whose machine or process dies under it
 LOOK = 2.0  # seconds between two looks at the machines that there are
+AHEAD = 32  # tasks out beyond those that there is room for: rented machines come where somebody waits
 PATIENCE = 600.0  # seconds to wait for a machine where there is none with room for a task
 # What Ray is told: nothing is reported to its makers; a task without a GPU leaves CUDA's variables alone; and where a
 # machine dies, our sentence says so, without pages of its log.
@@ -87,16 +89,18 @@ def _environment() -> dict:
 @dataclass
 class Task:
     """Something to be done once. name: in words; arguments: of the function that does it, Ray's references among them;
-    needs: Ray's resources, e.g. {"num_cpus": 1}; end: called when it is over; what: for whoever takes the answer;
-    tried: how often it was handed out."""
+    needs: gives Ray's resources, e.g. {"num_cpus": 1}, when it is handed out; end: called when it is over; what: for
+    whoever takes the answer; tried: how often it was handed out; had: the resources it had then; why: of each attempt
+    that was lost."""
 
     name: str
     arguments: tuple
-    needs: dict
+    needs: Callable[[], dict]
     end: Callable[[], None] = lambda: None
     what: object = None
     tried: int = 0
-    why: list[str] = field(default_factory=list)  # of each attempt that was lost
+    had: dict = field(default_factory=dict)
+    why: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -151,11 +155,21 @@ class Cluster:
         return min(int(self.resources[name] / needs[key]) for key, name in (("num_cpus", "CPU"), ("num_gpus", "GPU"))
                    if needs.get(key))
 
+    def running(self) -> int:
+        """Of the tasks that are out, those that the machines have room for."""
+        return min(len(self.out), self.room(next(iter(self.out.values())).had)) if self.out else 0
+
+    def wants(self, needs: dict) -> bool:
+        """Whether another task with these needs is to be handed out."""
+        room = self.room(needs)
+        # Of a whole GPU no more than there are: how many runs share one is known when the first is back.
+        return len(self.out) < room + (0 if room and needs.get("num_gpus") == 1 else AHEAD)
+
     def hand_out(self, task: Task) -> None:
         task.tried += 1
-        options = dict(task.needs)
-        if self.refused:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self.refused)})"}
+        task.had = task.needs()
+        others = {"ray.io/node-id": f"!in({','.join(self.refused)})"}
+        options = task.had | ({"label_selector": others} if self.refused else {})
         self.out[self.remote.options(**options).remote(self.wanted, self.function, *task.arguments)] = task
 
     def answers(self, seconds: float) -> Iterator[tuple[Task, object]]:
@@ -209,33 +223,30 @@ def _lost(ray, error: Exception) -> str:
 
 
 def run(cluster: Cluster, tasks: Callable[[], Task | None], took: Callable[[Task, object], str | None],
-        tell: Callable[[], None] = lambda: None, deadline: float = float("inf"), patience: float = PATIENCE) -> bool:
+        tell: Callable[[], None] = lambda: None, deadline: float = math.inf, patience: float = PATIENCE) -> bool:
     """Do every task that `tasks` gives, one a call, until it gives None. took: takes an answer; a sentence where it is
     no good, and the task has to be done again. tell: called now and then. False where no machine was left to do them
     on. The cluster's problems have a sentence for each task that was lost ATTEMPTS times, and for each machine that was
     refused."""
-    again, alone = deque(), time.monotonic()
-    upcoming = None
+    again, upcoming, none_since = deque(), None, math.inf
     try:
         while time.monotonic() < deadline:
             while upcoming := upcoming or (again.popleft() if again else tasks()):
-                if len(cluster.out) >= cluster.room(upcoming.needs):
+                if not cluster.wants(upcoming.needs()):
                     break
                 cluster.hand_out(upcoming)
                 upcoming = None
-            if not cluster.out and not upcoming:
+            if not cluster.out:
                 break
-            if cluster.out:
-                alone = time.monotonic()
-            elif cluster.refused and not cluster.nodes:
+            none_since = min(none_since, time.monotonic()) if not cluster.running() else math.inf
+            if cluster.refused and not cluster.nodes:
                 cluster.problems.append("no machine of the cluster is left that may train; the runs stay missing.")
                 return False
-            elif time.monotonic() - alone > patience:
-                cluster.problems.append(f"no machine of the cluster had room for {upcoming.needs} in {patience:.0f} s; "
-                                        "the runs stay missing.")
+            if time.monotonic() - none_since > patience:
+                needs = next(iter(cluster.out.values())).had
+                cluster.problems.append(f"no machine of the cluster had room for {needs} in {patience:.0f} s; the runs "
+                                        "stay missing.")
                 return False
-            else:
-                time.sleep(LOOK / 4)
             for task, answer in cluster.answers(LOOK):
                 sentence = None if answer is None else took(task, answer)
                 if answer is not None and sentence is None:

@@ -1,5 +1,6 @@
 """One run on a machine that knows nothing of ours but this library: what a task does there. Nothing of Ray is in it."""
 
+import math
 import os
 import platform
 import socket
@@ -34,14 +35,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Order:
-    """A run that is asked for. device: "cpu" or "cuda"; threads: to compute with on the CPU; seconds: the time there is
-    (infinite: until it is done); checkpoints: where copies of them are kept, None: nowhere; every: seconds between
-    two."""
+    """A run that is asked for. device: "cpu" or "cuda"; threads: to compute with on the CPU; until: of time.time, when
+    to stop (infinite: when it is done); checkpoints: where copies of them are kept, None: nowhere; every: seconds from
+    one to the next."""
 
     config: dict
     device: str
     threads: int = 1
-    seconds: float = float("inf")
+    until: float = math.inf
     checkpoints: str | None = None
     every: float = 30.0
 
@@ -78,7 +79,7 @@ def train(order: Order, dataset: "Dataset | None") -> Answer:
     warnings.filterwarnings("ignore", message=".*not writable.*")  # images in shared memory are read, never written
     if dataset is not None and not datasets.is_published(dataset):
         return Answer(problem=f"{platform.node()} was given other images than the published {dataset.name}")
-    deadline = time.monotonic() + order.seconds
+    deadline = time.monotonic() + order.until - time.time()
     config = RunConfig.from_dict(order.config)
     torch.set_num_threads(order.threads)
     free = _free(order.device)

@@ -2,6 +2,7 @@
 taken in through the checks of `bcebook import`."""
 
 import contextlib
+import functools
 import math
 import sys
 import tempfile
@@ -67,6 +68,7 @@ class _Sweep:
         self.waiting, self.held = deque(config for config in configs if config.dataset not in STREAMED), deque()
         self.images: dict[str, object] = {}  # data set -> Ray's reference to it
         self.share: dict[tuple, float] = {}  # kind of run -> the part of a GPU that it needs
+        self.alone: set[RunConfig] = set()  # runs that failed beside others on a GPU
         if streamed:
             self._problem(f"{len(streamed)} left out: the images of {STREAMED[streamed[0].dataset].display} lie in "
                           "folders, which do not travel; train them where they are, with torchrun.", len(streamed))
@@ -105,20 +107,21 @@ class _Sweep:
                 except (Barred, NoRoom) as error:
                     self._problem(f"{config.describe()}: {error}")
                     continue
-                return cluster.Task(config.describe(), (self._order(config), images), self._needs(config),
-                                    hold.pop_all().close, config)
+                return cluster.Task(config.describe(), (self._order(config), images),
+                                    functools.partial(self._needs, config), hold.pop_all().close, config)
         return None
 
     def _order(self, config: RunConfig) -> node.Order:
-        return node.Order(config.to_dict(), self.device, self.threads, self.deadline - time.monotonic(),
-                          self.how.checkpoints, self.how.every)
+        until = time.time() + self.deadline - time.monotonic()
+        return node.Order(config.to_dict(), self.device, self.threads, until, self.how.checkpoints, self.how.every)
 
     def _needs(self, config: RunConfig) -> dict:
         from bcebook.training.sessions import kind
 
         if self.device == "cpu":
             return {"num_cpus": self.threads}
-        return {"num_cpus": 1, "num_gpus": 1 / self.how.jobs if self.how.jobs else self.share.get(kind(config), 1)}
+        share = 1 / self.how.jobs if self.how.jobs else self.share.get(kind(config), 1)
+        return {"num_cpus": 1, "num_gpus": 1 if config in self.alone else share}
 
     def _images(self, name: str):
         """Ray's reference to a data set, whose arrays go to each machine once; None in a rehearsal, which has none.
@@ -141,8 +144,8 @@ class _Sweep:
     def _take(self, task: cluster.Task, answer: node.Answer) -> str | None:
         """Take in what came back for a run; a sentence where it is not what was asked for."""
         config: RunConfig = task.what
-        if answer.problem and task.needs.get("num_gpus", 1) < 1:  # alone there may be more room
-            task.needs["num_gpus"] = 1
+        if answer.problem and task.had.get("num_gpus", 1) < 1:  # alone there may be more room
+            self.alone.add(config)
             return answer.problem
         try:
             if answer.archive:
@@ -175,7 +178,7 @@ class _Sweep:
         self.bar.update(runs)
 
     def _tell(self) -> None:
-        running = f"{len(self.cluster.out)} running on {self.cluster.nodes} machine{'s' * (self.cluster.nodes != 1)}"
+        running = f"{self.cluster.running()} running on {self.cluster.nodes} machine{'s' * (self.cluster.nodes != 1)}"
         self.bar.set_postfix_str(f"{self.failed} failed, {running}")
 
 
