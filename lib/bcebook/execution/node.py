@@ -3,7 +3,6 @@
 import math
 import os
 import platform
-import socket
 import tempfile
 import time
 import warnings
@@ -58,7 +57,7 @@ def differs(wanted: dict[str, str]) -> str:
     here = expected()
     unlike = [f"{name} {_short(here.get(name, 'missing'))} where {_short(value)} is wanted"
               for name, value in wanted.items() if here.get(name) != value]
-    return f"{socket.gethostname()} (process {os.getpid()}) has {' and '.join(unlike)}" if unlike else ""
+    return f"{platform.node()} (process {os.getpid()}) has {' and '.join(unlike)}" if unlike else ""
 
 
 def _short(value: str) -> str:
