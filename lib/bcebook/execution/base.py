@@ -1,6 +1,7 @@
 """What every way to train many runs has in common."""
 
 import os
+import sys
 from typing import Protocol
 
 from bcebook.runs.config import RunConfig
@@ -16,6 +17,11 @@ class Executor(Protocol):
     def run(self, configs: list[RunConfig], deadline: float) -> list[str]:
         """Train `configs`; returns a sentence for each that failed. deadline: of time.monotonic; what is not done by
         then is left, with a checkpoint where it was in progress, and is no failure."""
+
+
+def bar_interval() -> float:
+    """Seconds between two states of a progress bar: a log file needs few."""
+    return 0.1 if sys.stderr.isatty() else 30
 
 
 def cores() -> int:

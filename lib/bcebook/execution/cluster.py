@@ -79,7 +79,7 @@ def _token() -> str:
 def _environment() -> dict:
     """The library as the tasks' working directory: nothing of the folder in which this process was called comes with
     it, and it stands before what a machine has installed."""
-    variables = {provenance.COMMIT: provenance.commit_here(), "OMP_WAIT_POLICY": "PASSIVE", **QUIET}
+    variables = {provenance.COMMIT: provenance.commit_here(), **QUIET}
     if rehearsal.active():
         variables[rehearsal.VARIABLE] = "1"
     return {"working_dir": str(PACKAGE.parent), "excludes": ["/tests", "*.egg-info", "/build", ".pytest_cache"],

@@ -36,14 +36,14 @@ class Answer:
 class Order:
     """A run that is asked for. device: "cpu" or "cuda"; threads: to compute with on the CPU; until: of time.time, when
     to stop (infinite: when it is done); checkpoints: where copies of them are kept, None: nowhere; every: seconds from
-    one to the next."""
+    one to the next, None: as `sessions` has it."""
 
     config: dict
     device: str
     threads: int = 1
     until: float = math.inf
     checkpoints: str | None = None
-    every: float = 30.0
+    every: float | None = None
 
 
 def expected() -> dict[str, str]:
@@ -67,8 +67,7 @@ def _short(value: str) -> str:
 def train(order: Order, dataset: "Dataset | None") -> Answer:
     """Train the run that is asked for in a folder of its own, which is gone afterwards. dataset: its images, verified
     here; None: the library brings them."""
-    provenance.prepare()
-    import torch
+    import torch  # after provenance
 
     from bcebook.runs import archive
     from bcebook.runs.store import RunStore

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bcebook.execution import cluster, node
-from bcebook.execution.base import MOST
+from bcebook.execution.base import MOST, bar_interval
 from bcebook.runs import archive, files, provenance, rehearsal
 from bcebook.runs.config import RunConfig
 from bcebook.runs.locks import Barred, Held
@@ -37,7 +37,8 @@ class OnRay:
     address: see `cluster.joined`. device: "cpu", "cuda", or "auto": the GPUs where the cluster has some. jobs: runs at
     once, in all on CPUs, on each GPU otherwise; None: one a processor, and on a GPU as many as its memory has room for
     by what the first run of each kind took. checkpoints: a folder that all machines share, or an address of fsspec,
-    where a run that was lost is found again; None: it begins again. every: seconds between two checkpoints.
+    where a run that was lost is found again; None: it begins again. every: seconds between two checkpoints;
+    None: as `sessions` has it.
     """
 
     data: Path
@@ -45,15 +46,14 @@ class OnRay:
     jobs: int | None = None
     address: str = ""
     checkpoints: str | None = None
-    every: float = 30.0
+    every: float | None = None
 
     def run(self, configs: list[RunConfig], deadline: float = math.inf) -> list[str]:
         """See `base.Executor.run`; the runs are handed out in the order of `configs`. A run that fails by itself is not
         tried again; one whose machine is lost is, `cluster.ATTEMPTS` times. Raises ValueError where there is no
         cluster, or no GPU in it and one is asked for."""
-        shown = 0.1 if sys.stderr.isatty() else 30  # seconds between two states of the bar: a log file needs few
         with (cluster.joined(self.address),
-              tqdm(total=len(configs), desc="runs on Ray", unit="run", mininterval=shown) as bar):
+              tqdm(total=len(configs), desc="runs on Ray", unit="run", mininterval=bar_interval()) as bar):
             return _Sweep(self, configs, deadline, bar).run()
 
 

@@ -9,7 +9,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bcebook.execution.base import cores
+from bcebook.execution.base import bar_interval, cores
 from bcebook.runs import provenance
 from bcebook.runs.config import RunConfig
 from bcebook.runs.locks import Held
@@ -84,9 +83,9 @@ class Processes:
         """
         waiting = deque(sorted(configs, key=lambda config: -config.epochs))
         problems, training, held = [], {}, set()  # training: task -> its run
-        every = 0.1 if sys.stderr.isatty() else 30  # seconds between two states of the bar: a log file needs few
         with (workers(self.jobs, _use_threads, (max(1, cores() // self.jobs),)) as pool,
-              tqdm(total=len(configs), desc=f"runs, {self.jobs} at once", unit="run", mininterval=every) as bar):
+              tqdm(total=len(configs), desc=f"runs, {self.jobs} at once", unit="run",
+                   mininterval=bar_interval()) as bar):
             while waiting or training:
                 while waiting and len(training) < self.jobs:  # no more, so that these are the ones in progress
                     config = waiting.popleft()
