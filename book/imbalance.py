@@ -21,13 +21,13 @@
 # raises the imbalance at which minority classes collapse?
 #
 # **What to expect.** In the model with free features the answer is no: the small classes merge at exactly the same size for both losses,
-# because the one term in which softmax and sigmoid differ cancels. This page proves that for tail classes of equal size, checks it against a plain minimisation, looks at what each loss
-# does with a tail that is still open, and trains networks on both sides of the threshold.
+# because the one term in which softmax and sigmoid differ cancels. This page proves that for tail classes of equal size, with and without a last ReLU, checks it against a plain
+# minimisation, looks at what each loss does with a tail that is still open, and trains networks on both sides of the threshold.
 #
-# **What was known.** Minority collapse was described by Fang et al. {cite:p}`fang2021`. Hong and Ling {cite:p}`hong2024` make CE's problem convex, as we do here, and find the sharp
+# **What was known.** Minority collapse was described by Fang et al. {cite:p}`fang2021`. Hong and Ling {cite:p}`hong2024` make CE's problem convex and find the sharp
 # threshold for two groups of classes; Dang et al. {cite:p}`dang2024` treat CE with ReLU features. The geometry without collapse is that of Thrampoulidis et al.
-# {cite:p}`thrampoulidis2022`. BCE on long tails is used in arXiv 2511.14097. The threshold for BCE, with biases and any other classes beside the tail, and that it is CE's,
-# are ours, as far as we know.
+# {cite:p}`thrampoulidis2022`. BCE on long tails is used in arXiv 2511.14097. The threshold for BCE, with biases and any other classes beside the tail, in any dimension, and that it is CE's,
+# are ours, as far as we know, and so is the proof.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -38,76 +38,103 @@ seeds = None  # None: the chapter's own; or a list
 # %% [markdown]
 # ## The threshold
 #
-# As in [the bias saturates](bias_saturates), features $h_i$ are free, beside the classifier rows $w_k$ and the biases $b$; now class $k$ has $n_k$ samples, $N$ in all, and
+# As in [the bias saturates](bias_saturates), features $h_i$ in $d$ dimensions are free, beside the classifier rows $w_k$ and the biases $b$; now class $k$ has $n_k$
+# samples, $N$ in all, and
 #
 # $$
 # f(W, H, b) = \frac1N \sum_i \ell(W h_i - b,\, y_i) + \frac{\lambda_W}{2} \lVert W \rVert^2 + \frac{\lambda_H}{2} \lVert H \rVert^2
 # + \frac{\lambda_b}{2} \lVert b \rVert^2 .
 # $$ (eq-imbalance-model)
 #
+# Features are free in sign, or not negative, as after a ReLU.
+#
 # :::{admonition} Theorem
-# Let $d \ge K$, let $T \ge 2$ classes (the *tail*) have $m$ samples each, and the others any numbers. Under CE and under BCE, for every $\lambda_b \ge 0$: if
+# Let $T \ge 2$ classes (the *tail*) have $m$ samples each, and the others any numbers. Under CE and under BCE, for every $\lambda_b \ge 0$:
+#
+# **Merged.** For features of either kind, in any number of dimensions $d$: if
 #
 # $$
 # m \le N^2 \lambda_W \lambda_H ,
 # $$ (eq-collapse-size)
 #
-# then at every minimum of $f$ the $T$ classifier rows are one and the same, and so are the features of all tail samples. If $m$ is larger, no two of them are. In
-# training with mini-batches of $B$, $\lambda_H$ acts as $\lambda_H B / N$, and the tail collapses where its classes' share of the data is
+# then at every global minimum of $f$ the $T$ classifier rows are one and the same, and so are the features of all tail samples.
+#
+# **Apart.** If $m$ is larger, then at a global minimum no two of the rows are the same, nor the features of two tail classes: for free features wherever $d \ge K$;
+# for nonnegative ones wherever $d > K (K + 1) / 2$, unless the features of both classes are $0$, which cannot be if $m > 2 N^2 \lambda_W \lambda_H$.
+# :::
+#
+# In training with mini-batches of $B$, $\lambda_H$ acts as $\lambda_H B / N$, and the tail merges where its classes' share of the data is
 #
 # $$
 # \frac mN \le B \lambda_W \lambda_H .
 # $$ (eq-collapse-share)
-# :::
 #
-# *Proof.* **Step one: a convex problem.** All samples of a class share one feature ([proof](bias_saturates)); let $Z = WH$ have a column for each class, and put
-# $\tilde Z = Z D$, $D = \operatorname{diag}(\sqrt{n_1}, \dots, \sqrt{n_K})$. The least decay of all $W$ and $H$ with this product is $\mu \lVert \tilde Z \rVert_*$, $\mu = \sqrt{\lambda_W \lambda_H}$
-# (nuclear norm, the sum of the singular values). So for $d \ge K$ the minimum of $f$ is that of the convex
+# **Proof that the tail merges.** Compare any $(W, H, b)$ with the one in which each tail row is replaced by the mean $\bar w$ of the tail rows, each tail bias by their
+# mean, and the features of all tail samples by their mean $\bar h$, which is not negative if they are not. Let $\delta w_j$, $\delta b_j$ and $\delta h_i$ be what is
+# taken away, and $\bar f$ the new value of $f$.
 #
-# $$
-# \varphi(\tilde Z, b) = \sum_k \frac{n_k}{N}\, \ell(z_k - b,\, k) + \mu\, \lVert \tilde Z \rVert_* + \frac{\lambda_b}{2} \lVert b \rVert^2 .
-# $$ (eq-imbalance-convex)
-#
-# **Step two: the minimiser is unique**, up to a common constant in CE's biases if $\lambda_b = 0$. BCE is strictly convex in the logits, so all minimisers share them. If $\lambda_b > 0$ they share $b$ as well, because $\lVert b \rVert^2$ is strictly convex, hence $\tilde Z$. If
-# $\lambda_b = 0$ they differ by some $a$ in $\tilde Z + a s^\top$ and $b + a$, $s = (\sqrt{n_k})_k$. With $Q = I - s s^\top / N$, $\lVert X \rVert_* \ge \lVert X Q \rVert_*$, with equality only for
-# $X s = 0$, and $X Q$ does not depend on $a$: one $a$ is minimal. CE fixes the logits up to a constant for each column; the same argument with $I - \mathbf 1 \mathbf 1^\top / K$ from the left
-# fixes these.
-#
-# **Step three: one number says how far the tail is open.** $\varphi$ stays the same when tail classes are permuted, and the minimiser is unique, so it stays the same as well. Hence its tail biases are equal, and
+# *The loss.* It is convex in the logits $Z$, so that it was at least $L(\bar Z) + \langle \nabla L(\bar Z), Z - \bar Z \rangle$. The entry of $\nabla L$ for row $j$ and
+# sample $i$ is $\tfrac1N (p_{ji} - [j = y_i])$, in both losses, with a softmax or a sigmoid $p$. After the replacement all tail rows have one and the same $p$ on a given
+# sample, and all tail samples have one and the same $p$ in a given row. So the changes of tail rows on other samples, and those of tail samples in other rows, cancel when
+# they are summed over the tail. On the tail's own samples and rows
 #
 # $$
-# \tilde Z = \tilde Z_0 + \alpha P ,
-# $$ (eq-alpha)
+# (Z - \bar Z)_{ji} = \delta w_j^\top \bar h + \bar w^\top \delta h_i + \delta w_j^\top \delta h_i - \delta b_j ,
+# $$ (eq-tail-change)
 #
-# where $P$ is the projector onto the *contrasts*, the vectors on the tail that sum to zero, and $\tilde Z_0$ vanishes on them from both sides (the tail's own block is constant on and off its
-# diagonal, and all other entries are constant along the tail). The nuclear norm is then
-# $\lVert \tilde Z_0 \rVert_* + (T - 1) \lvert \alpha \rvert$.
+# and all four terms vanish when they are summed over the tail's rows and samples with the one $p$. *That $p$ is gone, and with it every difference between the losses.* What is
+# left is $-\tfrac1N$ times the sum of $(Z - \bar Z)_{y_i i}$ over the tail's samples; as each tail class has $m$ of them, three of the terms vanish again. So the loss was at least
+# $L(\bar Z) - \tfrac1N \sum_i \delta w_{y_i}^\top \delta h_i$.
 #
-# **Step four: the slope at $\alpha = 0$.** There all tail classes have the same logit on each tail sample, hence the same probability $p$, be it a softmax or a sigmoid. The residual of class $j$ on a sample of class
-# $k$ is $p_{jk} - [j = k]$ in both losses, so the loss has the slope
-#
-# $$
-# \sum_{j, k \in \text{tail}} \frac mN \bigl(p - [j = k]\bigr) \frac{P_{jk}}{\sqrt m} = - \frac{\sqrt m}{N} \operatorname{tr} P = -(T - 1) \frac{\sqrt m}{N} ,
-# $$ (eq-slope)
-#
-# because the entries of $P$ sum to zero. *$p$ is gone, and with it every difference between the losses.* The decay's slope is $\pm (T - 1) \mu$ on the two sides of zero. $\varphi$ is strictly convex in $\alpha$, so
-# $\alpha = 0$ is its minimum at fixed $\tilde Z_0$ and $b$ exactly if $\sqrt m / N \le \mu$, which is {eq}`eq-collapse-size`.
-#
-# **Step five: back to rows and features.** At a minimum $W W^\top = \sqrt{\lambda_H / \lambda_W}\, (\tilde Z \tilde Z^\top)^{1/2}$, which on the contrasts is $\lvert \alpha \rvert \sqrt{\lambda_H / \lambda_W}$. So two tail
-# rows lie
+# *The decay* was larger by $\tfrac{\lambda_W}{2} \sum_j \lVert \delta w_j \rVert^2 + \tfrac{\lambda_H}{2} \sum_i \lVert \delta h_i \rVert^2 + \tfrac{\lambda_b}{2} \sum_j \delta b_j^2$.
+# Together, with sums over the tail's samples,
 #
 # $$
-# \lVert w_j - w_k \rVert = \sqrt{2 \lvert \alpha \rvert}\, (\lambda_H / \lambda_W)^{1/4}
-# $$ (eq-tail-distance)
+# f - \bar f \;\ge\; \sum_i \Bigl( \frac{\lambda_W}{2m} \lVert \delta w_{y_i} \rVert^2 + \frac{\lambda_H}{2} \lVert \delta h_i \rVert^2
+# - \frac1N\, \delta w_{y_i}^\top \delta h_i \Bigr)
+# \;\ge\; \sum_i \Bigl( \sqrt{\lambda_W \lambda_H / m} - \frac1N \Bigr) \lVert \delta w_{y_i} \rVert\, \lVert \delta h_i \rVert ,
+# $$ (eq-tail-gain)
 #
-# apart, all pairs equally far: zero exactly if $\alpha = 0$. For the features exchange the roles of the decays and divide by $\sqrt m$. $\square$
+# which is not negative exactly if {eq}`eq-collapse-size` holds.
 #
-# If all classes are equal, {eq}`eq-collapse-size` reads $c = \sqrt{n \lambda_W \lambda_H} \ge 1/K$, where also [the simplex ETF ends](bias_saturates).
+# *Every minimum.* At a global minimum $f = \bar f$, and all of this holds with equality. BCE is strictly convex in the logits, so that $Z = \bar Z$; CE fixes them up to a
+# constant for each sample. The mean of {eq}`eq-tail-change` over the tail rows is $\bar w^\top \delta h_i$, so that either way $\delta w_j^\top h_i = \delta b_j$ for every tail row and
+# tail sample. Then $\delta w_j^\top \delta h_i = 0$, as $\bar h$ is the mean of the $h_i$, and the middle of {eq}`eq-tail-gain`, now a sum of squares, is $0$ only if all $\delta w_j$ and
+# $\delta h_i$ are; with them all $\delta b_j$. $\square$
+#
+# **Proof that it is apart.** Let two tail classes $j$ and $k$ have the same row, or the same features, at a global minimum. The middle of {eq}`eq-tail-gain`, for these two as the tail, is
+# then a sum of squares, so that $\delta w$, $\delta h$ and, as before, $\delta b$ vanish: the two agree in everything. Move their rows by $\pm \varepsilon x$ and their features by
+# $\pm \varepsilon y$, where $x$ is orthogonal to all features and $y$ to all rows. The only logits that change are those of the two rows on the two classes, by
+# $\pm \varepsilon^2 x^\top y$, and
+#
+# $$
+# f \;\text{changes by}\; \varepsilon^2 \Bigl( \lambda_W \lVert x \rVert^2 + m \lambda_H \lVert y \rVert^2 - \frac{2m}{N}\, x^\top y \Bigr) + O(\varepsilon^4) ,
+# $$ (eq-tail-opens)
+#
+# which is below zero for $x = \sqrt{m \lambda_H}\, e$, $y = \sqrt{\lambda_W}\, e$ if $m > N^2 \lambda_W \lambda_H$. It remains to find the direction $e$.
+#
+# *Free features.* At a minimum the rows lie in the span of the features, because $\lambda_W W = -\sum_i \nabla_{z_i} L\, h_i^\top$. Samples of a class have one feature
+# (proofs: [free](bias_saturates), [nonnegative](relu_features)), and two classes agree, so that this span has at most $K - 1$ dimensions: in $d \ge K$ some $e$ is orthogonal to it.
+#
+# *Nonnegative features* $h$ of the two classes, not $0$, must stay nonnegative when moved either way. The Gram matrix of the class features is the sum of $a_s a_s^\top$ over the coordinates $s$,
+# where $a_s \in \mathbb R^K$ holds the classes' values in that coordinate. By Carathéodory's theorem $K (K + 1) / 2$ of these matrices, with weights that are not negative, have the
+# same sum. So there is a minimum with the same Gram matrix that leaves a coordinate $r$ unused: the features enter the minimum only through it, since with
+# $\lambda_W W = -(\nabla_Z L)\, H^\top$ both $W H$ and $\lVert W \rVert$ depend on $H^\top H$ alone, and so do the distances of rows and of features. Take a coordinate $s$ in which $h$ is positive and
+# spread it evenly over $s$ and $r$: all values by $1 / \sqrt 2$ in both, in features and in rows. Nothing changes, and $e$ with $\pm 1$ in $s$ and $r$ is orthogonal to all features and
+# rows and can be added to $h$ and taken from it.
+#
+# *Features that are* $0$. Give one of the two a feature $\varepsilon \eta$ in an unused coordinate and the rows the values $\varepsilon x$ there: to second order $f$ changes by
+# $\varepsilon^2 \bigl( \tfrac mN \eta\, x^\top (p - e_j) + \tfrac{\lambda_W}{2} \lVert x \rVert^2 + \tfrac{m \lambda_H}{2} \eta^2 \bigr)$, where $p$ holds the probabilities of a sample without features and $e_j$
+# is $1$ for its class. The best $x$ makes this negative if $m \lVert p - e_j \rVert^2 > N^2 \lambda_W \lambda_H$. And $p_j = p_k$, so that
+# $\lVert p - e_j \rVert^2 \ge (1 - p_j)^2 + p_j^2 \ge \tfrac12$. $\square$
+#
+# The proof uses nothing of the losses but that they are convex in the logits and have the residual $p - [j = y]$, with a $p$ that is the same for classes whose logits are. If all classes are equal,
+# {eq}`eq-collapse-size` reads $c = \sqrt{n \lambda_W \lambda_H} \ge 1/K$, where also [the simplex ETF ends](bias_saturates).
 #
 # ## The threshold by bisection
 #
 # The table finds the threshold without the theorem: for each setting and loss a bisection on plain minimisations over $W$, $H$ and $b$, which asks whether the tail rows are apart.
-# One random start is enough: for $d \ge K$ every local minimum is global ([proof](bias_saturates), with $\tilde Z$ in the place of $Z$).
+# One random start is enough: for $d \ge K$ every local minimum is global ([proof](bias_saturates), with $W H \operatorname{diag}(\sqrt{n_k})$ in the place of $Z$).
 
 # %%
 from bcebook.book.notebook import Chapter
@@ -115,6 +142,12 @@ from bcebook.chapters import imbalance as room
 
 chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
 room.thresholds_table()
+
+# %% [markdown]
+# On either side of the threshold, with fewer dimensions than classes, and with nonnegative features, where a tail may lose its features before it merges:
+
+# %%
+room.sides_table()
 
 # %% [markdown]
 # ## A tail that is still open
@@ -175,12 +208,11 @@ room.long_tailed_table()
 
 # %% [markdown]
 # Where the smallest class lies far above the collapse size, BCE's gain in the table is not, in this model, an escape from a collapse that CE suffers. One caveat: the paper's accuracy experiments decay all weights in
-# the optimizer, rather than classifier and features, and what $\lambda_H$ that amounts to is not known. Another: the authors' ResNets have
-# nonnegative features, for which the theorem is not proved.
+# the optimizer, rather than classifier and features, and what $\lambda_H$ that amounts to is not known. Another: no two sizes of the tail are equal there.
 #
 # ## What is left open
 #
-# Tail classes of unequal sizes, whose rows come close rather than coincide; $d < K$; nonnegative features; networks of the paper's size;
+# Tail classes of unequal sizes, whose rows come close rather than coincide; when a tail opens in fewer dimensions than classes; networks of the paper's size;
 # and where BCE's gain on CIFAR100-LT comes from. The networks here are the digits', one seed each; {doc}`long_tailed` sets
 # trained networks beside the paper's table, and {doc}`departures` lists every difference.
 #

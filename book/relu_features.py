@@ -182,8 +182,8 @@ chapter.findings(runs)
 #
 # ## What is left open
 #
-# $d < K$, where $K$ orthogonal directions do not exist; unequal classes, of which the findings say only where a tail merges; and what
-# batch statistics and shared weights add in real networks. {doc}`departures` lists what differs from the paper.
+# $d < K$, where $K$ orthogonal directions do not exist; the scores of unequal classes, of which {doc}`imbalance` proves only
+# where a tail merges; and what batch statistics and shared weights add in real networks. {doc}`departures` lists what differs from the paper.
 #
 # ## Other profiles
 

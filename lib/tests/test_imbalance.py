@@ -47,6 +47,67 @@ def test_the_two_sides_in_the_full_problem(loss):
             assert min(map(np.min, apart)) > 0.1
 
 
+@pytest.mark.parametrize("features", theory.FEATURES)
+def test_a_small_tail_merges_in_any_number_of_dimensions(features):
+    """Random settings with fewer dimensions than classes: at 3 % fewer samples than the theorem's size rows, features
+    and biases of the tail agree; at ten times that size, in two dimensions or more, some tails are open."""
+    random, opened = np.random.default_rng(3), 0
+    for trial in range(8):
+        k = int(random.integers(4, 8))
+        small, dim = int(random.integers(2, k)), int(random.integers(1, k))
+        m, loss = float(random.integers(1, 8)), ("ce", "bce")[trial % 2]
+        counts = np.array([*random.integers(8, 60, k - small), *[m] * small], float)
+        lambda_h, lambda_b = 10 ** random.uniform(-4, -2), float(random.choice([0, 1e-3, 1e-2]))
+        for factor in (0.97, 10.0):
+            lambda_w = m / factor / counts.sum() ** 2 / lambda_h
+            found = theory.solve(loss, k, dim, None, lambda_w, lambda_h, lambda_b, counts=counts, features=features)
+            tail = slice(k - small, None)
+            apart = max(np.ptp(found.W[tail], axis=0).max(), np.ptp(found.H[:, tail], axis=1).max())
+            if factor < 1:
+                assert apart < 1e-6 and np.ptp(found.b[tail]) < 1e-6
+            elif dim > 1:
+                opened += apart > 0.1
+    assert opened >= 3
+
+
+@pytest.mark.parametrize("loss", theory.LOSSES)
+def test_the_inequality_behind_the_theorem_holds_away_from_any_minimum(loss):
+    """f minus f with the tail averaged, against the sum that the proof bounds it by, at drawn W, H >= 0 and b with
+    several samples a class; close to zero changes it is an equality to second order in the product."""
+    random = np.random.default_rng(0)
+    sizes, tail = np.array([5, 3, 2, 2, 2]), slice(2, None)
+    labels = np.repeat(np.arange(5), sizes)
+    of_tail, m, n = labels >= 2, 2, sizes.sum()
+
+    def value(W, H, b, lambda_w, lambda_h):  # H (n, d): a row a sample
+        Z = torch.tensor(H @ W.T - b)
+        target = torch.tensor(labels)
+        sigmoid = torch.nn.functional.binary_cross_entropy_with_logits
+        each = (torch.nn.functional.cross_entropy(Z, target) if loss == "ce" else
+                sigmoid(Z, torch.nn.functional.one_hot(target, 5).double(), reduction="sum") / n)
+        return float(each) + lambda_w / 2 * (W**2).sum() + lambda_h / 2 * (H**2).sum()
+
+    tight = []
+    for trial in range(200):
+        size = 10 ** random.uniform(-3, 0.5)
+        W, H, b = (random.normal(size=shape) for shape in ((5, 3), (n, 3), 5))
+        H = np.abs(H)
+        for x, part in ((W, tail), (H, of_tail), (b, tail)):
+            mean = x[part].mean(axis=0)
+            x[part] = mean + size * (x[part] - mean)
+        lambda_w, lambda_h = 10 ** random.uniform(-4, 0, 2)
+        mean = [x.copy() for x in (W, H, b)]
+        for x, part in zip(mean, (tail, of_tail, tail), strict=True):
+            x[part] = x[part].mean(axis=0)
+        assert mean[1].min() >= 0
+        dW, dH = (W - mean[0])[labels[of_tail]], (H - mean[1])[of_tail]
+        bound = (lambda_w / 2 / m * dW**2 + lambda_h / 2 * dH**2 - dW * dH / n).sum()
+        gain = value(W, H, b, lambda_w, lambda_h) - value(*mean, lambda_w, lambda_h)
+        assert gain >= bound - 1e-12
+        tight.append((gain - bound) / (size * (1 + size)))
+    assert min(tight) < 1e-2  # it is no loose bound
+
+
 def test_only_shares_and_one_product_count():
     sizes = np.array([140, 30, 12, 7, 7])
     total, batch, decays = sizes.sum(), 64, (0.3, 7e-4)
@@ -102,9 +163,16 @@ def test_the_papers_long_tails_are_far_from_collapse():
 def test_the_findings_of_theory_and_what_would_refute_them(monkeypatch):
     told = {each.name.partition(".")[2]: each.finding for each in claims.judge(room.ROOM.claims)}
     assert {name: found.verdict for name, found in told.items()} == {
-        "threshold": "proved", "same_threshold": "proved", "opens_further": "refuted", "far_from_collapse": "proved"}
+        "threshold": "proved", "same_threshold": "proved", "sides": "proved", "opens_further": "refuted",
+        "far_from_collapse": "proved"}
     assert told["threshold"].n == 16 and told["threshold"].value <= tails.LAST_STEP < 4e-4
     assert told["opens_further"].n == 10 and told["far_from_collapse"].value < 0.1
+    assert told["sides"].n == 36 and told["sides"].control.verdict == "refuted"  # a tail may lose its features first
+    sides = tails.sides()
+    for changed in (sides.assign(below=0.1), sides.assign(above=0.0, norm=1.0)):
+        monkeypatch.setattr(tails, "sides", lambda changed=changed: changed)
+        assert room.sides().verdict == "refuted"
+    monkeypatch.undo()
     table = tails.thresholds().copy()
     table.loc[3, "bce"] = 1.001  # BCE's tail would survive a thousandth more imbalance
     monkeypatch.setattr(tails, "thresholds", lambda: table)
@@ -204,7 +272,7 @@ def test_figure_and_table_take_runs_in_pieces(runs, model):
 
 
 def test_the_other_views_have_no_gaps():
-    for view in (room.thresholds_table, room.opened_table, room.long_tailed_table):
+    for view in (room.thresholds_table, room.sides_table, room.opened_table, room.long_tailed_table):
         text = view().markdown()
         assert "nan" not in text and len(text.splitlines()) > 4
     figure = room.above_threshold()

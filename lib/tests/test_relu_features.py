@@ -126,15 +126,6 @@ def test_resnet18s_values_are_counted_one_by_one(monkeypatch):
         assert room.resnet18().verdict == verdict
 
 
-def test_a_tail_merges_where_it_is_said_to_and_a_finding_could_say_otherwise(monkeypatch):
-    table = orthogonal.merging()
-    found = room.tail_merges()
-    assert (found.verdict, found.n, found.control.n) == ("open", 4, 4)
-    assert found.control.verdict == "refuted"  # with decayed biases a small tail may vanish before
-    monkeypatch.setattr(orthogonal, "merging", lambda: table.assign(merged=0.1))
-    assert room.tail_merges().verdict == "refuted"
-
-
 def test_the_maps_show_each_geometry_where_it_is():
     figure = room.phases()
     for ax, features in zip(figure.axes, theory.FEATURES):

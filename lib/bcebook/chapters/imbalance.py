@@ -129,6 +129,35 @@ def thresholds_table() -> tables.Table:
         f"{markdown.percent(tails.LAST_STEP, 2)} % wide.",))
 
 
+def sides_table() -> tables.Table:
+    """Tails just below and just above the threshold, in few dimensions and with nonnegative features."""
+    frame = tails.sides().pivot(index=["case", "features", "dim", "lambda_b"], columns="loss",
+                                values=["below", "above", "norm"])
+    frame = frame.reindex(list(dict.fromkeys(tails.sides().set_index(frame.index.names).index)))
+    frame.columns = [f"{name}_{loss}" for name, loss in frame.columns]
+    frame = frame.reset_index()
+    columns = {"case": tables.Column("classes, of samples"), "features": tables.Column("features"),
+               "dim": tables.Column("$d$"), "lambda_b": tables.Column("$\\lambda_b$", lambda x: f"{x:g}")}
+    for side in ("below", "above"):
+        for loss in recipes.LOSSES:
+            name = f"{side}_{loss}"
+            norms = frame[f"norm_{loss}"] if side == "above" else [np.nan] * len(frame)
+            frame[name] = [_width(*row) for row in zip(frame[name], norms, strict=True)]
+            columns[name] = tables.Column(f"{side}, {names.of(loss)}")
+    return tables.Table(frame, columns, (
+        f"The largest distance of two tail rows where their classes have {tails.ASIDE:.0%} fewer samples than at the "
+        f"threshold (*below*) and {tails.ASIDE:.0%} more (*above*). The theorem says nothing of few dimensions above "
+        "it.",))
+
+
+def _width(width: float, norm: float) -> str:
+    if np.isnan(width):
+        return markdown.DASH
+    if width > tails.MERGED:
+        return markdown.number(width, 3)
+    return "no features" if norm <= tails.MERGED else "merged"
+
+
 def opened_table() -> tables.Table:
     """The tail far from the threshold under both losses."""
     frame = tails.opened()
@@ -192,6 +221,21 @@ def same_threshold() -> Finding:
                            "twice the width of the bisections' last step, one for each loss", n=len(table),
                            of="settings", unit="")
     return found.but(detail=f"the largest difference is {markdown.percent(apart, 3)} %")
+
+
+def sides() -> Finding:
+    """In few dimensions and with nonnegative features: the share of the minima that contradict the theorem, a tail that
+    is apart below the threshold, or merged above it in spite of its features. Beside it the same without that
+    exception."""
+    table = tails.sides()
+    below, above = table["below"], table.dropna(subset=["above"])
+    open_early, closed = below > tails.MERGED, above["above"] <= tails.MERGED
+    vanished = closed & (above["norm"] <= tails.MERGED)
+    n, wrong = len(below) + len(above), int(open_early.sum())
+    plain, found = (verdicts.check((wrong + int(count.sum())) / n, 0, "one counterexample is enough", n=n,
+                                   of="minima", unit="share") for count in (closed, closed & ~vanished))
+    return found.but(control=plain.but(label="the same test if a tail without features counts as well"),
+                     detail=f"above the threshold {int(vanished.sum())} of {len(above)} tails have no features")
 
 
 def opens_further() -> Finding:
@@ -297,6 +341,10 @@ ROOM = Room(
               "ours, on the paper's open question",
               "the largest relative difference between the bisected thresholds of the losses", same_threshold,
               theory=True),
+        Claim("imbalance.sides",
+              "In any number of dimensions, and with nonnegative features, tails merge below that size; above it "
+              "nonnegative ones are apart, unless they have no features at all", "ours",
+              "the share of the minima that contradict it", sides, theory=True),
         Claim("imbalance.opens_further", "Above the threshold BCE opens the tail further than CE", "ours (a lead)",
               "the share of the settings in which it does", opens_further, theory=True),
         Claim("imbalance.far_from_collapse",

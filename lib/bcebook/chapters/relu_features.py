@@ -33,7 +33,6 @@ TWINS = {"quick": (("convnet", "digits"), ("convnet-relu", "digits")),
 STYLE = {"free": "--", "nonnegative": "-"}
 EXACT, CLOSE, COLLAPSED = 1e-10, 1e-4, 1e-7
 TOLD = 0.01  # apart: two predictions that are nearer cannot be told from each other
-MERGED, APART = 1e-3, 1e-2  # of the rows of a tail: apart they are further than that two per cent from the threshold
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
@@ -200,19 +199,6 @@ def own_cosine(runs: list[Run]) -> Finding:
     return verdicts.family(parts, stats.holm, of="networks and losses")
 
 
-def merges(decayed: bool) -> Finding:
-    """Do rows of a tail merge at the threshold of free features, with features that are not negative?"""
-    table = orthogonal.merging()
-    table = table[(table["lambda_b"] > 0) == decayed]
-    holds = int(((table["merged"] < MERGED) & (table["apart"] > APART)).sum())
-    return verdicts.shown(holds, len(table), "the rows of equal tail classes are apart just before the threshold of "
-                          f"free features and one just beyond it ({orthogonal.ASIDE:.0%} to either side)")
-
-
-def tail_merges() -> Finding:
-    return merges(decayed=False).but(control=merges(decayed=True).but(label="the same test with decayed biases"))
-
-
 ROOM = Room(
     name=__name__, part="theory", number=4, title="ReLU features",
     of_the_paper="its theorems on neural collapse, for the networks that it trains",
@@ -235,10 +221,6 @@ ROOM = Room(
               "ResNet18's published scores and biases lie nearer to the minimum of nonnegative features", "ours",
               "the share of the published values for which they do, where the two minima can be told apart", resnet18,
               theory=True),
-        Claim("relu_features.tail_merges",
-              "Without decay of the biases, tail classes of one size merge at the threshold of free features",
-              "ours",
-              "the share of the settings in which minimisation says so", tail_merges, theory=True),
         Claim("relu_features.own_cosine",
               "The class means of a trained network tell whether its features can be negative", "ours",
               "how far beyond the middle, towards its own kind of features, the cosine of two class means lies, in "

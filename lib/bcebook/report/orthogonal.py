@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bcebook.names import LOSS
-from bcebook.report import frames, predictions, tails
+from bcebook.report import frames, predictions
 from bcebook.runs.config import PLAIN
 from bcebook.science import metrics, theory
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 SETTINGS, RESTARTS = 40, 12
 KINDS = ("positive", "negative", "bias")
-MERGING = ("2 of 100, 4 of 5", "300, 200, 100, 2 of 2")  # keys of tails.CASES
-ASIDE = 0.02  # relative, from the threshold at which rows of the tail merge
 
 
 @functools.cache
@@ -93,23 +90,6 @@ def published() -> pd.DataFrame:
     table = table[(table["free"] - table["nonnegative"]).abs() > table["reading_error"]]
     mine, free = ((table["median"] - table[name]).abs() for name in ("nonnegative", "free"))
     return table.assign(nearer=mine < free)
-
-
-@functools.cache
-def merging() -> pd.DataFrame:
-    """Where the rows of a tail merge if features are not negative: for each of MERGING, loss and decay of the bias the
-    largest distance of two tail rows just before (apart) and just beyond (merged) the theorem's threshold."""
-    rows = []
-    for name in MERGING:
-        counts = tails.CASES[name]
-        share = counts[-1] / sum(counts)
-        for loss in LOSS:
-            for value in tails.BIAS_DECAYS:
-                widths = {where: tails.tail_width(tails.at_share(loss, counts, share * factor, value, "nonnegative"),
-                                                  counts)
-                          for where, factor in (("apart", 1 - ASIDE), ("merged", 1 + ASIDE))}
-                rows.append({"case": name, "loss": loss, "lambda_b": value} | widths)
-    return pd.DataFrame(rows)
 
 
 # ---- trained networks ------------------------------------------------------------------------------------------------

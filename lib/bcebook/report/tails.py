@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 CASES = {"2 of 100, 4 of 5": (100, 100, 5, 5, 5, 5), "300, 200, 100, 2 of 2": (300, 200, 100, 2, 2),
          "5 of 50, 5 of 1": (50,) * 5 + (1,) * 5, "6 equal": (7,) * 6}
 BIAS_DECAYS = (0.0, 0.01)
-BOUNDED = 8  # searches where features are not negative
+SEARCHES = 8  # where features are not negative or dimensions are few: there are local minima
+SIDED = ("2 of 100, 4 of 5", "300, 200, 100, 2 of 2", "6 equal")  # of CASES: those that `sides` minimises
+ASIDE = 0.02  # how far from the threshold it does
+FEW = 2  # dimensions: fewer than any of them has classes
 # a bisection begins with multiples from 1/2 to 2 of the theorem's threshold, and halves so often
 BRACKET, STEPS = 4.0, 12
 LAST_STEP = BRACKET ** (1 / 2**STEPS) - 1  # the width of its last bracket, relative
@@ -31,22 +34,23 @@ PAPER_PRODUCT = PLAIN["batch_size"] * PLAIN["lambda_w"] * PLAIN["lambda_h"]  # B
 
 
 @functools.cache
-def _at_share(loss: str, shares: tuple, product: float, lambda_b: float, features: str) -> theory.Solution:
+def _at_share(loss: str, shares: tuple, product: float, lambda_b: float, features: str, dim: int) -> theory.Solution:
     decay, k = np.sqrt(product), len(shares)
-    return theory.solve(loss, k, k, None, decay, decay, lambda_b, counts=np.array(shares), features=features,
-                        restarts=1 if features == "free" else BOUNDED)
+    return theory.solve(loss, k, dim, None, decay, decay, lambda_b, counts=np.array(shares), features=features,
+                        restarts=1 if features == "free" and dim >= k else SEARCHES)
 
 
-def at_share(loss: str, shares, product: float, lambda_b: float = 0.0, features: str = "free") -> theory.Solution:
-    """The minimum at d = K for shares (K,) of the data and product = B lambda_W lambda_H. For free features every local
-    minimum is global there; for nonnegative ones it is the best of several searches.
+def at_share(loss: str, shares, product: float, lambda_b: float = 0.0, features: str = "free",
+             dim: int | None = None) -> theory.Solution:
+    """The minimum in dim (None: K) dimensions for shares (K,) of the data and product = B lambda_W lambda_H. For free
+    features and dim >= K every local minimum is global; otherwise it is the best of several searches.
 
     In mini-batches of B the size N of the data set does not matter: lambda_H acts as lambda_H B / N, so that class k's
     features are decayed by lambda_H B times the class's share. Both decays are taken equal: only their product enters
     the logits.
     """
     shares = np.asarray(shares, float) / np.sum(shares)
-    return _at_share(loss, tuple(shares.tolist()), float(product), float(lambda_b), features)
+    return _at_share(loss, tuple(shares.tolist()), float(product), float(lambda_b), features, dim or len(shares))
 
 
 def tail_width(found: theory.Solution, shares) -> float:
@@ -83,6 +87,34 @@ def _bisected(loss: str, counts: tuple, share: float, lambda_b: float, steps: in
         apart = tail_width(at_share(loss, counts, share / middle, lambda_b), counts) > MERGED
         low, high = (low, middle) if apart else (middle, high)
     return float(np.sqrt(low * high))
+
+
+@functools.cache
+def sides() -> pd.DataFrame:
+    """The tails of SIDED just below and just above the theorem's threshold, where features are not negative or
+    dimensions are few.
+
+    Columns case, features, dim, lambda_b, loss; below, above: the distance of two tail rows where a tail class has
+    ASIDE fewer or more samples than at the threshold; norm: the largest length of a tail feature above it. above and
+    norm are nan in few dimensions, of which the theorem says nothing there.
+    """
+    rows = []
+    for name in SIDED:
+        counts = CASES[name]
+        k, share, tail = len(counts), counts[-1] / sum(counts), np.array(counts) == min(counts)
+        spaces = [(features, FEW, 0.01) for features in theory.FEATURES]
+        spaces += [("nonnegative", k * (k + 1) // 2 + 1, value) for value in BIAS_DECAYS]
+        for features, dim, value in spaces:
+            for loss in LOSS:
+                below, above = (at_share(loss, counts, share / size, value, features, dim)
+                                for size in (1 - ASIDE, 1 + ASIDE))
+                row = {"case": name, "features": features, "dim": dim, "lambda_b": value, "loss": loss,
+                       "below": tail_width(below, counts), "above": np.nan, "norm": np.nan}
+                if dim > FEW:
+                    row |= {"above": tail_width(above, counts),
+                            "norm": float(np.linalg.norm(above.H[:, tail], axis=0).max())}
+                rows.append(row)
+    return pd.DataFrame(rows)
 
 
 @functools.cache
