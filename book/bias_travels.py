@@ -56,6 +56,23 @@
 # The limit is reached wherever $s_2 > 0$: far from the minimum a bias moves at a constant pace, whatever the errors are, because the
 # scores follow it.
 
+# %% [markdown]
+# ## AdamW: another clock
+#
+# AdamW divides the mean gradient of each parameter by $\sqrt{v}$, where $v$ is the mean of its squares over the last thousand steps or so.
+# A bias that creeps has the same mean gradient for a long time, so that it follows {eq}`eq-flow` as well, by another clock:
+#
+# $$
+# T = \sum_\text{steps} \frac{\eta}{\sqrt{v} + \varepsilon} .
+# $$ (eq-adamw-clock)
+#
+# How fast that clock goes, no minimum says. $v$ is the square of the mean gradient plus the variance of a mini-batch's around it, and the
+# variance counts the samples that are still wrong, of which the minimum has none. Two limits are known. Where the decay of the bias outweighs
+# all else, $\sqrt{v}$ is the gradient itself, and the bias moves by $\eta$ in each step. And a collapsed network still draws its classes at random: a
+# batch of $B$ has $\operatorname{Binomial}(B, \tfrac1K)$ samples of a class, which alone gives the gradient of its bias the variance
+# $(u + v')^2 (K - 1) / (K^2 B)$, with the errors $u$ and $v'$ of own and other scores; so no clock goes faster than that lets it. In between, the
+# clock can be read while training goes on: our runs record it after every epoch.
+
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
@@ -63,7 +80,7 @@ data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
-# The runs are those of {doc}`initial_bias` and {doc}`bias_decay`, as far as the flow speaks of them: BCE with SGD. They come from the
+# The runs are those of {doc}`initial_bias` and {doc}`bias_decay`, as far as the flow speaks of them: BCE. They come from the
 # store; what is missing is trained now.
 
 # %%
@@ -95,19 +112,35 @@ room.unfitted()
 # Compare the time of each network with that of the authors' schedule: a network that took longer than its schedule allows had another
 # schedule, or another way. And compare the two columns of features: the figures themselves may tell which kind a network has.
 #
+# With AdamW, whose clock nobody recorded, one time a network is fitted to the starts in the same way. What it is worth shows on the sweep of
+# $\lambda_b$, which it has not seen:
+
+# %%
+room.times("adamw")
+
+# %%
+room.unfitted("adamw")
+
+# %% [markdown]
 # ## Our own runs
 #
 # Nothing is fitted here. The flow starts from the recorded bias of the epoch at which a network is collapsed, and takes the time from
-# the learning rates.
+# the learning rates, for AdamW with the recorded second moments (runs from before these were recorded are left out).
 
 # %%
 chapter.strongest()
 
-# %% mystnb={"figure": {"caption": "Mean biases of our runs of BCE with SGD over the epochs (dots), and the flow from the epoch on at which each network is collapsed (lines), with nothing fitted.", "name": "fig-flow-own"}, "image": {"alt": "A panel for each network and sweep. Across: the epoch; upwards: the mean bias. Dots for each run, and from some epoch on a line for the flow that starts at the dot of that epoch."}}
+# %% mystnb={"figure": {"caption": "Mean biases of our runs of BCE over the epochs (dots), and the flow from the epoch on at which each network is collapsed (lines), with nothing fitted.", "name": "fig-flow-own"}, "image": {"alt": "A panel for each network, optimizer and sweep. Across: the epoch; upwards: the mean bias. Dots for each run, and from some epoch on a line for the flow that starts at the dot of that epoch."}}
 room.own_paths(runs);
 
 # %% [markdown]
-# Do the lines stay with the dots? Where they part at once, the network was not yet what the flow takes it for.
+# Do the lines stay with the dots? Where they part at once, the network was not yet what the flow takes it for. So begin later:
+
+# %%
+room.domain(runs)
+
+# %% [markdown]
+# What should shrink along a row, if the flow is what a collapsed network does, is the part that it gets wrong.
 #
 # ## What we see
 
@@ -128,12 +161,13 @@ room.forgetting()
 # %% [markdown]
 # For somebody who trains with BCE: an initial bias of about the value at rest costs nothing and saves the whole way there; the more
 # classes, the longer the way from zero, and with many it may never be gone; and what is left of a start is not a flaw of the loss,
-# but of the time it was given. AdamW has no such flow: it divides each gradient by its own size, so that a bias moves by about the
-# learning rate in a step as long as its gradient keeps its sign.
+# but of the time it was given. With AdamW the way is the same, and the time it takes depends on how many samples are still wrong; a steady gradient
+# moves a bias by the learning rate in a step at the most.
 #
 # ## What is left open
 #
-# The first epochs, which move a bias further than the flow does; classes of unequal size; and a flow for AdamW with its noise. {doc}`departures` lists what differs from the paper.
+# The first epochs, which move a bias further than the flow does; classes of unequal size; and how fast AdamW's clock goes, without
+# looking at it. {doc}`departures` lists what differs from the paper.
 #
 # ## Other profiles
 

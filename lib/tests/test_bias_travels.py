@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from bcebook.chapters import bias_travels as room
 from bcebook.chapters import catalog
@@ -13,6 +14,7 @@ from bcebook.report import claims, flows, frames, markdown, predictions
 from bcebook.runs.config import batch_count
 from bcebook.runs.store import Run
 from bcebook.science import theory
+from bcebook.training import measure
 
 
 def panel(time, features="free", noise=0.0, varied=predictions.START_SWEEP) -> pd.DataFrame:
@@ -63,15 +65,20 @@ def test_the_published_fits_are_those_of_a_second_way():
 
 
 def planted(config, off=0.0) -> Run:
-    """A run that is collapsed from epoch 3 on, and then follows the flow, but for a part `off` of its way."""
-    steps = batch_count(1442, config.batch_size)
-    spent = steps * np.concatenate([[0.0], np.cumsum([config.rate(e) for e in range(1, config.epochs + 1)])]) * 10
+    """A run that is collapsed from epoch 3 on, and then follows the flow, but for a part `off` of its way. AdamW's
+    steps get longer as its second moments fall."""
+    epochs, rates = range(config.epochs + 1), [config.rate(epoch) for epoch in range(1, config.epochs + 1)]
+    pace = np.full(config.epochs + 1, 10.0) if config.optimizer == "sgd" else 20.0 + np.arange(config.epochs + 1)
+    middle = (pace[1:] + pace[:-1]) / 2
+    middle[0] = pace[1]  # before its first step AdamW has no second moments
+    spent = batch_count(1442, config.batch_size) * np.concatenate([[0.0], np.cumsum(rates * middle)])
     c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10)
     start = 0.5 + 0.9 * config.bias_init_mean
     flow = theory.bias_flow(10, c, start, spent[3:] - spent[3], config.lambda_b).bias
     bias = np.concatenate([[config.bias_init_mean, 0.0, 1.0], start + (1 - off) * (flow - start)])
     nc1 = [2.0, 1.0, 0.8, *np.full(config.epochs - 2, 0.2)]
-    history = {"epoch": [float(e) for e in range(config.epochs + 1)], "bias_mean": bias.tolist(), "nc1": nc1}
+    history = {"epoch": [float(e) for e in epochs], "bias_mean": bias.tolist(), "nc1": nc1,
+               "bias_pace": [np.nan, *pace[1:]]}
     scores = {"train": {"bias": {"count": 10}, "positive": {"count": 1442}}}
     return Run(config, history, {}, {}, scores, {})
 
@@ -82,15 +89,26 @@ def runs(off=0.0) -> list[Run]:
 
 def test_a_run_on_the_flow_is_on_the_flow():
     table = flows.moves(runs())
-    assert len(table) == 15 and table["off"].max() < 1e-5 and (table["epoch"] == 3).all()
+    assert len(table) == 30 and table["off"].max() < 1e-5 and (table["epoch"] == 3).all()
     assert flows.moves(runs(off=0.4))["off"].max() > 0.1
+    wrong = flows.wrong(runs(off=0.4))
+    assert wrong["runs"].tolist() == [9, 9, 6, 6] and wrong["wrong"].tolist() == pytest.approx([2 / 3] * 4, rel=1e-3)
+    still = [planted(config) for config in catalog.configs("bias_travels", "quick") if config.lambda_b == 0.5]
+    for run in still:
+        run.history["bias_mean"] = [0.1] * len(run.history["epoch"])
+    assert flows.wrong(still)["wrong"].isna().all() and room.own_runs(still).verdict == "not run"
+    assert "nan" not in room.domain(still).markdown()
+    assert flows.wrong(runs(), 0.1).empty and "nan" not in room.domain(runs()).markdown()
 
 
 def test_what_the_flow_does_not_speak_of_is_left_out():
     one = runs()[0]
-    for change in ({"loss": "ce"}, {"optimizer": "adamw"}):
-        assert flows.path(dataclasses.replace(one, config=dataclasses.replace(one.config, **change))).empty is False
-        assert not flows.paths([dataclasses.replace(one, config=dataclasses.replace(one.config, **change))])
+    for change in ({"loss": "ce"}, {"decay": "global", "weight_decay": 5e-4, "lambda_w": None, "lambda_h": None,
+                                      "lambda_b": None}):
+        assert not flows.suits(dataclasses.replace(one, config=dataclasses.replace(one.config, **change)))
+    adamw = next(run for run in runs() if run.config.optimizer == "adamw")
+    before = dataclasses.replace(adamw, history={k: v for k, v in adamw.history.items() if k != "bias_pace"})
+    assert flows.suits(adamw) and not flows.paths([before])  # an engine that did not record the clock
     never = dataclasses.replace(one, history=one.history | {"nc1": [9.0] * len(one.history["nc1"])})
     last = dataclasses.replace(one, history=one.history | {"nc1": [9.0] * (len(one.history["nc1"]) - 1) + [0.1]})
     assert not flows.paths([never]) and not flows.paths([last])
@@ -101,16 +119,53 @@ def verdicts(of) -> dict:
 
 
 def test_each_verdict_of_runs_follows_from_its_cause():
-    assert room.own_runs(runs()).verdict == "supported"
-    assert room.own_runs(runs(off=0.4)).verdict == "contradicted"
-    mixed = [planted(run.config, 0.4 if run.config.lambda_b else 0.0) for run in runs()]
-    assert room.own_runs(mixed).verdict == "contradicted" and room.own_runs(mixed).detail.startswith("1 of 2 sweeps")
-    assert room.own_runs([]).verdict == "not run"
+    for finding in (room.own_runs, room.own_clock):
+        assert finding(runs()).verdict == "supported" and finding(runs()).n == 2
+        assert finding(runs(off=0.4)).verdict == "contradicted"
+        mixed = [planted(run.config, 0.4 if run.config.lambda_b else 0.0) for run in runs()]
+        assert finding(mixed).verdict == "contradicted" and finding(mixed).detail.startswith("1 of 2 sweeps")
+        assert finding([]).verdict == "not run"
+    of_sgd = [run for run in runs() if run.config.optimizer == "sgd"]
+    assert (room.own_runs(of_sgd).verdict, room.own_clock(of_sgd).verdict) == ("supported", "not run")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_pace_is_how_far_a_steady_gradient_moves_a_bias(name):
+    bias = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer = {"sgd": lambda: torch.optim.SGD([bias], 0.1, momentum=0.9),
+                 "adamw": lambda: torch.optim.AdamW([bias], 0.1, weight_decay=0.0)}[name]()
+    assert np.isnan(measure.bias_pace(optimizer, bias))
+    gradient = torch.tensor([0.5, -0.02, 0.1], dtype=torch.float64)
+    for _ in range(300):
+        bias.grad = gradient.clone()
+        before = bias.detach().clone()
+        optimizer.step()
+    moved = (before - bias.detach()) / 0.1 / gradient
+    assert measure.bias_pace(optimizer, bias) == pytest.approx(float(moved.mean()), rel=1e-6)
+    assert np.isnan(measure.bias_pace(optimizer, torch.zeros(3)))  # a bias that is not trained
+
+
+def test_adamw_follows_the_flow_by_its_own_clock():
+    """A noisy gradient that pulls towards 3 like the flow's last part: AdamW's path against the exponential in the time
+    that its paces add up to."""
+    random, pull, rate = np.random.default_rng(0), 0.05, 0.002
+    bias = torch.nn.Parameter(torch.zeros(50, dtype=torch.float64))
+    optimizer, time, start = torch.optim.AdamW([bias], rate, weight_decay=0.0), 0.0, None
+    for step in range(3000):
+        bias.grad = pull * (bias.detach() - 3) + torch.tensor(0.3 * random.normal(size=50))
+        optimizer.step()
+        if step == 200:
+            start = float(bias.detach().mean())
+        if step > 200:
+            time += rate * measure.bias_pace(optimizer, bias)
+    end = float(bias.detach().mean())
+    assert end == pytest.approx(3 + (start - 3) * np.exp(-pull * time), abs=0.02) and end - start > 0.5
 
 
 def fits(**changes) -> pd.DataFrame:
     rows = [{"model": model, "dataset": "cifar10", "features": "free", "time": 1000.0, "low": 900.0, "high": 1100.0,
-             "rms": 0.1, "rms_other": 0.2, "rms_still": 2.0, "rms_rest": 1.0, "predicted": 0.2, "schedule": 0.3,
+             "rms": 0.1, "rms_other": 0.2, "rms_still": 2.0, "rms_rest": 1.0, "predicted": 0.2, "predicted_rest": 0.4, "decay_medians": 18,
+             "schedule": 0.3,
              "reading": 0.05, "medians": 27, "every": 45, "flowed": 30, "rested": 20} for model in ("ViT", "Swin")]
     rows[1] |= changes
     return pd.DataFrame(rows)
@@ -119,8 +174,12 @@ def fits(**changes) -> pd.DataFrame:
 def test_each_verdict_of_the_figures_follows_from_its_cause(monkeypatch):
     for changes, one_time, told in (({}, "supported", "supported"), ({"rms": 1.0, "rms_other": 1.05},
                                     "contradicted", "undecided"), ({"rms_other": 0.05}, "supported", "contradicted")):
-        monkeypatch.setattr(flows, "fits", lambda changes=changes: fits(**changes))
+        monkeypatch.setattr(flows, "fits", lambda optimizer="sgd", changes=changes: fits(**changes))
         assert (room.one_time().verdict, room.told_by_features().verdict) == (one_time, told)
+    for predicted, verdict in ((0.2, "supported"), (0.39, "undecided"), (0.8, "contradicted"), (np.nan, "supported")):
+        monkeypatch.setattr(flows, "fits", lambda optimizer="sgd", predicted=predicted: fits(predicted=predicted))
+        assert room.predicts_decays().verdict == verdict
+        assert room.predicts_decays().n == (2 if np.isnan(predicted) else 4)
 
 
 def test_the_theorems_can_be_refuted(monkeypatch):
@@ -135,6 +194,7 @@ def test_the_views_stand_parts_of_their_runs():
         text = room.moved(part).markdown()
         assert "nan" not in text
         plt.close(room.own_paths(part))
-    assert "nan" not in room.times().markdown() + room.unfitted().markdown() + room.forgetting().markdown()
+    assert "nan" not in "".join(view(name).markdown() for view in (room.times, room.unfitted)
+                                   for name in ("sgd", "adamw")) + room.forgetting().markdown()
     assert "nan" not in markdown.findings(claims.judge(room.ROOM.claims, every))
     plt.close(room.published_paths())

@@ -26,6 +26,8 @@ np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots, flows = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.report.flows")
 predictions, theory = lazy("bcebook.report.predictions"), lazy("bcebook.science.theory")
 
+SWEEP = {False: "starts", True: "decays"}
+LEVELS = (0.5, 0.1, 0.02)  # of NC1, from which on the flow is asked
 FEATURES = {"free": "free in sign", "nonnegative": "nonnegative"}
 ODDS = 3.0  # difference of log-likelihoods from which on two kinds of features are told apart: odds of twenty to one
 UNEXPLAINED = 0.25  # of the way that biases go
@@ -33,9 +35,9 @@ RATIO, APART = 0.01, 0.03
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
-    """BCE with SGD of the two chapters on the bias: their starts and their decays."""
+    """BCE of the two chapters on the bias: their starts and their decays."""
     both = [*initial_bias.configs(profile, seed), *bias_decay.configs(profile, seed)]
-    return [config for config in dict.fromkeys(both) if (config.loss, config.optimizer) == ("bce", "sgd")]
+    return [config for config in dict.fromkeys(both) if config.loss == "bce"]
 
 
 # ---- figures
@@ -65,25 +67,33 @@ def published_paths() -> Figure:
 
 def own_paths(runs: list[Run]) -> Figure:
     """The mean biases of our runs over the epochs (dots) and the flow from the epoch on at which each is collapsed
-    (lines): a panel for each network and sweep."""
+    (lines): a row of panels for each optimizer, in it one for each network and sweep."""
     panels: dict[tuple, list] = {}
     for run, table in flows.paths(runs):
-        panels.setdefault((frames.network(run), bool(run.config.lambda_b)), []).append((run, table))
-    figure, axes = plt.subplots(1, max(len(panels), 1), figsize=(8.6, 3.8), squeeze=False)
-    for ax, ((network, decays), group) in zip(axes[0], panels.items(), strict=False):
+        key = frames.network(run), run.config.lambda_b > 0
+        panels.setdefault((run.config.optimizer, key), []).append((run, table))
+    rows, columns = (list(dict.fromkeys(key[at] for key in panels)) or [None] for at in (0, 1))
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=(8.6, 0.6 + 3.1 * len(rows)), squeeze=False,
+                                sharex="col", sharey="col")
+    for ax in axes.flat:
+        ax.set_visible(False)
+    for (optimizer, key), group in panels.items():
+        ax = axes[rows.index(optimizer), columns.index(key)]
+        ax.set_visible(True)
         for run, table in group:
             ax.plot(run.history["epoch"], run.history["bias_mean"], ".", color=plots.GREY, markersize=2.5)
             ax.plot(table["epoch"], table["flow"], color=plots.COLOUR["bce"], linewidth=1.2)
-        ax.set(xlabel="epoch", title=f"{names.network(*network)}\n{'decays' if decays else 'starts'}")
-    axes[0, 0].set_ylabel("mean bias")
+        ax.set(xlabel="epoch", ylabel="mean bias",
+               title=f"{names.network(*key[0])}, {names.of(optimizer)}\n{SWEEP[key[1]]}")
+        ax.label_outer(remove_inner_ticks=False)
     return figure
 
 
 # ---- tables
 
-def times() -> tables.Table:
-    """Each published network's effective time, and how near the flow comes with it."""
-    table = flows.fits()
+def times(optimizer: str = "sgd") -> tables.Table:
+    """Each published network's effective time with an optimizer, and how near the flow comes with it."""
+    table = flows.fits(optimizer)
     rows = [_named(row) | {"time": _time(row.time, row.low, row.high), "rms": row.rms, "other": row.rms_other,
                            "rested": f"{row.rested} of {row.every}", "flowed": f"{row.flowed} of {row.every}"}
             for row in table.itertuples()]
@@ -91,25 +101,31 @@ def times() -> tables.Table:
                "rms": tables.fixed("rms"), "other": tables.fixed("with the other features"),
                "rested": tables.Column("agree with the minimum"), "flowed": tables.Column("with the flow")}
     return tables.Table(pd.DataFrame(rows), columns, (
-        "Medians of BCE with SGD over the starts: root mean square distance from the flow at the time that fits best, "
-        "and with the other kind of features. A dash in an interval: this panel does not bound the time. *Agree*: "
+        f"Medians of BCE with {names.of(optimizer)} over the starts: root mean square distance from the flow at the "
+        "time that fits best, and with the other kind of features. A dash in an interval: this panel does not bound the time. *Agree*: "
         f"medians of both sweeps no further off than {predictions.SLACK:g} beyond the reading error; together "
         f"{table['rested'].sum()} of {table['every'].sum()} with the minimum, {table['flowed'].sum()} with the flow.",))
 
 
-def unfitted() -> tables.Table:
+def unfitted(optimizer: str = "sgd") -> tables.Table:
     """What is left where nothing is fitted: root mean square distances, a row for each published network."""
-    rows = [_named(row) | {"still": row.rms_still, "rest": row.rms_rest, "schedule": row.schedule,
-                           "predicted": row.predicted, "reading": row.reading} for row in flows.fits().itertuples()]
-    heads = {"still": "no move", "rest": "the minimum", "schedule": "the authors' schedule",
-             "predicted": r"sweep of $\lambda_b$, same time", "reading": "reading error"}
+    rows = [_named(row) | {name: getattr(row, name) for name in ("rms_still", "rms_rest", "schedule", "predicted",
+                                                                 "predicted_rest", "reading")}
+            for row in flows.fits(optimizer).itertuples()]
+    heads = {"rms_still": "no move", "rms_rest": "the minimum", "schedule": "the authors' schedule",
+             "predicted": r"sweep of $\lambda_b$, same time", "predicted_rest": "the same, the minimum",
+             "reading": "reading error"}
+    if optimizer != "sgd":
+        del heads["schedule"]
     columns = {"network": tables.Column("network, features")}
-    columns |= {name: tables.fixed(head) for name, head in heads.items()}
-    schedule, kept = (predictions.effective_time(name) for name in ("authors-step", "constant"))
-    return tables.Table(pd.DataFrame(rows), columns, (
-        "Root mean square distances of the medians over the starts from biases that stay, from the minimum, and from "
-        f"the flow at the time of the authors' step schedule, {schedule:,.0f} (a rate that is never lowered has "
-        rf"{kept:,.0f}); and of those over $\lambda_b$ from the flow at the time that the starts gave.",))
+    columns |= {name: tables.fixed(head, 3) for name, head in heads.items()}
+    note = ("Root mean square distances of the medians over the starts from biases that stay, and from the minimum; "
+            "and of those over $\\lambda_b$ from the flow at the time that the starts gave, and from the minimum.")
+    if optimizer == "sgd":
+        schedule, kept = (predictions.effective_time(name) for name in ("authors-step", "constant"))
+        note += (f" *The authors' schedule*: the starts at the time of their step schedule, {schedule:,.0f}; a rate "
+                 f"that is never lowered has {kept:,.0f}.")
+    return tables.Table(pd.DataFrame(rows), columns, (note,))
 
 
 def _named(row) -> dict:
@@ -128,13 +144,38 @@ def moved(runs: list[Run]) -> tables.Table:
     networks = frames.networks(runs)
     rows = table.assign(setting=[frames.of(network, networks, "") or names.network(*network)
                                  for network in table["network"]])
-    columns = {"setting": tables.Column("network"), "start": tables.Column("start", "{:g}".format),
+    columns = {"setting": tables.Column("network"), "optimizer": tables.Column("optimizer", names.of),
+               "start": tables.Column("start", "{:g}".format),
                "lambda_b": tables.powers(r"$\lambda_b$"), "epoch": tables.Column("from epoch", "{:.0f}".format),
                "epochs": tables.Column("of"), "moved": tables.fixed("moved", sign=True),
                "flow": tables.fixed("flow", sign=True), "off": tables.fixed("largest distance")}
     return tables.Table(rows, columns, (
         f"*From epoch*: the first at which NC1 of the training set is at most {flows.COLLAPSED:g}. *Largest distance*: "
         "between the recorded bias and the flow at any epoch since then.",))
+
+
+def domain(runs: list[Run]) -> tables.Table:
+    """How much of the way the flow gets wrong, by how far a network is collapsed when the flow begins: a row for each
+    network, optimizer and sweep."""
+    networks, found = frames.networks(runs), None
+    for level in LEVELS:
+        each = flows.wrong(runs, level).rename(columns={"runs": f"runs_{level:g}", "wrong": f"wrong_{level:g}"})
+        keys = ["network", "optimizer", "decays"]
+        found = each if found is None else found.merge(each, on=keys, how="outer", sort=False)
+    found = found.sort_values(["network", "optimizer", "decays"], ascending=[True, False, True])
+    found["setting"] = [frames.of(network, networks, "") or names.network(*network) for network in found["network"]]
+    columns = {"setting": tables.Column("network"), "optimizer": tables.Column("optimizer", names.of),
+               "decays": tables.Column("sweep", SWEEP.get)}
+    for level in LEVELS:
+        known = found[f"wrong_{level:g}"].notna()
+        found[f"told_{level:g}"] = [f"{markdown.percent(share)} % of {count:.0f} runs" if there else markdown.DASH
+                                    for share, count, there in zip(found[f"wrong_{level:g}"], found[f"runs_{level:g}"],
+                                                                   known, strict=True)]
+        columns[f"told_{level:g}"] = tables.Column(f"from NC1 ≤ {level:g}")
+    return tables.Table(found, columns, (
+        "The part of the way that the flow gets wrong, summed over a sweep's runs, from the first epoch on at which NC1 "
+        "of the training set is so small; a dash where no run has come so far, or "
+        f"moves less than {flows.LEAST_WAY:g} from there.",))
 
 
 def forgetting() -> tables.Table:
@@ -204,21 +245,42 @@ def told_by_features() -> Finding:
     return verdicts.family(parts, None, of="networks")
 
 
-def own_runs(runs: list[Run]) -> Finding:
+def predicts_decays() -> Finding:
+    """Does the one time that a network's starts gave say where its biases and scores are under each decay, better than
+    the minimum does? Nothing is fitted to that sweep; by the difference of log-likelihoods."""
+    parts = []
+    for optimizer in recipes.OPTIMIZERS:
+        for row in flows.fits(optimizer).dropna(subset=["predicted"]).itertuples():
+            odds = row.decay_medians * float(np.log(row.predicted_rest / row.predicted))
+            label = f"{row.model}, {names.dataset(row.dataset)}, {names.of(optimizer)}"
+            part = verdicts.at_least(odds, ODDS, "odds of twenty to one; the other way below minus that, else "
+                                     "undecided", n=row.decay_medians, of="medians", label=label)
+            parts.append(part if abs(odds) >= ODDS else part.but(verdict=verdicts.UNDECIDED))
+    return verdicts.family(parts, None, of="networks")
+
+
+def ways(runs: list[Run], optimizer: str) -> Finding:
     """From the epoch of collapse on: the part of the way that the flow gets wrong, summed over a sweep's runs."""
-    table, networks, parts = flows.moves(runs), frames.networks(runs), []
-    for (network, decays), group in table.groupby(["network", table["lambda_b"] > 0], sort=False):
-        wrong = float((group["moved"] - group["flow"]).abs().sum() / group["moved"].abs().sum())
-        label = f"{frames.of(network, networks, ', ')}{'sweep of decays' if decays else 'sweep of starts'}"
-        parts.append(verdicts.at_most(wrong, UNEXPLAINED, "a quarter of the way; a bias that stayed would be wrong by "
-                                      "all of it", n=len(group), label=label))
+    table, networks, parts = flows.wrong(runs), frames.networks(runs), []
+    for row in table[table["optimizer"] == optimizer].itertuples():
+        label = f"{frames.of(row.network, networks, ', ')}sweep of {SWEEP[row.decays]}"
+        parts.append(verdicts.at_most(row.wrong, UNEXPLAINED, "a quarter of the way; a bias that stayed would be wrong "
+                                      "by all of it", n=row.runs, label=label))
     return verdicts.family(parts, None, of="sweeps")
+
+
+def own_runs(runs: list[Run]) -> Finding:
+    return ways(runs, "sgd")
+
+
+def own_clock(runs: list[Run]) -> Finding:
+    return ways(runs, "adamw")
 
 
 ROOM = Room(
     name=__name__, part="theory", number=6, title="How the bias travels",
     of_the_paper="bias and score figures, on the way to the minimum", asks="where is the bias before training is done?",
-    runs=configs, seeds={"paper": (0,)}, figures=(own_paths,), tables=(moved,),
+    runs=configs, seeds={"paper": (0,)}, figures=(own_paths,), tables=(moved, domain),
     claims=(
         Claim("bias_travels.speed_limit", r"Without decay of the bias, no bias travels faster than $c$", "ours",
               r"the largest speed over $c$, minus one", speed_limit, theory=True),
@@ -234,8 +296,15 @@ ROOM = Room(
               "The published medians tell nonnegative features from free ones", "ours",
               "the difference of log-likelihoods of the network's own features and the others", told_by_features,
               theory=True),
+        Claim("bias_travels.predicts_decays",
+              r"The time that a network's starts give predicts its sweep of $\lambda_b$ better than the minimum does, "
+              "with AdamW as with SGD", "ours", "the difference of log-likelihoods of the flow at that time and the "
+              "minimum", predicts_decays, theory=True),
         Claim("bias_travels.own_runs",
               "From collapse on, the flow says how far a bias still moves, with nothing fitted", "ours",
               "the part of the way that it gets wrong, summed over a sweep", own_runs),
+        Claim("bias_travels.own_clock",
+              "With AdamW the same flow says it, by the clock that its second moments show", "ours",
+              "the part of the way that it gets wrong, summed over a sweep", own_clock),
     ),
 )

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 COLLAPSED = 0.5  # NC1 from which on a network counts as collapsed: its scores then follow its classifier and bias
 TIMES = (30.0, 1e5)  # between which an effective time is sought
+LEAST_WAY = 0.05  # of all biases of a sweep together: a shorter one has no parts to speak of
 MOST = 2 / 3  # of a panel's medians: so many have to agree with what predicts it
 
 
-# ---- the published panels of BCE with SGD ----------------------------------------------------------------------------
+# ---- the published panels of BCE -------------------------------------------------------------------------------------
 
-def published(varied: str) -> pd.DataFrame:
-    """The published medians of BCE with SGD against the start or lambda_b: columns of `predictions.medians`."""
+def published(varied: str, optimizer: str = "sgd") -> pd.DataFrame:
+    """The published medians of BCE against the start or lambda_b: columns of `predictions.medians`."""
     table = predictions.medians()
-    return table[(table["varied"] == varied) & (table["loss"] == "bce") & (table["optimizer"] == "sgd")]
+    return table[(table["varied"] == varied) & (table["loss"] == "bce") & (table["optimizer"] == optimizer)]
 
 
 def at_times(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
@@ -59,18 +60,18 @@ def fit(panel: pd.DataFrame, features: str) -> tuple[float, float, float, float]
 
 
 @functools.cache
-def fits() -> pd.DataFrame:
-    """A row for each published network with a sweep of starts.
+def fits(optimizer: str = "sgd") -> pd.DataFrame:
+    """A row for each network whose sweep of starts was published with an optimizer.
 
     features: its own; time, low, high, rms: of the fit; rms_other: with the other kind of features; rms_still: of a
-    bias that stays; rms_rest: of one at rest; predicted: rms on the sweep of lambda_b at the time of the starts;
-    schedule: rms at the time of the authors' step schedule; reading: the reading error; medians: how many. Of both
-    sweeps together: every: their medians; flowed, rested: how many the flow at that time and the minimum come as near
-    as `predictions.SLACK` beyond the reading error.
+    bias that stays; rms_rest: of one at rest; predicted, predicted_rest: rms on the sweep of lambda_b at the time of
+    the starts, and at rest; schedule: rms at the time of the authors' step schedule with SGD; reading: the reading
+    error; medians, decay_medians: how many, in either sweep. Of both together: every: their medians; flowed, rested:
+    how many the flow at that time and the minimum come as near as `predictions.SLACK` beyond the reading error.
     """
     rows = []
-    decays = published(predictions.DECAY_SWEEP)
-    for key, panel in published(predictions.START_SWEEP).groupby(predictions.NETWORK, sort=False):
+    decays = published(predictions.DECAY_SWEEP, optimizer)
+    for key, panel in published(predictions.START_SWEEP, optimizer).groupby(predictions.NETWORK, sort=False):
         own = predictions.FEATURES[key[0]]
         other = {"free": "nonnegative", "nonnegative": "free"}[own]
         time, low, high, error = fit(panel, own)
@@ -84,9 +85,10 @@ def fits() -> pd.DataFrame:
             "rested": int(sum(each["within"].sum() for each in both)),
             "features": own, "time": time, "low": low, "high": high, "rms": error, "rms_other": fit(panel, other)[3],
             "rms_still": now(panel, 0.0), "rms_rest": now(panel, TIMES[1]),
+            "predicted_rest": now(beside, TIMES[1]) if len(beside) else math.nan,
             "predicted": now(beside, time) if len(beside) else math.nan,
             "schedule": now(panel, predictions.effective_time("authors-step")),
-            "reading": panel["reading_error"].iloc[0], "medians": len(panel)})
+            "reading": panel["reading_error"].iloc[0], "medians": len(panel), "decay_medians": len(beside)})
     return pd.DataFrame(rows)
 
 
@@ -124,47 +126,77 @@ def panels() -> pd.DataFrame:
 # ---- our own runs ----------------------------------------------------------------------------------------------------
 
 def suits(run: Run) -> bool:
-    """Whether the flow speaks of a run: BCE with SGD and decoupled decay."""
+    """Whether the flow speaks of a run: BCE with decoupled decay, SGD, or AdamW if its clock was recorded."""
     config = run.config
-    return (config.loss, config.optimizer, config.decay) == ("bce", "sgd", "decoupled")
+    if (config.loss, config.decay) != ("bce", "decoupled"):
+        return False
+    return config.optimizer == "sgd" or "bias_pace" in run.history
 
 
-def path(run: Run) -> pd.DataFrame:
-    """A run's mean bias from the epoch on at which it is collapsed, and the flow from there with nothing fitted: epoch,
-    bias, flow; empty where it never collapses or where nothing follows."""
+def spent(run: Run) -> np.ndarray:
+    """The effective time after each epoch: the sum over the steps of the learning rate times how far a step moves a
+    bias for a unit of its gradient, which SGD knows and AdamW's record says (`measure.bias_pace`, the mean of an
+    epoch's two ends; before its first step that of the first epoch's end)."""
+    config, epochs = run.config, len(run.history["epoch"])
+    steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
+    rates = np.array([config.rate(epoch) for epoch in range(1, epochs)])
+    if config.optimizer == "sgd":
+        pace = np.full(epochs - 1, 1 / (1 - predictions.MOMENTUM))
+    else:
+        seen = np.array(run.history["bias_pace"])
+        pace = (np.where(np.isfinite(seen[:-1]), seen[:-1], seen[1:]) + seen[1:]) / 2
+    return steps * np.concatenate([[0.0], np.cumsum(rates * pace)])
+
+
+def path(run: Run, collapsed: float = COLLAPSED) -> pd.DataFrame:
+    """A run's mean bias from the epoch on at which NC1 is at most `collapsed`, and the flow from there with nothing
+    fitted: epoch, bias, flow; empty where it never is or where nothing follows."""
     history, config = run.history, run.config
     nc1 = np.array(history["nc1"])
-    known = np.flatnonzero(np.isfinite(nc1) & (nc1 <= COLLAPSED) & (np.array(history["epoch"]) >= 1))
+    known = np.flatnonzero(np.isfinite(nc1) & (nc1 <= collapsed) & (np.array(history["epoch"]) >= 1))
     if not len(known) or known[0] + 1 >= len(nc1):
         return pd.DataFrame(columns=["epoch", "bias", "flow"], dtype=float)
     first = int(known[0])
-    steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
-    rates = [config.rate(epoch) for epoch in range(1, len(nc1))]
-    spent = steps * np.concatenate([[0.0], np.cumsum(rates)]) / (1 - predictions.MOMENTUM)
+    time = spent(run)[first:]
     features, classes, c = frames.model(run)
     bias = np.array(history["bias_mean"])[first:]
-    flow = theory.bias_flow(classes, c, float(bias[0]), spent[first:] - spent[first], config.lambda_b, features).bias
+    flow = theory.bias_flow(classes, c, float(bias[0]), time - time[0], config.lambda_b, features).bias
     return pd.DataFrame({"epoch": np.array(history["epoch"])[first:], "bias": bias, "flow": flow})
 
 
-def paths(runs: list[Run]) -> list[tuple[Run, pd.DataFrame]]:
+def paths(runs: list[Run], collapsed: float = COLLAPSED) -> list[tuple[Run, pd.DataFrame]]:
     """The runs that the flow speaks of and that collapse, with their paths."""
-    found = [(run, path(run)) for run in runs if suits(run)]
+    found = [(run, path(run, collapsed)) for run in runs if suits(run)]
     return [(run, table) for run, table in found if len(table)]
 
 
-def moves(runs: list[Run]) -> pd.DataFrame:
-    """A row for each path: network, start, lambda_b, seed, epoch (collapsed), epochs, moved (of the bias since then),
-    flow (what the flow says), off (the largest distance along the path)."""
+def moves(runs: list[Run], collapsed: float = COLLAPSED) -> pd.DataFrame:
+    """A row for each path: network, optimizer, decays (whether the biases decay), start, lambda_b, seed, epoch
+    (collapsed), epochs, moved (of the bias since then), flow (what the flow says), off (the largest distance along the
+    path)."""
     rows = []
-    for run, table in paths(runs):
+    for run, table in paths(runs, collapsed):
         bias, flow = table["bias"].to_numpy(), table["flow"].to_numpy()
-        rows.append({"network": frames.network(run), "start": run.config.bias_init_mean,
+        rows.append({"network": frames.network(run), "optimizer": run.config.optimizer,
+                     "decays": run.config.lambda_b > 0, "start": run.config.bias_init_mean,
                      "lambda_b": run.config.lambda_b, "seed": run.config.seed, "epoch": table["epoch"].iloc[0],
                      "epochs": run.config.epochs, "moved": bias[-1] - bias[0], "flow": flow[-1] - flow[0],
                      "off": float(np.abs(bias - flow).max())})
-    return pd.DataFrame(rows, columns=["network", "start", "lambda_b", "seed", "epoch", "epochs", "moved", "flow",
-                                       "off"])
+    return pd.DataFrame(rows, columns=["network", "optimizer", "decays", "start", "lambda_b", "seed", "epoch",
+                                       "epochs", "moved", "flow", "off"])
+
+
+def wrong(runs: list[Run], collapsed: float = COLLAPSED) -> pd.DataFrame:
+    """A row for each network, optimizer and sweep: runs, and wrong: the part of the way that the flow gets wrong, from
+    the epoch on at which NC1 is at most `collapsed`, summed over the sweep's runs; nan where all of it is less than
+    LEAST_WAY."""
+    rows = []
+    for key, group in moves(runs, collapsed).groupby(["network", "optimizer", "decays"], sort=False):
+        way = group["moved"].abs().sum()
+        share = (group["moved"] - group["flow"]).abs().sum() / way if way >= LEAST_WAY else math.nan
+        rows.append(dict(zip(("network", "optimizer", "decays"), key, strict=True))
+                    | {"runs": len(group), "wrong": float(share)})
+    return pd.DataFrame(rows, columns=["network", "optimizer", "decays", "runs", "wrong"])
 
 
 # ---- a model that is trained -----------------------------------------------------------------------------------------

@@ -284,6 +284,7 @@ class Training:
         ranks.agree(self.model)
         classifier = self.model.classifier
         row = {"epoch": float(self.epoch), "learning_rate": rate, "train_loss": loss} | measure.biases(classifier.bias)
+        row["bias_pace"] = measure.bias_pace(self.optimizer, classifier.bias)
         test = self._outputs("test")
         row |= measure.every_row(test)
         if self.epoch in self.full:

@@ -68,6 +68,20 @@ def biases(bias: Tensor) -> dict[str, float]:
     return dict(zip(("bias_mean", "bias_std", "bias_min", "bias_max"), values, strict=True))
 
 
+def bias_pace(optimizer: torch.optim.Optimizer, bias: Tensor) -> float:
+    """How far the optimizer moves a bias in a step, for a unit of its steady gradient and of the learning rate; the
+    mean over the biases (K,). SGD: 1 / (1 - momentum). AdamW: 1 / (sqrt(v) + eps), v the running mean of the squared
+    gradient, corrected for its start. nan before the first step, and where the bias is not trained."""
+    state = optimizer.state.get(bias)
+    if not state:
+        return math.nan
+    group = next(group for group in optimizer.param_groups if any(bias is each for each in group["params"]))
+    if "exp_avg_sq" not in state:
+        return 1 / (1 - group["momentum"])
+    seen = 1 - group["betas"][1] ** float(state["step"])  # of the weights of a running mean that began at zero
+    return float((1 / ((state["exp_avg_sq"].double() / seen).sqrt() + group["eps"])).mean())
+
+
 def every_row(test: Outputs) -> dict[str, float]:
     """The part of a history's row that every epoch has beside `biases`: EVERY. With it "best" is over all epochs, as
     in the authors' script."""
