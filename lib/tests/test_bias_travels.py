@@ -164,7 +164,8 @@ def test_adamw_follows_the_flow_by_its_own_clock():
 
 def fits(**changes) -> pd.DataFrame:
     rows = [{"model": model, "dataset": "cifar10", "features": "free", "time": 1000.0, "low": 900.0, "high": 1100.0,
-             "rms": 0.1, "rms_other": 0.2, "rms_still": 2.0, "rms_rest": 1.0, "predicted": 0.2, "predicted_rest": 0.4, "decay_medians": 18,
+             "rms": 0.1, "rms_other": 0.2, "rms_still": 2.0, "rms_rest": 1.0, "predicted": 0.2, "predicted_rest": 0.4,
+             "decay_medians": 18,
              "schedule": 0.3,
              "reading": 0.05, "medians": 27, "every": 45, "flowed": 30, "rested": 20} for model in ("ViT", "Swin")]
     rows[1] |= changes
