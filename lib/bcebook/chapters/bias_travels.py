@@ -102,8 +102,8 @@ def times(optimizer: str = "sgd") -> tables.Table:
                "rested": tables.Column("agree with the minimum"), "flowed": tables.Column("with the flow")}
     return tables.Table(pd.DataFrame(rows), columns, (
         f"Medians of BCE with {names.of(optimizer)} over the starts: root mean square distance from the flow at the "
-        "time that fits best, and with the other kind of features. A dash in an interval: this panel does not bound the "
-        "time. *Agree*: "
+        "time that fits best, and with the other kind of features. A dash in an interval: this panel does not bound "
+        "the time. *Agree*: "
         f"medians of both sweeps no further off than {predictions.SLACK:g} beyond the reading error; together "
         f"{table['rested'].sum()} of {table['every'].sum()} with the minimum, {table['flowed'].sum()} with the flow.",))
 
