@@ -95,22 +95,23 @@ room.panels()
 # **Why a network may not have arrived.** The loss pulls on bias and scores by the errors that are left, which at the minimum are of size
 # $c$. With $\lambda_b = 0$ this is all that moves the bias. Once the loss has its logits, the split into bias and offset is moved only by
 # the decay, at a rate of $\lambda_b$: slowly where $\lambda_b$ is small. AdamW divides every step by the size of recent gradients, so that
-# directions of small gradient move faster than under SGD. This is the mechanism that the model suggests; the published figures do not
-# let us measure it.
+# directions of small gradient move faster than under SGD ([by how much](bias_travels) can be read off a training, not off the published
+# figures).
 #
 # Why a panel is off from every start is unknown. ViT's published networks train with dropout and are measured without, and the model
 # has no dropout; that this is a reason is not tested here.
 #
 # ## By the minimum, by the flow, or by neither
 #
-# Training that ended on the way shows where the way had led. [How the bias travels](bias_travels) has the law of it for SGD: one effective time
-# for all starts and decays of a network. With that one number for BCE, and the one that CE's own decay implies below:
+# Training that ended on the way shows where the way had led. [How the bias travels](bias_travels) has the law of it: one effective time
+# for all starts and decays of a network and optimizer. With that one number for BCE, and the one that CE's own decay implies below:
 
 # %%
 room.told()
 
 # %% [markdown]
-# *Predicted by*: what two thirds of the medians agree with, the minimum if both do. AdamW has no such flow.
+# *Predicted by*: what two thirds of the medians agree with, the minimum if both do. AdamW's time is not that of its schedule, and where a
+# strong decay moves a bias, not the same as at the start's; where no one exponential fits CE's biases, the flow has no time for them.
 #
 # ## How far CE's bias decays
 #

@@ -94,23 +94,23 @@ def fits(optimizer: str = "sgd") -> pd.DataFrame:
 
 @functools.cache
 def panels() -> pd.DataFrame:
-    """`predictions.panels` of SGD, with flow: how many of a panel's medians lie within the tolerance of the flow at the
-    network's one effective time. BCE: that of `fits`, scores at rest beside the bias. CE, whose bias its own decay
-    alone moves: the middle of those of `predictions.implied_times` (none where no time fits), scores at the minimum.
-    told: "minimum" or "flow", whichever has MOST of the medians, the first if both have; else "neither"."""
+    """`predictions.panels`, with flow: how many of a panel's medians lie within the tolerance of the flow at the one
+    effective time of its network and optimizer. BCE: that of `fits`, scores at rest beside the bias. CE, whose bias its
+    own decay alone moves: the middle of those of `predictions.implied_times` (none where no time fits), scores at the
+    minimum. told: "minimum" or "flow", whichever has MOST of the medians, the first if both have; else "neither"."""
     table = predictions.medians()
     frame = predictions.panels(table)
-    frame = frame[frame["optimizer"] == "sgd"].reset_index(drop=True)
-    bce = fits().set_index(predictions.NETWORK)["time"]
+    bce = {(row.model, row.dataset, optimizer): row.time for optimizer in frame["optimizer"].unique()
+           for row in fits(optimizer).itertuples()}
     ce = predictions.implied_times(table).set_index(predictions.PANEL)
     counts = []
     for row in frame.itertuples():
         panel = predictions.where(table, **{name: getattr(row, name) for name in [*predictions.PANEL, "varied"]})
         if row.loss == "bce":
-            time = bce[row.model, row.dataset]
+            time = bce[row.model, row.dataset, row.optimizer]
             seen = at_times(panel, np.array([time]), predictions.FEATURES[row.model])[:, 0]
         else:
-            known = ce.loc[row.model, row.dataset, "ce", "sgd"]
+            known = ce.loc[row.model, row.dataset, "ce", row.optimizer]
             time = (known["low"] + known["high"]) / 2 if known["fits"] else np.nan
             start, lambda_b = (panel["value"], 0.0) if row.varied == predictions.START_SWEEP else (
                 predictions.START, panel["value"])
