@@ -18,7 +18,7 @@ from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.runs.files import in_a_line
 from bcebook.runs.locks import Barred, Held
 from bcebook.runs.store import Run, RunStore
-from bcebook.training import checkpoint, loop, measure, pretrained, ranks, streamed
+from bcebook.training import checkpoint, loop, measure, memory, pretrained, ranks, streamed
 from bcebook.training import datasets as data
 from bcebook.training.loop import RunFailed, resolve
 
@@ -276,6 +276,8 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         cost = 0.0
         bar = tqdm(total=config.epochs, desc=config.describe(), unit="epoch", disable=not progress, leave=False)
         try:
+            if place.type == "cpu":
+                memory.keep()
             with _threads(config):
                 training = loop.Training(config, given or _dataset(config, data_root), place)
             training.resume(folder)
