@@ -16,13 +16,14 @@
 # %% [markdown]
 # # Accuracy and uniform accuracy
 #
-# **The paper's claim** {cite:p}`li2025bce`: networks trained with BCE reach a higher accuracy than with CE in most settings, and
-# a higher uniform accuracy {eq}`eq-uniform` in all.
+# **The paper's claim** {cite:p}`li2025bce`: networks trained with BCE reach a higher accuracy than with CE in most
+# settings, and a higher uniform accuracy {eq}`eq-uniform` in all.
 #
-# **What to expect.** The paper's table has one number a setting, without an interval. If a difference in accuracy is a fraction of
-# a point, several seeds are needed to tell it from chance; one of many points shows with a few. BCE and CE are compared seed by
-# seed: equal seeds share the initial weights, the order of the images and the augmentation's draws. Both halves of the claim are
-# tested as the paper makes them, that BCE is higher, whatever its table has in a cell.
+# **What to expect.** The paper's table has one number a setting, without an interval. If a difference in accuracy is a
+# fraction of a point, several seeds are needed to tell it from chance; one of many points shows with a few. BCE and CE
+# are compared seed by seed: equal seeds share the initial weights, the order of the images and the augmentation's
+# draws. Both halves of the claim are tested as the paper makes them, that BCE is higher, whatever its table has in a
+# cell.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -31,8 +32,8 @@ data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
-# SGD and AdamW; DA1 is a random crop and flip (digits are cropped only), DA2 adds Mixup or CutMix, one of the two for each batch.
-# The runs come from the store; what is missing is trained now.
+# SGD and AdamW; DA1 is a random crop and flip (digits are cropped only), DA2 adds Mixup or CutMix, one of the two for
+# each batch. The runs come from the store; what is missing is trained now.
 
 # %%
 from bcebook.book.notebook import Chapter
@@ -48,8 +49,8 @@ chapter.strongest()
 room.accuracy_differences(runs);
 
 # %% [markdown]
-# The distance of a bar from zero is what matters, and then whether the diamond lies on the same side. A dot without a bar is a
-# single seed, which decides nothing.
+# The distance of a bar from zero is what matters, and then whether the diamond lies on the same side. A dot without a
+# bar is a single seed, which decides nothing.
 #
 # ## What we see
 
@@ -63,8 +64,8 @@ chapter.findings(runs)
 room.gaps(runs)
 
 # %% [markdown]
-# The accuracies themselves. *Best* is chosen on the test set, as in the authors' script, and too high for that reason; which of
-# the two the paper's table reports is not known.
+# The accuracies themselves. *Best* is chosen on the test set, as in the authors' script, and too high for that reason;
+# which of the two the paper's table reports is not known.
 
 # %%
 room.final_and_best(runs)
@@ -78,14 +79,15 @@ room.final_and_best(runs)
 room.published()
 
 # %% [markdown]
-# and the table itself, all of it, with ours beside it where a run has the same setting; its networks that were fine-tuned on
-# ImageNet-1k have a chapter of their own, {doc}`fine_tuning`.
+# and the table itself, all of it, with ours beside it where a run has the same setting; its networks that were
+# fine-tuned on ImageNet-1k have a chapter of their own, {doc}`fine_tuning`.
 
 # %%
 room.whole(runs)
 
 # %% [markdown]
-# An interval here speaks for the seeds, not for other test sets or settings; {doc}`departures` lists what differs from the paper.
+# An interval here speaks for the seeds, not for other test sets or settings; {doc}`departures` lists what differs from
+# the paper.
 #
 # ## Other profiles
 

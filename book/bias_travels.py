@@ -16,62 +16,67 @@
 # %% [markdown]
 # # How the bias travels
 #
-# **Whose question.** The paper's figures {cite:p}`li2025bce` show where BCE's bias is after a hundred epochs, from many starts and under
-# many decays. Some of these biases lie where the minimum's does and some do not. Where a bias has not arrived, the closed form of
-# {doc}`minima` has nothing to say. So: **where is the bias while training goes on, and how long is its start seen?**
+# **Whose question.** The paper's figures {cite:p}`li2025bce` show where BCE's bias is after a hundred epochs, from many
+# starts and under many decays. Some of these biases lie where the minimum's does and some do not. Where a bias has not
+# arrived, the closed form of {doc}`minima` has nothing to say. So: **where is the bias while training goes on, and how
+# long is its start seen?**
 #
 # ## The slow flow
 #
 # Let all classes be alike, with positive score $p$, negative score $q$ and bias $b$. Per sample, BCE is
-# $\ell = \log(1 + e^{b - p}) + (K - 1) \log(1 + e^{q - b})$. With the errors $u = \sigma(b - p)$ and $v = \sigma(q - b)$, each of the $K$
-# biases has the gradient $\tfrac{1}{K}(u - (K - 1) v) + \lambda_b b$: a sample pulls the bias of its own class by $u$ and those of the
-# others by $v$. Scores are products of two factors, both of which learn, and settle fast; the bias has small errors alone to move it,
-# and creeps. Take the scores to be at rest beside it: $(p, q)$ minimises, at the given $b$, the loss plus the least decay
-# $D(p, q)$ that makes such scores. Then the bias follows
+# $\ell = \log(1 + e^{b - p}) + (K - 1) \log(1 + e^{q - b})$. With the errors $u = \sigma(b - p)$ and
+# $v = \sigma(q - b)$, each of the $K$ biases has the gradient $\tfrac{1}{K}(u - (K - 1) v) + \lambda_b b$: a sample
+# pulls the bias of its own class by $u$ and those of the others by $v$. Scores are products of two factors, both of
+# which learn, and settle fast; the bias has small errors alone to move it, and creeps. Take the scores to be at rest
+# beside it: $(p, q)$ minimises, at the given $b$, the loss plus the least decay $D(p, q)$ that makes such scores. Then
+# the bias follows
 #
 # $$
 # \frac{db}{dT} = -\frac{u - (K - 1) v}{K} - \lambda_b\, b ,
 # \qquad T = \frac{1}{1 - m} \sum_\text{steps} \eta ,
 # $$ (eq-flow)
 #
-# in the effective time $T$ of SGD with learning rate $\eta$ and momentum $m$. With $s_1 = |p - q|$ and $s_2 = |p + (K - 1) q|$ the least
-# decay is $D = c\,((K - 1) s_1 + s_2)$ where features are free in sign, and, where they are not negative,
-# $D = c K \sqrt{p^2 + (K - 1) q^2}$ as long as $s_2 < s_1$ (proved in {doc}`relu_features`), with
-# $c = \sqrt{n \lambda_W \lambda_H}$. Neglected are the first epochs, before the features have drawn together; that classes and samples
-# differ; and that momentum takes some steps to build up.
+# in the effective time $T$ of SGD with learning rate $\eta$ and momentum $m$. With $s_1 = |p - q|$ and
+# $s_2 = |p + (K - 1) q|$ the least decay is $D = c\,((K - 1) s_1 + s_2)$ where features are free in sign, and, where
+# they are not negative, $D = c K \sqrt{p^2 + (K - 1) q^2}$ as long as $s_2 < s_1$ (proved in {doc}`relu_features`),
+# with $c = \sqrt{n \lambda_W \lambda_H}$. Neglected are the first epochs, before the features have drawn together; that
+# classes and samples differ; and that momentum takes some steps to build up.
 #
 # ## A speed limit
 #
-# **Theorem.** With $\lambda_b = 0$ no bias travels faster than $c$: $\bigl|\tfrac{db}{dT}\bigr| \le c$. A bias that starts at $b_0$ is
-# at the bias $b^*$ of the minimum no sooner than $T = |b^* - b_0| / c$.
+# **Theorem.** With $\lambda_b = 0$ no bias travels faster than $c$: $\bigl|\tfrac{db}{dT}\bigr| \le c$. A bias that
+# starts at $b_0$ is at the bias $b^*$ of the minimum no sooner than $T = |b^* - b_0| / c$.
 #
-# *Proof.* At rest no common shift of $p$ and $q$ lowers loss plus decay. Such a shift by $t$ leaves $s_1$ as it is and changes
-# $p + (K - 1) q$ by $K t$, and the loss by $(-u + (K - 1) v)\, t$ to first order. For free features $D$ changes by $c K \varsigma\, t$, where
-# $\varsigma$ is the sign of $p + (K - 1) q$, or at $s_2 = 0$ some number in $[-1, 1]$ (a subgradient of $s_2$). So
-# $u - (K - 1) v = c K \varsigma$, and $\tfrac{db}{dT} = -c\,\varsigma$. For nonnegative features with $s_2 < s_1$ let
-# $r = \sqrt{p^2 + (K - 1) q^2}$; then $D$ changes by $c K\, \tfrac{p + (K - 1) q}{r}\, t$, so that
-# $\bigl|\tfrac{db}{dT}\bigr| = c\, \tfrac{s_2}{r}$. Since $K r^2 = (K - 1) s_1^2 + s_2^2 \ge K s_2^2$, this is at most $c$; at $r = 0$ the
-# same holds for every subgradient, by taking limits. $\square$
+# *Proof.* At rest no common shift of $p$ and $q$ lowers loss plus decay. Such a shift by $t$ leaves $s_1$ as it is and
+# changes $p + (K - 1) q$ by $K t$, and the loss by $(-u + (K - 1) v)\, t$ to first order. For free features $D$ changes
+# by $c K \varsigma\, t$, where $\varsigma$ is the sign of $p + (K - 1) q$, or at $s_2 = 0$ some number in $[-1, 1]$ (a
+# subgradient of $s_2$). So $u - (K - 1) v = c K \varsigma$, and $\tfrac{db}{dT} = -c\,\varsigma$. For nonnegative
+# features with $s_2 < s_1$ let $r = \sqrt{p^2 + (K - 1) q^2}$; then $D$ changes by
+# $c K\, \tfrac{p + (K - 1) q}{r}\, t$, so that $\bigl|\tfrac{db}{dT}\bigr| = c\, \tfrac{s_2}{r}$. Since
+# $K r^2 = (K - 1) s_1^2 + s_2^2 \ge K s_2^2$, this is at most $c$; at $r = 0$ the same holds for every subgradient, by
+# taking limits. $\square$
 #
-# The limit is reached wherever $s_2 > 0$: far from the minimum a bias moves at a constant pace, whatever the errors are, because the
-# scores follow it.
+# The limit is reached wherever $s_2 > 0$: far from the minimum a bias moves at a constant pace, whatever the errors
+# are, because the scores follow it.
 
 # %% [markdown]
 # ## AdamW: another clock
 #
-# AdamW divides the mean gradient of each parameter by $\sqrt{v}$, where $v$ is the mean of its squares over the last thousand steps or so.
-# A bias that creeps has the same mean gradient for a long time, so that it follows {eq}`eq-flow` as well, by another clock:
+# AdamW divides the mean gradient of each parameter by $\sqrt{v}$, where $v$ is the mean of its squares over the last
+# thousand steps or so. A bias that creeps has the same mean gradient for a long time, so that it follows {eq}`eq-flow`
+# as well, by another clock:
 #
 # $$
 # T = \sum_\text{steps} \frac{\eta}{\sqrt{v} + \varepsilon} .
 # $$ (eq-adamw-clock)
 #
-# How fast that clock goes, no minimum says. $v$ is the square of the mean gradient plus the variance of a mini-batch's around it, and the
-# variance counts the samples that are still wrong, of which the minimum has none. Two limits are known. Where the decay of the bias outweighs
-# all else, $\sqrt{v}$ is the gradient itself, and the bias moves by $\eta$ in each step. And a collapsed network still draws its classes at random: a
-# batch of $B$ has $\operatorname{Binomial}(B, \tfrac1K)$ samples of a class, which alone gives the gradient of its bias the variance
-# $(u + v')^2 (K - 1) / (K^2 B)$, with the errors $u$ and $v'$ of own and other scores; so no clock goes faster than that lets it. In between, the
-# clock can be read while training goes on: our runs record it after every epoch.
+# How fast that clock goes, no minimum says. $v$ is the square of the mean gradient plus the variance of a mini-batch's
+# around it, and the variance counts the samples that are still wrong, of which the minimum has none. Two limits are
+# known. Where the decay of the bias outweighs all else, $\sqrt{v}$ is the gradient itself, and the bias moves by $\eta$
+# in each step. And a collapsed network still draws its classes at random: a batch of $B$ has
+# $\operatorname{Binomial}(B, \tfrac1K)$ samples of a class, which alone gives the gradient of its bias the variance
+# $(u + v')^2 (K - 1) / (K^2 B)$, with the errors $u$ and $v'$ of own and other scores; so no clock goes faster than
+# that lets it. In between, the clock can be read while training goes on: our runs record it after every epoch.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -80,8 +85,8 @@ data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
-# The runs are those of {doc}`initial_bias` and {doc}`bias_decay`, as far as the flow speaks of them: BCE. They come from the
-# store; what is missing is trained now.
+# The runs are those of {doc}`initial_bias` and {doc}`bias_decay`, as far as the flow speaks of them: BCE. They come
+# from the store; what is missing is trained now.
 
 # %%
 from bcebook.book.notebook import Chapter
@@ -93,8 +98,8 @@ runs = chapter.runs()
 # %% [markdown]
 # ## The published figures
 #
-# Each network's medians, three at each start, are compared with the flow at one effective time, the same for all starts; that time is
-# the only number that is fitted.
+# Each network's medians, three at each start, are compared with the flow at one effective time, the same for all
+# starts; that time is the only number that is fitted.
 
 # %% mystnb={"figure": {"caption": "The flow of BCE's bias from the starts of the paper's figures, against the effective time, for free features (left) and nonnegative ones (right). Hollow markers: the median biases read off the paper's figures of BCE with SGD and ten classes, at the time that fits each network best.", "name": "fig-flow-published"}, "image": {"alt": "Two panels of curves that run from many starts together as the effective time grows, on a logarithmic axis. On them, at one time for each network, the published median biases as hollow markers."}}
 room.published_paths();
@@ -109,11 +114,12 @@ room.times()
 room.unfitted()
 
 # %% [markdown]
-# Compare the time of each network with that of the authors' schedule: a network that took longer than its schedule allows had another
-# schedule, or another way. And compare the two columns of features: the figures themselves may tell which kind a network has.
+# Compare the time of each network with that of the authors' schedule: a network that took longer than its schedule
+# allows had another schedule, or another way. And compare the two columns of features: the figures themselves may tell
+# which kind a network has.
 #
-# With AdamW, whose clock nobody recorded, one time a network is fitted to the starts in the same way. What it is worth shows on the sweep of
-# $\lambda_b$, which it has not seen:
+# With AdamW, whose clock nobody recorded, one time a network is fitted to the starts in the same way. What it is worth
+# shows on the sweep of $\lambda_b$, which it has not seen:
 
 # %%
 room.times("adamw")
@@ -124,8 +130,9 @@ room.unfitted("adamw")
 # %% [markdown]
 # ## Our own runs
 #
-# Nothing is fitted here. The flow starts from the recorded bias of the epoch at which a network is collapsed, and takes the time from
-# the learning rates, for AdamW with the recorded second moments (runs from before these were recorded are left out).
+# Nothing is fitted here. The flow starts from the recorded bias of the epoch at which a network is collapsed, and takes
+# the time from the learning rates, for AdamW with the recorded second moments (runs from before these were recorded are
+# left out).
 
 # %%
 chapter.strongest()
@@ -134,7 +141,8 @@ chapter.strongest()
 room.own_paths(runs);
 
 # %% [markdown]
-# Do the lines stay with the dots? Where they part at once, the network was not yet what the flow takes it for. So begin later:
+# Do the lines stay with the dots? Where they part at once, the network was not yet what the flow takes it for. So begin
+# later:
 
 # %%
 room.domain(runs)
@@ -159,15 +167,15 @@ room.moved(runs)
 room.forgetting()
 
 # %% [markdown]
-# For somebody who trains with BCE: an initial bias of about the value at rest costs nothing and saves the whole way there; the more
-# classes, the longer the way from zero, and with many it may never be gone; and what is left of a start is not a flaw of the loss,
-# but of the time it was given. With AdamW the way is the same, and the time it takes depends on how many samples are still wrong; a steady gradient
-# moves a bias by the learning rate in a step at the most.
+# For somebody who trains with BCE: an initial bias of about the value at rest costs nothing and saves the whole way
+# there; the more classes, the longer the way from zero, and with many it may never be gone; and what is left of a start
+# is not a flaw of the loss, but of the time it was given. With AdamW the way is the same, and the time it takes depends
+# on how many samples are still wrong; a steady gradient moves a bias by the learning rate in a step at the most.
 #
 # ## What is left open
 #
-# The first epochs, which move a bias further than the flow does; classes of unequal size; and how fast AdamW's clock goes, without
-# looking at it. {doc}`departures` lists what differs from the paper.
+# The first epochs, which move a bias further than the flow does; classes of unequal size; and how fast AdamW's clock
+# goes, without looking at it. {doc}`departures` lists what differs from the paper.
 #
 # ## Other profiles
 

@@ -16,11 +16,11 @@
 # %% [markdown]
 # # Compactness and distinctiveness
 #
-# **The paper's claim** {cite:p}`li2025bce`: BCE's features are more compact within classes and more distinct between them than
-# CE's. Its table measures this by $E_\text{com}$ and $E_\text{dis}$.
+# **The paper's claim** {cite:p}`li2025bce`: BCE's features are more compact within classes and more distinct between
+# them than CE's. Its table measures this by $E_\text{com}$ and $E_\text{dis}$.
 #
-# **What to expect.** Neither the formulas nor the numbers of that table are at hand. Ours are cosines, taken around the global mean
-# $\mu_G = \tfrac{1}{K} \sum_k \mu_k$ of the class means $\mu_k$, within classes
+# **What to expect.** Neither the formulas nor the numbers of that table are at hand. Ours are cosines, taken around the
+# global mean $\mu_G = \tfrac{1}{K} \sum_k \mu_k$ of the class means $\mu_k$, within classes
 #
 # $$
 # E_\text{com} = \frac{1}{K} \sum_{k=1}^{K} \frac{1}{n_k (n_k - 1)} \sum_{\substack{i \neq j \\ y_i = y_j = k}}
@@ -33,9 +33,10 @@
 # E_\text{dis} = 1 - \frac{1}{K (K - 1)} \sum_{k \neq l} \cos(\mu_k - \mu_G,\; \mu_l - \mu_G) .
 # $$ (eq-distinctiveness)
 #
-# $E_\text{com}$ lies in $[-1, 1]$ and $E_\text{dis}$ in $[0, \tfrac{K}{K-1}]$; at neural collapse, where features sit at class
-# means that form a simplex, both are at their top: $E_\text{com} = 1$ and $E_\text{dis} = \tfrac{K}{K-1}$. If the claim holds,
-# BCE is the higher in both, on the training set and, which is the harder test, on images that it has not seen.
+# $E_\text{com}$ lies in $[-1, 1]$ and $E_\text{dis}$ in $[0, \tfrac{K}{K-1}]$; at neural collapse, where features sit
+# at class means that form a simplex, both are at their top: $E_\text{com} = 1$ and $E_\text{dis} = \tfrac{K}{K-1}$. If
+# the claim holds, BCE is the higher in both, on the training set and, which is the harder test, on images that it has
+# not seen.
 #
 # **What $E_\text{dis}$ cannot see.** Let $u_k$ be the centred class means at length one. Then
 # $\sum_{k \neq l} u_k \cdot u_l = \bigl|\sum_k u_k\bigr|^2 - K$, so that
@@ -45,12 +46,12 @@
 # $$ (eq-blind)
 #
 # The centred class means add up to zero. If all of them have the same length $\ell$, then
-# $\sum_k u_k = \tfrac{1}{\ell} \sum_k (\mu_k - \mu_G) = 0$, and $E_\text{dis}$ is at its top, whatever the angles between the
-# classes: four classes with centred means $a, a, -a, -a$ are in two pairs that cannot be told apart, and have it too. Around the
-# global mean $E_\text{dis}$ thus falls short of its top only where class means differ in *length*, and a network can come close to
-# it long before it forms a simplex. (The paper's own $E_\text{dis}$ may be another.) Beside it stands the largest cosine of two
-# centred class means, which says how far apart the two closest classes are: $-\tfrac{1}{K-1}$ for a simplex, $1$ for classes in
-# one direction.
+# $\sum_k u_k = \tfrac{1}{\ell} \sum_k (\mu_k - \mu_G) = 0$, and $E_\text{dis}$ is at its top, whatever the angles
+# between the classes: four classes with centred means $a, a, -a, -a$ are in two pairs that cannot be told apart, and
+# have it too. Around the global mean $E_\text{dis}$ thus falls short of its top only where class means differ in *length*,
+# and a network can come close to it long before it forms a simplex. (The paper's own $E_\text{dis}$ may be another.)
+# Beside it stands the largest cosine of two centred class means, which says how far apart the two closest classes are:
+# $-\tfrac{1}{K-1}$ for a simplex, $1$ for classes in one direction.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -76,8 +77,8 @@ chapter.strongest()
 room.differences(runs);
 
 # %% [markdown]
-# Compare the bars with the line at zero, and then the scales of the upper panels with those of the lower ones: by {eq}`eq-blind`,
-# differences in distinctiveness should be small wherever the class means have about one length.
+# Compare the bars with the line at zero, and then the scales of the upper panels with those of the lower ones: by
+# {eq}`eq-blind`, differences in distinctiveness should be small wherever the class means have about one length.
 #
 # ## What we see
 
@@ -91,7 +92,8 @@ chapter.findings(runs)
 room.measured(runs)
 
 # %% [markdown]
-# Values can be compared between our runs, not with the paper's table; {doc}`departures` lists this and every other difference.
+# Values can be compared between our runs, not with the paper's table; {doc}`departures` lists this and every other
+# difference.
 #
 # ## Other profiles
 

@@ -16,16 +16,17 @@
 # %% [markdown]
 # # Features by epoch
 #
-# **The paper's claim** {cite:p}`li2025bce`: a row of t-SNE pictures shows that features trained with BCE draw together and part sooner,
-# and further, than those trained with CE.
+# **The paper's claim** {cite:p}`li2025bce`: a row of t-SNE pictures shows that features trained with BCE draw together
+# and part sooner, and further, than those trained with CE.
 #
-# **What to expect.** A t-SNE picture keeps neighbours, not distances: how tight a cloud looks and how far two clouds are apart may be
-# the layout's doing. Two things are done about it. Each layout starts from the one of the epoch before, so that a point moves only as
-# its features do; and beside the pictures stand numbers of the very same features: NC1, compactness {eq}`eq-compactness`,
-# distinctiveness {eq}`eq-distinctiveness`, the silhouette {cite:p}`rousseeuw1987`, which is $1$ where classes are tight and far apart
-# and $0$ where they overlap, and the share of images whose nearest neighbours vote for their own class. How far a picture can be
-# trusted is a number too: its trustworthiness {cite:p}`venna2001` is $1$ where it invents no neighbour. If the claim holds, BCE is
-# ahead in these numbers at every epoch, not only in the eye.
+# **What to expect.** A t-SNE picture keeps neighbours, not distances: how tight a cloud looks and how far two clouds
+# are apart may be the layout's doing. Two things are done about it. Each layout starts from the one of the epoch
+# before, so that a point moves only as its features do; and beside the pictures stand numbers of the very same
+# features: NC1, compactness {eq}`eq-compactness`, distinctiveness {eq}`eq-distinctiveness`, the silhouette
+# {cite:p}`rousseeuw1987`, which is $1$ where classes are tight and far apart and $0$ where they overlap, and the share
+# of images whose nearest neighbours vote for their own class. How far a picture can be trusted is a number too: its
+# trustworthiness {cite:p}`venna2001` is $1$ where it invents no neighbour. If the claim holds, BCE is ahead in these
+# numbers at every epoch, not only in the eye.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -34,8 +35,8 @@ data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
-# The networks are those of the chapter on neural collapse, trained with SGD, without augmentation; each keeps the features of the same
-# training images at ten epochs. The runs come from the store; what is missing is trained now.
+# The networks are those of the chapter on neural collapse, trained with SGD, without augmentation; each keeps the
+# features of the same training images at ten epochs. The runs come from the store; what is missing is trained now.
 
 # %%
 from bcebook.book.notebook import Chapter
@@ -75,8 +76,8 @@ chapter.findings(runs)
 room.ends(runs)
 
 # %% [markdown]
-# One run a loss has no interval over seeds; {doc}`neural_collapse` and {doc}`compactness` have. {doc}`departures` lists what differs
-# from the paper.
+# One run a loss has no interval over seeds; {doc}`neural_collapse` and {doc}`compactness` have. {doc}`departures` lists
+# what differs from the paper.
 #
 # ## Other profiles
 

@@ -16,19 +16,21 @@
 # %% [markdown]
 # # Learning rates
 #
-# **Whose question.** The paper trains both losses with one learning rate for each optimizer and gives a table of accuracies
-# {cite:p}`li2025bce`. A rate that suits one loss better than the other can decide such a comparison by itself. BCE's gradient is not
-# CE's: it adds up the pulls of all classes, so that the same rate need not mean the same pace. So: **which rate does each loss want,
-# and does the comparison turn with the rate?**
+# **Whose question.** The paper trains both losses with one learning rate for each optimizer and gives a table of
+# accuracies {cite:p}`li2025bce`. A rate that suits one loss better than the other can decide such a comparison by
+# itself. BCE's gradient is not CE's: it adds up the pulls of all classes, so that the same rate need not mean the same
+# pace. So: **which rate does each loss want, and does the comparison turn with the rate?**
 #
-# **The rule.** No rate may be chosen on the test set, and neither loss may have the choosing. Before any accuracy is reported, the
-# accuracy chapter's network is trained with the first augmentation at several rates, for a third of its epochs, on a part of the
-# *training* images, with its classes in balance, and measured on the training images that were held out. The rate with the highest
-# accuracy, averaged over the two losses, is taken for both; of equal ones the lowest. Optimizers are treated apart.
+# **The rule.** No rate may be chosen on the test set, and neither loss may have the choosing. Before any accuracy is
+# reported, the accuracy chapter's network is trained with the first augmentation at several rates, for a third of its
+# epochs, on a part of the *training* images, with its classes in balance, and measured on the training images that were
+# held out. The rate with the highest accuracy, averaged over the two losses, is taken for both; of equal ones the
+# lowest. Optimizers are treated apart.
 #
-# **What to expect.** If the chapter on accuracy trains with other rates than the rule picks, the first finding below says so. If the
-# losses differ in the rate they want, picking one for both costs one of them something, and the table shows how much. And if BCE is
-# ahead at some rates and behind at others, the paper's comparison says as much about the rate as about the losses.
+# **What to expect.** If the chapter on accuracy trains with other rates than the rule picks, the first finding below
+# says so. If the losses differ in the rate they want, picking one for both costs one of them something, and the table
+# shows how much. And if BCE is ahead at some rates and behind at others, the paper's comparison says as much about the
+# rate as about the losses.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -53,8 +55,8 @@ chapter.strongest()
 room.by_rate(runs);
 
 # %% [markdown]
-# Where is the top of each solid curve, and is the dotted line near it for both colours? Then compare the colours at each rate: the
-# distance between two curves of one kind is what a reader of a table would see at that rate.
+# Where is the top of each solid curve, and is the dotted line near it for both colours? Then compare the colours at
+# each rate: the distance between two curves of one kind is what a reader of a table would see at that rate.
 #
 # ## What we see
 
@@ -68,14 +70,15 @@ chapter.findings(runs)
 room.rates(runs)
 
 # %% [markdown]
-# How much of a comparison is the rate's, at the end of training: the accuracy chapter's own run with SGD at its rate and at others.
+# How much of a comparison is the rate's, at the end of training: the accuracy chapter's own run with SGD at its rate
+# and at others.
 
 # %%
 room.to_the_end(runs)
 
 # %% [markdown]
-# One seed has no interval: a difference of a few images between two rates is not evidence that one of them is better, only what the
-# rule has to go by. Verdicts on the losses are the accuracy chapter's, with its seeds: {doc}`accuracy`.
+# One seed has no interval: a difference of a few images between two rates is not evidence that one of them is better,
+# only what the rule has to go by. Verdicts on the losses are the accuracy chapter's, with its seeds: {doc}`accuracy`.
 #
 # ## Other profiles
 

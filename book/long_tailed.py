@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Long-tailed classes
 #
-# **The paper's claim** {cite:p}`li2025bce`: on long-tailed CIFAR100 (CIFAR100-LT) networks trained with BCE reach a higher accuracy
-# than those trained with CE.
+# **The paper's claim** {cite:p}`li2025bce`: on long-tailed CIFAR100 (CIFAR100-LT) networks trained with BCE reach a
+# higher accuracy than those trained with CE.
 #
 # **What is trained.** Of $K$ classes, class $k = 0, \dots, K - 1$ keeps
 #
@@ -25,17 +25,18 @@
 # n_k = n\, r^{-k / (K - 1)}
 # $$ (eq-long-tail)
 #
-# training images, where $n$ is the size of the smallest full class and $r$ the *imbalance*, the largest class over the smallest. All
-# runs at one imbalance see the same images, whatever their seed. The test set keeps all its images, so that every class counts alike
-# or nearly so: a network that serves the large classes alone is told so. Weights decay, images are augmented (DA1), and the learning
-# rates are set, as in [the chapter on accuracy](accuracy); SGD.
+# training images, where $n$ is the size of the smallest full class and $r$ the *imbalance*, the largest class over the
+# smallest. All runs at one imbalance see the same images, whatever their seed. The test set keeps all its images, so
+# that every class counts alike or nearly so: a network that serves the large classes alone is told so. Weights decay,
+# images are augmented (DA1), and the learning rates are set, as in [the chapter on accuracy](accuracy); SGD.
 #
-# **What to expect.** If BCE is better with unequal classes, it is ahead at each imbalance, and if the imbalance is the reason, more so
-# the larger it is. The gain should then be where training images are few. As is usual since Liu et al. {cite:p}`liu2019`, a class
-# is *many-shot* if $n_k > 100$, *medium-shot* if $20 \le n_k \le 100$ and *few-shot* if $n_k < 20$, and each group has an accuracy of its
-# own, over all test images of its classes. On the other hand, BCE makes each class a problem of its own, its $n_k$ images against the
-# $N - n_k$ of all others, and the smaller the class the more one-sided that problem: BCE may as well learn its tail later than CE does.
-# The accuracy on the training set, in the first table, says whether the networks have learnt what they were shown.
+# **What to expect.** If BCE is better with unequal classes, it is ahead at each imbalance, and if the imbalance is the
+# reason, more so the larger it is. The gain should then be where training images are few. As is usual since Liu et al.
+# {cite:p}`liu2019`, a class is *many-shot* if $n_k > 100$, *medium-shot* if $20 \le n_k \le 100$ and *few-shot* if
+# $n_k < 20$, and each group has an accuracy of its own, over all test images of its classes. On the other hand, BCE
+# makes each class a problem of its own, its $n_k$ images against the $N - n_k$ of all others, and the smaller the class
+# the more one-sided that problem: BCE may as well learn its tail later than CE does. The accuracy on the training set,
+# in the first table, says whether the networks have learnt what they were shown.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -60,8 +61,9 @@ chapter.strongest()
 room.by_imbalance(runs);
 
 # %% [markdown]
-# On which side of the line do the bars lie, and do they move as the imbalance grows? Compare the left panel with the diamonds, and the
-# two panels with each other: uniform accuracy asks for one threshold over all classes, small and large.
+# On which side of the line do the bars lie, and do they move as the imbalance grows? Compare the left panel with the
+# diamonds, and the two panels with each other: uniform accuracy asks for one threshold over all classes, small and
+# large.
 
 # %% mystnb={"figure": {"caption": "BCE minus CE in accuracy on the test images of the many-, medium- and few-shot classes, in percentage points; as above. A row without a dot has no class of that group, or no pair of runs.", "name": "fig-long-tailed-groups"}, "image": {"alt": "Three panels, for many-shot, medium-shot and few-shot classes, with one row for each imbalance. Across: BCE minus CE in accuracy, in percentage points, on one common axis, with a vertical line at zero; faint dots of the seeds and a large dot with a bar for their mean and its interval."}}
 room.by_group(runs);
@@ -81,8 +83,8 @@ chapter.findings(runs)
 room.accuracies(runs)
 
 # %% [markdown]
-# If a loss falls short on its own training set, its gap on the test set may be a matter of the length of training rather than of what
-# it generalises to. The same by groups of classes:
+# If a loss falls short on its own training set, its gap on the test set may be a matter of the length of training
+# rather than of what it generalises to. The same by groups of classes:
 
 # %%
 room.groups(runs)
@@ -90,20 +92,20 @@ room.groups(runs)
 # %% [markdown]
 # ## How small the small classes are
 #
-# [The chapter on imbalance](imbalance) proves that in the model with free features equal tail classes merge, under both losses, once they
-# have no more than $N B \lambda_W \lambda_H$ images each. The table sets the classes of each setting beside that size, at the decays
-# of the authors' code.
+# [The chapter on imbalance](imbalance) proves that in the model with free features equal tail classes merge, under both
+# losses, once they have no more than $N B \lambda_W \lambda_H$ images each. The table sets the classes of each setting
+# beside that size, at the decays of the authors' code.
 
 # %%
 room.sizes(runs)
 
 # %% [markdown]
-# Where no class lies at or below the collapse size, what separates the losses in such runs is not, in this model, that one of them has
-# collapsed its minority. Two cautions: these runs decay all weights in the optimizer, so that it is not known what $\lambda_H$ they have; and the
-# classes of a long tail are unequal, where the theorem speaks of equal ones.
+# Where no class lies at or below the collapse size, what separates the losses in such runs is not, in this model, that
+# one of them has collapsed its minority. Two cautions: these runs decay all weights in the optimizer, so that it is not
+# known what $\lambda_H$ they have; and the classes of a long tail are unequal, where the theorem speaks of equal ones.
 #
-# The quick profile's digits are another task than the paper's, and on which network the paper's table stands is not known here:
-# {doc}`departures` lists every difference.
+# The quick profile's digits are another task than the paper's, and on which network the paper's table stands is not
+# known here: {doc}`departures` lists every difference.
 #
 # ## Other profiles
 

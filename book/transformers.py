@@ -16,19 +16,20 @@
 # %% [markdown]
 # # ViT and Swin
 #
-# **The paper's claim** {cite:p}`li2025bce`: what its figures show of residual networks holds for transformers too. Under CE the
-# biases stay where they start, and decay takes them down without touching the scores; under BCE the bias settles between the negative
-# and the positive scores, wherever it starts and whatever its decay is.
+# **The paper's claim** {cite:p}`li2025bce`: what its figures show of residual networks holds for transformers too.
+# Under CE the biases stay where they start, and decay takes them down without touching the scores; under BCE the bias
+# settles between the negative and the positive scores, wherever it starts and whatever its decay is.
 #
-# **What to expect.** Both networks end in a LayerNorm, not in a ReLU: their features are free in sign, so that the closed form of
-# {doc}`minima` can hold as it stands, where it cannot for the paper's residual networks. It says where training ends, if it gets
-# there; {doc}`published_predicted` sets it beside the published medians. A transformer trains more slowly than a small convnet, and
-# has dropout, so that its scores in training are not those of evaluation: fewer of its runs may have arrived.
+# **What to expect.** Both networks end in a LayerNorm, not in a ReLU: their features are free in sign, so that the
+# closed form of {doc}`minima` can hold as it stands, where it cannot for the paper's residual networks. It says where
+# training ends, if it gets there; {doc}`published_predicted` sets it beside the published medians. A transformer trains
+# more slowly than a small convnet, and has dropout, so that its scores in training are not those of evaluation: fewer
+# of its runs may have arrived.
 #
-# The paper's ViT cuts an image of $32 \times 32$ into patches of $4 \times 4$ and has $6$ layers of $512$ dimensions with $10$ heads
-# of $64$, a class token and dropout of $0.2$ ($0.1$ for the embedding); its Swin has $96$ dimensions in windows of $4 \times 4$ and
-# layers $2, 2, 6, 2$. They are vit-pytorch's and swin-transformer-pytorch's. The profiles without a GPU train a tiny ViT on the
-# digits: patches of $2 \times 2$, two layers of $64$ dimensions with four heads.
+# The paper's ViT cuts an image of $32 \times 32$ into patches of $4 \times 4$ and has $6$ layers of $512$ dimensions
+# with $10$ heads of $64$, a class token and dropout of $0.2$ ($0.1$ for the embedding); its Swin has $96$ dimensions in
+# windows of $4 \times 4$ and layers $2, 2, 6, 2$. They are vit-pytorch's and swin-transformer-pytorch's. The profiles
+# without a GPU train a tiny ViT on the digits: patches of $2 \times 2$, two layers of $64$ dimensions with four heads.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -53,7 +54,8 @@ chapter.strongest()
 room.start_sweep(runs);
 
 # %% [markdown]
-# Compare the boxes with the diagonal, and the violins with the lines: are both losses as near to their minimum, at every start?
+# Compare the boxes with the diagonal, and the violins with the lines: are both losses as near to their minimum, at
+# every start?
 
 # %% mystnb={"figure": {"caption": "The same against the decay of the biases, from strong (left) to weak (right); all biases start around one mean.", "name": "fig-transformers-decay"}, "image": {"alt": "Panels for CE and BCE. Across: the decay of the biases, from strong to weak. Upwards: decision scores and biases, as in the figure above."}}
 room.decay_sweep(runs);
@@ -77,8 +79,8 @@ room.ends(runs)
 room.gaps(runs)
 
 # %% [markdown]
-# Where the gap falls short of the closed form's, or a start leaves BCE with no gap at all, the run has not reached a minimum, and its
-# bias need not lie where the minimum's does. {doc}`departures` lists what differs from the paper.
+# Where the gap falls short of the closed form's, or a start leaves BCE with no gap at all, the run has not reached a
+# minimum, and its bias need not lie where the minimum's does. {doc}`departures` lists what differs from the paper.
 #
 # ## Other profiles
 
