@@ -41,15 +41,15 @@ seeds = None  # None: the chapter's own; or a list
 # %% [markdown]
 # ## The threshold
 #
-# As in [the bias saturates](bias_saturates), features $h_i$ in $d$ dimensions are free, beside the classifier rows
-# $w_k$ and the biases $b$; now class $k$ has $n_k$ samples, $N$ in all, and
+# As in [the bias saturates](bias_saturates), the features $h_i$ in $d$ dimensions are variables themselves, beside the
+# classifier rows $w_k$ and the biases $b$; now class $k$ has $n_k$ samples, $N$ in all, and
 #
 # $$
 # f(W, H, b) = \frac1N \sum_i \ell(W h_i - b,\, y_i) + \frac{\lambda_W}{2} \lVert W \rVert^2 + \frac{\lambda_H}{2} \lVert H \rVert^2
 # + \frac{\lambda_b}{2} \lVert b \rVert^2 .
 # $$ (eq-imbalance-model)
 #
-# Features are free in sign, or not negative, as after a ReLU.
+# Features are *free* in sign, or *nonnegative*, as after a ReLU.
 #
 # :::{admonition} Theorem
 # Let $T \ge 2$ classes (the *tail*) have $m$ samples each, and the others any numbers. Under CE and under BCE, for
@@ -102,22 +102,24 @@ seeds = None  # None: the chapter's own; or a list
 # Together, with sums over the tail's samples,
 #
 # $$
-# f - \bar f \;\ge\; \sum_i \Bigl( \frac{\lambda_W}{2m} \lVert \delta w_{y_i} \rVert^2 + \frac{\lambda_H}{2} \lVert \delta h_i \rVert^2
-# - \frac1N\, \delta w_{y_i}^\top \delta h_i \Bigr)
-# \;\ge\; \sum_i \Bigl( \sqrt{\lambda_W \lambda_H / m} - \frac1N \Bigr) \lVert \delta w_{y_i} \rVert\, \lVert \delta h_i \rVert ,
+# \begin{aligned}
+# f - \bar f \;&\ge\; \sum_i \Bigl( \frac{\lambda_W}{2m} \lVert \delta w_{y_i} \rVert^2
+# + \frac{\lambda_H}{2} \lVert \delta h_i \rVert^2 - \frac1N\, \delta w_{y_i}^\top \delta h_i \Bigr) \\
+# &\ge\; \Bigl( \sqrt{\lambda_W \lambda_H / m} - \frac1N \Bigr) \sum_i \lVert \delta w_{y_i} \rVert\, \lVert \delta h_i \rVert .
+# \end{aligned}
 # $$ (eq-tail-gain)
 #
-# which is not negative exactly if {eq}`eq-collapse-size` holds.
+# The bracket in the second line is not negative exactly if {eq}`eq-collapse-size` holds.
 #
 # *Every minimum.* At a global minimum $f = \bar f$, and all of this holds with equality. BCE is strictly convex in the
 # logits, so that $Z = \bar Z$; CE fixes them up to a constant for each sample. The mean of {eq}`eq-tail-change` over
 # the tail rows is $\bar w^\top \delta h_i$, so that either way $\delta w_j^\top h_i = \delta b_j$ for every tail row
-# and tail sample. Then $\delta w_j^\top \delta h_i = 0$, as $\bar h$ is the mean of the $h_i$, and the middle of
+# and tail sample. Then $\delta w_j^\top \delta h_i = 0$, as $\bar h$ is the mean of the $h_i$, and the first line of
 # {eq}`eq-tail-gain`, now a sum of squares, is $0$ only if all $\delta w_j$ and $\delta h_i$ are; with them all
 # $\delta b_j$. $\square$
 #
 # **Proof that it is apart.** Let two tail classes $j$ and $k$ have the same row, or the same features, at a global
-# minimum. The middle of {eq}`eq-tail-gain`, for these two as the tail, is then a sum of squares, so that $\delta w$,
+# minimum. The first line of {eq}`eq-tail-gain`, for these two as the tail, is then a sum of squares, so that $\delta w$,
 # $\delta h$ and, as before, $\delta b$ vanish: the two agree in everything. Move their rows by $\pm \varepsilon x$ and
 # their features by $\pm \varepsilon y$, where $x$ is orthogonal to all features and $y$ to all rows. The only logits
 # that change are those of the two rows on the two classes, by $\pm \varepsilon^2 x^\top y$, and
