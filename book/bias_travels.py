@@ -167,6 +167,8 @@ room.moved(runs)
 room.forgetting()
 
 # %% [markdown]
+# Compare the column of AdamW with those of SGD, and all with the number of epochs that the paper trains.
+#
 # For somebody who trains with BCE: an initial bias of about the value at rest costs nothing and saves the whole way
 # there; the more classes, the longer the way from zero, and with many it may never be gone; and what is left of a start
 # is not a flaw of the loss, but of the time it was given. With AdamW the way is the same, and the time it takes depends

@@ -106,3 +106,14 @@ def test_paths_broadcast_and_bad_input_is_refused():
     for bad in ({"time": -1.0}, {"start": np.nan}, {"c": 0.0}, {"features": "signed"}, {"lambda_b": -1.0}):
         with pytest.raises(ValueError):
             theory.bias_flow(**{"num_classes": 10, "c": PAPER_C, "start": 0.0, "time": 1.0} | bad)
+
+
+@pytest.mark.parametrize("features", theory.FEATURES)
+def test_the_noise_of_a_batch_is_that_of_batches_drawn(features):
+    random, k, b, size = np.random.default_rng(0), 7, 2.0, 32
+    p, q = theory.resting_scores(k, 0.01, b, features)
+    logits = np.where(np.eye(k, dtype=bool), p, q) - b                     # column y: a sample of class y
+    labels = random.integers(0, k, (200_000, size))
+    gradient = (labels == 0) - expit(logits[0])[labels]                    # of bias 0: minus the residual
+    assert gradient.mean(axis=1).std() == pytest.approx(theory.batch_noise(k, 0.01, b, size, features), rel=0.01)
+    assert gradient.mean() == pytest.approx(-theory.speed(k, 0.01, b, 0.0, features), abs=2e-4)

@@ -97,6 +97,19 @@ def speed(num_classes, c, bias, lambda_b=0.0, features="free") -> float:
     return float(-(expit(bias - p) - (k - 1) * expit(q - bias)) / k - lambda_b * bias)
 
 
+def batch_noise(num_classes, c, bias, batch_size, features="free") -> float:
+    """Standard deviation of a mini-batch's gradient of one bias, in nats per unit of bias, for collapsed classes whose
+    scores rest beside the bias: batch_size samples are drawn with Binomial(B, 1/K) of each class, and nothing else
+    varies. (u + v) sqrt(K - 1) / (K sqrt(B)). A network whose samples differ has more. Source: ours.
+
+    >>> round(batch_noise(10, 1e-3, 0.0, 128) / 1e-3, 4)  # u + v = K c: sqrt((K - 1) / B) times c
+    0.2652
+    """
+    k = classes(num_classes)
+    p, q = resting_scores(k, c, bias, features)
+    return float((expit(bias - p) + expit(q - bias)) * np.sqrt((k - 1) / batch_size) / k)
+
+
 def bias_flow(num_classes, c, start, time, lambda_b=0.0, features="free") -> BiasFlow:
     """The bias after effective time `time` from `start`, and the scores at rest beside it.
 

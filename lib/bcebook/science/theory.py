@@ -5,11 +5,11 @@ from bcebook.science import closed_form, nonnegative
 from bcebook.science.closed_form import (
     FEATURES, LOSSES, MAX_CLASSES, Minimum, effective_c, feature_cosine, minority_collapse_size, paper_bias, separates,
     simplex_etf)
-from bcebook.science.flow import BiasFlow, bias_flow, forgetting_time, resting_scores, speed
+from bcebook.science.flow import BiasFlow, batch_noise, bias_flow, forgetting_time, resting_scores, speed
 from bcebook.science.minimise import Solution, gradient, objective, solve
 
-__all__ = ["BiasFlow", "FEATURES", "LOSSES", "MAX_CLASSES", "Minimum", "Solution", "assemble", "bias_flow",
-           "critical_lambda_b", "effective_c", "feature_cosine", "forgetting_time", "gradient", "minimum",
+__all__ = ["BiasFlow", "FEATURES", "LOSSES", "MAX_CLASSES", "Minimum", "Solution", "assemble", "batch_noise",
+           "bias_flow", "critical_lambda_b", "effective_c", "feature_cosine", "forgetting_time", "gradient", "minimum",
            "minority_collapse_size", "objective", "paper_bias", "resting_scores", "separates", "simplex_etf", "solve",
            "speed"]
 
