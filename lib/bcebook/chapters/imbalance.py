@@ -15,7 +15,6 @@ from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.figure import Figure
 
     from bcebook.runs.store import Run
@@ -142,20 +141,12 @@ def sides_table() -> tables.Table:
         for loss in recipes.LOSSES:
             name = f"{side}_{loss}"
             norms = frame[f"norm_{loss}"] if side == "above" else [np.nan] * len(frame)
-            frame[name] = [_width(*row) for row in zip(frame[name], norms, strict=True)]
+            frame[name] = [tails.told(*row) for row in zip(frame[name], norms, strict=True)]
             columns[name] = tables.Column(f"{side}, {names.of(loss)}")
     return tables.Table(frame, columns, (
         f"The largest distance of two tail rows where their classes have {tails.ASIDE:.0%} fewer samples than at the "
         f"threshold (*below*) and {tails.ASIDE:.0%} more (*above*). The theorem says nothing of few dimensions above "
         "it.",))
-
-
-def _width(width: float, norm: float) -> str:
-    if np.isnan(width):
-        return markdown.DASH
-    if width > tails.MERGED:
-        return markdown.number(width, 3)
-    return "no features" if norm <= tails.MERGED else "merged"
 
 
 def opened_table() -> tables.Table:
@@ -262,19 +253,10 @@ def far_from_collapse() -> Finding:
 
 # ---- claims about trained networks -----------------------------------------------------------------------------------
 
-def halves(runs: list[Run]) -> pandas.DataFrame:
-    """`tails.trained_tails` of the runs that measured their tail, with half (halfway between merged, 0, and the model's
-    tail at the smallest lambda_W, a loss each), open and predicted_open (the distance lies above that)."""
-    table = tails.trained_tails(runs).dropna(subset=["distance"])
-    table["half"] = table.groupby("loss")["predicted_distance"].transform("max") / 2
-    return table.assign(open=table["distance"] > table["half"],
-                        predicted_open=table["predicted_distance"] > table["half"])
-
-
 def side(runs: list[Run]) -> Finding:
     """Is the tail of every network open where the model's is, and closed where the model's is? Needs networks on both
     sides."""
-    table = halves(runs)
+    table = tails.halves(runs)
     what = "network and model lie on the same side of halfway between a merged tail and the model's widest"
     if table["predicted_open"].nunique() < 2:
         return verdicts.every(0, 0, what)
@@ -290,7 +272,7 @@ def side(runs: list[Run]) -> Finding:
 
 def losses_alike(runs: list[Run]) -> Finding:
     """Is BCE's tail on the side on which CE's is, at each lambda_W and length of training?"""
-    table = halves(runs)
+    table = tails.halves(runs)
     index = ["lambda_w", "epochs", "seed"]
     pairs = table.pivot(index=index, columns="loss", values="open").dropna() if len(table) else table
     both = len(pairs) and {"ce", "bce"} <= set(pairs.columns)

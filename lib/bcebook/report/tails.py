@@ -11,6 +11,7 @@ import pandas as pd
 
 from bcebook import paper
 from bcebook.names import LOSS
+from bcebook.report import markdown
 from bcebook.runs.config import PLAIN, batch_count
 from bcebook.runs.specs import DATASETS
 from bcebook.science import metrics, theory
@@ -115,6 +116,15 @@ def sides() -> pd.DataFrame:
                             "norm": float(np.linalg.norm(above.H[:, tail], axis=0).max())}
                 rows.append(row)
     return pd.DataFrame(rows)
+
+
+def told(width: float, norm: float) -> str:
+    """A distance of `sides` in a word where the rows are not apart."""
+    if np.isnan(width):
+        return markdown.DASH
+    if width > MERGED:
+        return markdown.number(width, 3)
+    return "no features" if norm <= MERGED else "merged"
 
 
 @functools.cache
@@ -225,3 +235,12 @@ def cifar100_long_tailed() -> pd.DataFrame:
                "ratio": smallest / size}
         rows.append(row | {"needed": PLAIN["lambda_w"] * np.sqrt(smallest / size)} | tails | published)
     return pd.DataFrame(rows)
+
+
+def halves(runs: list[Run]) -> pd.DataFrame:
+    """`trained_tails` of the runs that measured their tail, with half (halfway between merged, 0, and the model's
+    tail at the smallest lambda_W, a loss each), open and predicted_open (the distance lies above that)."""
+    table = trained_tails(runs).dropna(subset=["distance"])
+    table["half"] = table.groupby("loss")["predicted_distance"].transform("max") / 2
+    return table.assign(open=table["distance"] > table["half"],
+                        predicted_open=table["predicted_distance"] > table["half"])
