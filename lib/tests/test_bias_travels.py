@@ -105,7 +105,8 @@ def test_what_the_flow_does_not_speak_of_is_left_out():
     one = runs()[0]
     for change in ({"loss": "ce"}, {"decay": "global", "weight_decay": 5e-4, "lambda_w": None, "lambda_h": None,
                                       "lambda_b": None}):
-        assert not flows.suits(dataclasses.replace(one, config=dataclasses.replace(one.config, **change)))
+        other = dataclasses.replace(one, config=dataclasses.replace(one.config, **change))
+        assert not flows.suits(other) and not flows.paths([other])
     adamw = next(run for run in runs() if run.config.optimizer == "adamw")
     before = dataclasses.replace(adamw, history={k: v for k, v in adamw.history.items() if k != "bias_pace"})
     assert flows.suits(adamw) and not flows.paths([before])  # an engine that did not record the clock

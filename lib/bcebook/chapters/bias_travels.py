@@ -11,7 +11,7 @@ from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
 from bcebook.report.claims import Claim
-from bcebook.runs.config import batch_count
+from bcebook.runs.config import PLAIN_RATE, batch_count
 from bcebook.runs.specs import DATASETS
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
@@ -27,7 +27,6 @@ frames, plots, flows = lazy("bcebook.report.frames"), lazy("bcebook.report.plots
 predictions, theory = lazy("bcebook.report.predictions"), lazy("bcebook.science.theory")
 
 SWEEP = {False: "starts", True: "decays"}
-ADAMW_RATE = 0.001  # the paper's
 LEVELS = (0.5, 0.1, 0.02)  # of NC1, from which on the flow is asked
 FEATURES = {"free": "free in sign", "nonnegative": "nonnegative"}
 ODDS = 3.0  # difference of log-likelihoods from which on two kinds of features are told apart: odds of twenty to one
@@ -143,9 +142,7 @@ def _time(time: float, low: float, high: float) -> str:
 def moved(runs: list[Run]) -> tables.Table:
     """How far each bias of ours moves from the epoch on at which its network is collapsed, and what the flow says."""
     table = flows.moves(runs)
-    networks = frames.networks(runs)
-    rows = table.assign(setting=[frames.of(network, networks, "") or names.network(*network)
-                                 for network in table["network"]])
+    rows = table.assign(setting=[names.network(*network) for network in table["network"]])
     columns = {"setting": tables.Column("network"), "optimizer": tables.Column("optimizer", names.of),
                "start": tables.Column("start", "{:g}".format),
                "lambda_b": tables.powers(r"$\lambda_b$"), "epoch": tables.Column("from epoch", "{:.0f}".format),
@@ -159,21 +156,16 @@ def moved(runs: list[Run]) -> tables.Table:
 def domain(runs: list[Run]) -> tables.Table:
     """How much of the way the flow gets wrong, by how far a network is collapsed when the flow begins: a row for each
     network, optimizer and sweep."""
-    networks, found = frames.networks(runs), None
-    for level in LEVELS:
-        each = flows.wrong(runs, level).rename(columns={"runs": f"runs_{level:g}", "wrong": f"wrong_{level:g}"})
-        keys = ["network", "optimizer", "decays"]
-        found = each if found is None else found.merge(each, on=keys, how="outer", sort=False)
-    found = found.sort_values(["network", "optimizer", "decays"], ascending=[True, False, True])
-    found["setting"] = [frames.of(network, networks, "") or names.network(*network) for network in found["network"]]
-    columns = {"setting": tables.Column("network"), "optimizer": tables.Column("optimizer", names.of),
+    keys = ["network", "optimizer", "decays"]
+    found = pd.concat([flows.wrong(runs, level).assign(level=level) for level in LEVELS]).dropna(subset=["wrong"])
+    found["told"] = [f"{markdown.percent(row.wrong)} % of {row.runs:.0f} runs" for row in found.itertuples()]
+    found = found.pivot(index=keys, columns="level", values="told").reindex(columns=LEVELS, fill_value=markdown.DASH)
+    found = found.fillna(markdown.DASH)
+    found = found.reset_index().sort_values(keys, ascending=[True, False, True])
+    found["network"] = [names.network(*network) for network in found["network"]]
+    columns = {"network": tables.Column("network"), "optimizer": tables.Column("optimizer", names.of),
                "decays": tables.Column("sweep", SWEEP.get)}
-    for level in LEVELS:
-        known = found[f"wrong_{level:g}"].notna()
-        found[f"told_{level:g}"] = [f"{markdown.percent(share)} % of {count:.0f} runs" if there else markdown.DASH
-                                    for share, count, there in zip(found[f"wrong_{level:g}"], found[f"runs_{level:g}"],
-                                                                   known, strict=True)]
-        columns[f"told_{level:g}"] = tables.Column(f"from NC1 ≤ {level:g}")
+    columns |= {level: tables.Column(f"from NC1 ≤ {level:g}") for level in LEVELS}
     return tables.Table(found, columns, (
         "The part of the way that the flow gets wrong, summed over a sweep's runs, from the first epoch on at which "
         "NC1 of the training set is so small; a dash where no run has come so far, or "
@@ -194,7 +186,7 @@ def forgetting() -> tables.Table:
                "rest": tables.fixed("rest"), "least": tables.Column("least time from 0", "{:,.0f}".format),
                "scale": tables.Column("time scale at rest", "{:,.0f}".format),
                "epochs_0.01": tables.fixed("epochs at rate 0.01", 0), "epochs_0.1": tables.fixed("at 0.1", 0),
-               "adamw": tables.fixed(f"AdamW, at {ADAMW_RATE:g}", 0)}
+               "adamw": tables.fixed(f"AdamW, at {PLAIN_RATE['adamw']:g}", 0)}
     return tables.Table(pd.DataFrame(rows), columns, (
         r"At the paper's decays and batch size, $\lambda_b = 0$. *Least time from 0*: no faster by the speed limit; "
         "*epochs*: that time in epochs of CIFAR's length with momentum 0.9 and a rate that is never lowered; *AdamW*: "
@@ -216,7 +208,7 @@ def _adamw_step(k: int, c: float, rest: float, features: str) -> float:
     """The most that AdamW moves a bias in a step between 0 and its rest: the learning rate times g / sqrt(g^2 + s^2)
     for the largest steady gradient g = c and the least noise s on the way."""
     noise = min(theory.batch_noise(k, c, bias, recipes.BATCH_SIZE, features) for bias in np.linspace(0, rest, 25))
-    return ADAMW_RATE * c / float(np.hypot(c, noise))
+    return PLAIN_RATE["adamw"] * c / float(np.hypot(c, noise))
 
 
 # ---- what is proved, and what the numbers say
@@ -250,35 +242,35 @@ def one_time() -> Finding:
     return verdicts.family(parts, None, of="networks")
 
 
+def _likelier(other: float, ours: float, n: int, label: str) -> Finding:
+    """Are n medians likelier where they are off by `ours` than where by `other` (root mean squares)?"""
+    odds = n * float(np.log(other / ours))
+    part = verdicts.at_least(odds, ODDS, "odds of twenty to one; the other way below minus that, else undecided", n=n,
+                             of="medians", label=label)
+    return part if abs(odds) >= ODDS else part.but(verdict=verdicts.UNDECIDED)
+
+
 def told_by_features() -> Finding:
     """Do the medians fit the flow of the network's own features better? By the difference of log-likelihoods."""
-    parts = []
-    for row in flows.fits().itertuples():
-        odds = row.medians * float(np.log(row.rms_other / row.rms))
-        part = verdicts.at_least(odds, ODDS, "odds of twenty to one; the other way below minus that, else undecided",
-                                 n=row.medians, of="medians", label=f"{row.model}, {names.dataset(row.dataset)}")
-        parts.append(part if abs(odds) >= ODDS else part.but(verdict=verdicts.UNDECIDED))
+    parts = [_likelier(row.rms_other, row.rms, row.medians, f"{row.model}, {names.dataset(row.dataset)}")
+             for row in flows.fits().itertuples()]
     return verdicts.family(parts, None, of="networks")
 
 
 def predicts_decays() -> Finding:
     """Does the one time that a network's starts gave say where its biases and scores are under each decay, better than
     the minimum does? Nothing is fitted to that sweep; by the difference of log-likelihoods."""
-    parts = []
-    for optimizer in recipes.OPTIMIZERS:
-        for row in flows.fits(optimizer).dropna(subset=["predicted"]).itertuples():
-            odds = row.decay_medians * float(np.log(row.predicted_rest / row.predicted))
-            label = f"{row.model}, {names.dataset(row.dataset)}, {names.of(optimizer)}"
-            part = verdicts.at_least(odds, ODDS, "odds of twenty to one; the other way below minus that, else "
-                                     "undecided", n=row.decay_medians, of="medians", label=label)
-            parts.append(part if abs(odds) >= ODDS else part.but(verdict=verdicts.UNDECIDED))
+    parts = [_likelier(row.predicted_rest, row.predicted, row.decay_medians,
+                       f"{row.model}, {names.dataset(row.dataset)}, {names.of(optimizer)}")
+             for optimizer in recipes.OPTIMIZERS
+             for row in flows.fits(optimizer).dropna(subset=["predicted"]).itertuples()]
     return verdicts.family(parts, None, of="networks")
 
 
 def ways(runs: list[Run], optimizer: str) -> Finding:
     """From the epoch of collapse on: the part of the way that the flow gets wrong, summed over a sweep's runs."""
-    table, networks, parts = flows.wrong(runs), frames.networks(runs), []
-    for row in table[table["optimizer"] == optimizer].itertuples():
+    networks, parts = frames.networks(runs), []
+    for row in flows.wrong(frames.select(runs, optimizer=optimizer)).itertuples():
         label = f"{frames.of(row.network, networks, ', ')}sweep of {SWEEP[row.decays]}"
         parts.append(verdicts.at_most(row.wrong, UNEXPLAINED, "a quarter of the way; a bias that stayed would be wrong "
                                       "by all of it", n=row.runs, label=label))

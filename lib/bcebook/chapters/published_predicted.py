@@ -149,11 +149,16 @@ def counts() -> tables.Table:
         f"{markdown.number(ten)} for 10 classes and {markdown.number(hundred)} for 100. We take 10."))
 
 
+def _settings(frame: pandas.DataFrame) -> list[str]:
+    """Network, data, loss and optimizer of each row in words."""
+    return [f"{names.network(row.model, row.dataset)}, {names.of(row.loss)}, {names.of(row.optimizer)}"
+            for row in frame.itertuples()]
+
+
 def panels() -> tables.Table:
     """The residuals of every panel and how they read, by the words that stand below the table."""
     frame = predictions.panels(predictions.medians())
-    frame["setting"] = [f"{names.network(r.model, r.dataset)}, {names.of(r.loss)}, {names.of(r.optimizer)}"
-                        for r in frame.itertuples()]
+    frame["setting"] = _settings(frame)
     frame["agree"] = [f"{r.within} of {r.medians}" for r in frame.itertuples()]
     columns = {"setting": tables.Column("network, data, loss, optimizer"), "varied": tables.Column("sweep", SWEEPS.get),
                "agree": tables.Column("agree"), "middle": tables.fixed("residual, median", 2, sign=True),
@@ -166,8 +171,7 @@ def told() -> tables.Table:
     """How many medians of each panel agree with the minimum, and how many with the flow at one time a network and
     optimizer."""
     frame = flows.panels().copy()
-    frame["setting"] = [f"{names.network(r.model, r.dataset)}, {names.of(r.loss)}, {names.of(r.optimizer)}"
-                        for r in frame.itertuples()]
+    frame["setting"] = _settings(frame)
     for name, of in (("by_minimum", "within"), ("by_flow", "flow")):
         frame[name] = [f"{count} of {n}" for count, n in zip(frame[of], frame["medians"], strict=True)]
     columns = {"setting": tables.Column("network, data, loss, optimizer"), "varied": tables.Column("sweep", SWEEPS.get),
@@ -293,9 +297,7 @@ def minimum_or_flow() -> Finding:
                            "tolerance of the minimum, or of the flow at the one effective time of its network and "
                            "optimizer", of="panels")
     counted = markdown.listed(f"{kinds.get(kind, 0)} by {kind}" for kind in ("minimum", "flow"))
-    of_each = {name: frame[frame["optimizer"] == name] for name in frame["optimizer"].unique()}
-    left = markdown.listed(f"{(part['told'] == 'neither').sum()} of {len(part)} with {names.of(name)}"
-                           for name, part in of_each.items())
+    left = _by_optimizer(frame.assign(neither=frame["told"] == "neither"), "neither")
     return found.but(detail=f"of {n}: {counted}, {kinds.get('neither', 0)} by neither ({left})")
 
 

@@ -107,11 +107,11 @@ def sides() -> pd.DataFrame:
         spaces += [("nonnegative", k * (k + 1) // 2 + 1, value) for value in BIAS_DECAYS]
         for features, dim, value in spaces:
             for loss in LOSS:
-                below, above = (at_share(loss, counts, share / size, value, features, dim)
-                                for size in (1 - ASIDE, 1 + ASIDE))
+                below = at_share(loss, counts, share / (1 - ASIDE), value, features, dim)
                 row = {"case": name, "features": features, "dim": dim, "lambda_b": value, "loss": loss,
                        "below": tail_width(below, counts), "above": np.nan, "norm": np.nan}
                 if dim > FEW:
+                    above = at_share(loss, counts, share / (1 + ASIDE), value, features, dim)
                     row |= {"above": tail_width(above, counts),
                             "norm": float(np.linalg.norm(above.H[:, tail], axis=0).max())}
                 rows.append(row)

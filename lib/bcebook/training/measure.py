@@ -75,7 +75,7 @@ def bias_pace(optimizer: torch.optim.Optimizer, bias: Tensor) -> float:
     state = optimizer.state.get(bias)
     if not state:
         return math.nan
-    group = next(group for group in optimizer.param_groups if any(bias is each for each in group["params"]))
+    group = optimizer.param_groups[0]
     if "exp_avg_sq" not in state:
         return 1 / (1 - group["momentum"])
     seen = 1 - group["betas"][1] ** float(state["step"])  # of the weights of a running mean that began at zero
