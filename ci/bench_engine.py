@@ -24,7 +24,6 @@ from bcebook.chapters import catalog
 from bcebook.execution import base, choose
 from bcebook.science import theory
 from bcebook.training import datasets as data
-from bcebook.training import loop as engine
 from bcebook.training import measure
 from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import processor
@@ -112,7 +111,8 @@ def in_turns(name: str, config: RunConfig, epochs: int, device: str = "cpu") -> 
     slow = Reference(config, part, device)
     fast = Training(dataclasses.replace(config, train_size=None, precision="auto"), part, torch.device(device))
     slow.epoch(), fast_epoch(fast)
-    theirs, ours, peaks = zip(*[(slow.epoch(), fast_epoch(fast), product(fast.device)) for _ in range(epochs)],
+    side = 8192 if device == "cuda" else 2048  # a matrix that fills the processor
+    theirs, ours, peaks = zip(*[(slow.epoch(), fast_epoch(fast), product(fast.device, side)) for _ in range(epochs)],
                               strict=True)
     steps = fast.batches
     each = statistics.median(ours) / steps
@@ -295,47 +295,34 @@ def batched() -> None:
 
 
 def cuda() -> None:
-    """On a GPU: is a graph's step the eager step; one run against the reference; several at once; the achieved
-    FLOP/s."""
-    device = torch.device("cuda")
-    dataset = data.load("cifar10")
-    config = settings("resnet18", "cifar10", learning_rate=0.01, precision="auto")
+    """On a GPU: one run against the reference loop, and several at once. (Whether a captured step is the step, and a
+    packed run the run: `bcebook doctor --gpu`.)"""
+    for name, rate in (("resnet18", 0.01), ("resnet9", 0.1)):
+        config = settings(name, "cifar10", train_size=12_800, learning_rate=rate)
+        in_turns(f"{name} / CIFAR10, batch 128, 12,800 images an epoch, {torch.cuda.get_device_name()}", config, 3,
+                 "cuda")
+        config = dataclasses.replace(config, precision="auto")
+        dataset, device = data.load("cifar10").subset(config.train_size), torch.device("cuda")
+        config, milliseconds = dataclasses.replace(config, train_size=None), {}
+        for count in (1, 2, 4, 8):
+            milliseconds[count] = _taking_turns([Training(config, dataset, device) for _ in range(count)])
+            torch.cuda.empty_cache()
+        print(f"{name}, milliseconds a step of each of so many runs at once, over their number: "
+              + ", ".join(f"{count}: {value:.2f}" for count, value in milliseconds.items()), flush=True)
 
-    def steps(trainings: list[Training], count: int) -> None:
+
+def _taking_turns(trainings: list[Training], rounds: int = 60) -> float:
+    """Milliseconds a step, of all of them together; the first steps warm up."""
+    for training in trainings:
+        training.full = set()
+    for count in (20, rounds):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
         for _ in range(count):
             for training in trainings:
                 training.step()
         torch.cuda.synchronize()
-
-    losses = {}
-    for name, eager in (("graph", engine.EAGER_STEPS), ("eager", 10**9)):
-        engine.EAGER_STEPS, kept = eager, engine.EAGER_STEPS
-        training = Training(dataclasses.replace(config, precision="float32", augmentation="da1+da2"), dataset, device)
-        training.full = set()
-        steps([training], 40)
-        losses[name] = float(training.loss_sum) / training.batch / config.batch_size
-        engine.EAGER_STEPS = kept
-    print(f"mean loss of the first 40 steps: graph {losses['graph']:.6f}, eager {losses['eager']:.6f}", flush=True)
-
-    peak, flops = product(device, 8192), arithmetic(config, dataset)
-
-    slow = Reference(config, dataset, "cuda")
-    slow.epoch()
-    theirs = [slow.epoch() for _ in range(2)]
-    for count in (1, 2, 4, 8):
-        trainings = [Training(config, dataset, device) for _ in range(count)]
-        for training in trainings:
-            training.full = set()
-        steps(trainings, 20)
-        began = time.perf_counter()
-        steps(trainings, 391 * 2 - 40)
-        each = (time.perf_counter() - began) / (391 * 2 - 40) / count
-        print(f"{count} at once: {1000 * each:.2f} ms a step, "
-              f"ratio in runs per hour {statistics.median(theirs) / (391 * each):.1f}; "
-              f"{flops / each / 1e12:.0f} TFLOP/s where a bfloat16 matrix product reaches {peak / 1e12:.0f}; "
-              f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
-        del trainings, training
-        torch.cuda.empty_cache()
+    return 1000 * (time.perf_counter() - began) / rounds / len(trainings)
 
 
 PARTS = {"resnet18": resnet18, "resnet9": resnet9, "mnist": mnist, "sweep": sweep, "batched": batched,

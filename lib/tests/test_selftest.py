@@ -13,6 +13,7 @@ from bcebook.training import loop, selftest
 
 FIELDS = {"status": str, "why": str, "asks": str, "figures": dict, "seconds": float, "warnings": list}
 FIGURES = {
+    "step_is_the_cpus": {"loss", "expected_loss", "apart", "other_images"},
     "graph_is_eager": {"loss", "expected_loss", "apart", "other_random_numbers", "captured"},
     "packed_is_single": {"loss", "expected_loss", "apart", "other_random_numbers"},
     "step_time": {"graph_ms", "eager_ms", "ratio"}, "step_flops": {"gflop_a_step", "tflops"},
@@ -83,6 +84,21 @@ def test_a_graph_that_repeats_its_random_numbers_is_found(bench, monkeypatch):
 def _marked(training: loop.Training) -> loop.Training:
     training.graphs = None  # neither captured nor, until the check says so, the plain one
     return training
+
+
+def test_a_step_that_is_not_the_cpus_is_found(bench, monkeypatch):
+    passed, figures = selftest.step_is_the_cpus(bench)
+    assert passed and figures["apart"] == 0 < figures["other_images"] and figures["loss"] == figures["expected_loss"]
+    calls = []
+
+    def as_on_another_device(self, chosen, mixture, real=loop.Training._mini_batch):
+        """The first of the three, ours, misses a sixteenth of the images."""
+        calls.append(chosen)
+        real(self, chosen[len(chosen) // 16:] if len(calls) == 1 else chosen, mixture)
+
+    monkeypatch.setattr(loop.Training, "_mini_batch", as_on_another_device)
+    passed, figures = selftest.step_is_the_cpus(bench)
+    assert not passed and 0 < figures["apart"] < 1
 
 
 def test_without_a_gpu_it_is_one_sentence(tmp_path):
