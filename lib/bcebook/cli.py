@@ -51,7 +51,7 @@ def _written(path: Path | None) -> Path | None:
 
 Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(catalog.PROFILES)}.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.", callback=_device)]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: one a core; on a GPU what fits]",
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: one a core; on a GPU one]",
                                           show_default=False)]
 DataDir = Annotated[Path | None, typer.Option(
     help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]", show_default=False,

@@ -16,3 +16,8 @@ def data_dir(explicit: str | os.PathLike | None = None) -> Path:
 def published() -> Path:
     """The paper's published numbers; they belong to the code, wherever the data folder is."""
     return REPOSITORY / "data" / "paper"
+
+
+def gpu_reports() -> list[Path]:
+    """What `bcebook doctor --gpu` wrote on the GPUs that this project has met, in the order of their names."""
+    return sorted((REPOSITORY / "data" / "gpus").glob("*.json"))

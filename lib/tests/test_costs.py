@@ -1,5 +1,6 @@
 """What the page "More machines" says: counted operations, and files that the programs which read them take."""
 
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bcebook.book import costs, pages
 from bcebook.chapters import catalog
-from bcebook.paths import REPOSITORY
+from bcebook.paths import REPOSITORY, gpu_reports
 from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.training import models
 from bcebook.training.datasets import Dataset
@@ -35,6 +36,17 @@ def test_every_network_whose_images_travel_is_in_the_table_and_its_sum_is_right(
     assert int(rows[-1][1]) == len(runs) == sum(int(row[1]) for row in rows[:-1])
     hours = sum(costs.GFLOP[config.model] * 1e9 * costs.images(config) for config in runs) / costs.RATE / 3600
     assert float(rows[-1][5]) == pytest.approx(hours, abs=0.06)
+
+
+def test_a_gpus_row_says_what_its_report_says():
+    reports = [json.loads(path.read_text()) for path in gpu_reports()]
+    rows = [re.split(r" *\| *", line)[1:-1] for line in costs.reached().splitlines()[2:]]
+    assert [row[0] for row in rows] == [report["gpu"]["name"] for report in reports] and rows
+    for row, report in zip(rows, reports, strict=True):
+        figures = {name: check["figures"] for name, check in report["checks"].items()}
+        seconds = figures["step_flops"]["gflop_a_step"] / 1e3 / float(row[5].split(" of ")[0])
+        assert 1000 * seconds == pytest.approx(float(row[3]), rel=0.05)  # the two were timed apart
+        assert 1000 / float(row[3]) == pytest.approx(float(row[6].split(",")[0]), rel=0.05)
 
 
 def test_the_images_of_a_run_are_those_it_is_given(small):

@@ -5,7 +5,9 @@ autograd engine wants a real CUDA context, by way of torch.func.grad too, so `ba
 there. The metrics look at values: they get tensors that hold values on the CPU and say they are on CUDA.
 """
 
+import collections
 import contextlib
+import gc
 import json
 import types
 import warnings
@@ -21,7 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
 from bcebook.training import datasets as data
-from bcebook.training import loop, measure, models
+from bcebook.training import gpu, loop, measure, models
 
 CUDA = torch.device("cuda", 0)
 
@@ -64,6 +66,16 @@ class Fused(TorchDispatchMode):
             raise RuntimeError(f"{func} got tensors on {devices} and the rate {kwargs['lr']}")
 
 
+class Stream:
+    """A CUDA stream's stand-in."""
+
+    def __init__(self, device):
+        pass
+
+    def synchronize(self):
+        pass
+
+
 @pytest.fixture
 def fake(monkeypatch):
     """fake(config): a Training whose tensors are fake ones on CUDA, within FakeTensorMode."""
@@ -73,9 +85,10 @@ def fake(monkeypatch):
         generators.append(torch.device(device))
         return real()
 
-    monkeypatch.setattr(loop, "_TOLD", set())
-    for name in ("synchronize", "Stream"):
-        monkeypatch.setattr(torch.cuda, name, lambda *args: None)
+    monkeypatch.setattr(gpu, "_TOLD", set())
+    monkeypatch.setattr(gpu, "_FREE", collections.defaultdict(list))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *args: None)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
     monkeypatch.setattr(torch, "Generator", generator)
@@ -234,20 +247,17 @@ REAL = loop.Training._mini_batch
 def pretend(monkeypatch):
     """CPU tensors on the way of a GPU, with stand-ins for what only a GPU has. Returns capture, to be replaced."""
     @contextlib.contextmanager
-    def capture(graph):
+    def capture(graph, stream):
+        graph.stream = stream
         with monkeypatch.context() as patch:
             patch.setattr(loop.Training, "_mini_batch", lambda *given: setattr(graph, "captured", given))
             yield
 
-    class Stream:
-        def synchronize(self):
-            pass
-
-    monkeypatch.setattr(loop, "on_gpu", lambda device: True)
-    monkeypatch.setattr(loop, "_TOLD", set())
-    for name, stand_in in {"synchronize": lambda *args: None, "Stream": lambda *args: Stream(), "CUDAGraph": Graph,
-                           "stream": contextlib.nullcontext, "current_stream": lambda *args: None,
-                           "graph": capture}.items():
+    monkeypatch.setattr(gpu, "on_gpu", lambda device: True)
+    monkeypatch.setattr(gpu, "_TOLD", set())
+    monkeypatch.setattr(gpu, "_FREE", collections.defaultdict(list))
+    for name, stand_in in {"synchronize": lambda *args: None, "Stream": Stream, "CUDAGraph": Graph,
+                           "stream": contextlib.nullcontext, "graph": capture}.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
 
 
@@ -271,12 +281,29 @@ def test_a_captured_step_is_the_step(small, pretend, monkeypatch, change):
     assert training.graph is None and captured == eager
 
 
+def test_a_step_is_captured_on_the_runs_own_stream_and_no_two_runs_have_one(small, pretend):
+    """Else they share what cuBLAS works in, and replayed at the same time they spoil each other's logits."""
+    trainings = [loop.Training(small(seed=seed), data.load("digits"), torch.device("cpu")) for seed in range(3)]
+    for _ in range(loop.EAGER_STEPS + 1):
+        for training in trainings:
+            training.step()
+    assert all(training.graph.stream is training.stream for training in trainings)
+    streams = {training.stream for training in trainings}
+    assert len(streams) == 3
+    del training
+    over = trainings.pop().stream
+    gc.collect()
+    trainings += [loop.Training(small(seed=seed), data.load("digits"), torch.device("cpu")) for seed in (3, 4)]
+    # One of an earlier run is used again, and only now that the run is gone: torch has no more than 32.
+    assert trainings[2].stream is over and len({training.stream for training in trainings}) == 4
+
+
 def fails(*args, **options):
     raise RuntimeError("CUDA error: not here\nand a second line")
 
 
 @contextlib.contextmanager
-def _draws_and_fails(graph):
+def _draws_and_fails(graph, stream):
     """A capture that moves the generator on and then breaks off, before anything has run."""
     with pytest.MonkeyPatch.context() as patch:
         draw = lambda self, *given: torch.rand(9, generator=self.images.generator)  # noqa: E731
@@ -299,8 +326,8 @@ def test_what_fails_is_named_once_and_the_run_goes_on(small, pretend, monkeypatc
     assert [str(each.message).split(" cannot be used here (CUDA error: not here and a second line); ")[0]
             for each in said] == [feature]
     for result, training in found:
-        assert (training.stream is None) == (name == "Stream") and (training.graph is None) == (name != "Stream")
-        assert training.graphs == (name == "Stream")  # what failed is not tried at every step
+        assert (training.stream is None) == (name == "Stream")
+        assert training.graph is None and not training.graphs  # what failed is not tried at every step
         if name == "_fused_sgd_":  # the rate is a double then, and the sums are in another order
             assert np.allclose(training.history["train_loss"][1:], whole.history["train_loss"][1:], rtol=1e-3)
         else:

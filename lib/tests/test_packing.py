@@ -9,7 +9,7 @@ from bcebook.execution import choose
 from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import RunStore, open_store
-from bcebook.training import loop, sessions
+from bcebook.training import gpu, loop, sessions
 from bcebook.training.sessions import how_many, train_together
 
 
@@ -42,7 +42,7 @@ def crowd(monkeypatch):
         return most[0]
 
     count.free, count.measured = 500, 0
-    monkeypatch.setattr(loop, "_TOLD", set())
+    monkeypatch.setattr(gpu, "_TOLD", set())
     monkeypatch.setattr(loop.Training, "step", counted)
     taken = lambda *args: 100 * len(alive)  # noqa: E731
     for name, value in {"empty_cache": lambda: None, "reset_peak_memory_stats": lambda device: None,
@@ -111,11 +111,11 @@ def test_a_run_that_does_not_fit_alone_is_a_sentence_and_no_recorded_failure(sma
     assert [store.state(config) for config in configs] == ["trained", "missing", "trained"]
 
 
-def test_a_gpu_packs_what_fits_unless_a_person_says_how_many(small, tmp_path, monkeypatch):
+def test_a_gpu_has_one_run_at_a_time_unless_a_person_asks_for_more_and_then_what_fits(small, tmp_path, monkeypatch):
     found = []
     monkeypatch.setattr(loop, "resolve", lambda device: torch.device(device))
     monkeypatch.setattr(Turns, "run", lambda self, configs, deadline: found.append(self) or [])
     configs = [small(seed=seed) for seed in range(20)]
     for jobs in (None, 3):
         assert choose.train_missing(configs, tmp_path, "cuda:1", jobs, math.inf) == []
-    assert found == [Turns(tmp_path, "cuda:1", choose.MOST, True), Turns(tmp_path, "cuda:1", 3, False)]
+    assert found == [Turns(tmp_path, "cuda:1", 1, False), Turns(tmp_path, "cuda:1", 3, True)]

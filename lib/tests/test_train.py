@@ -138,6 +138,20 @@ def test_a_network_of_the_paper_learns_real_images(real, tmp_path, monkeypatch, 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_a_run_among_eight_is_the_run_alone(small):
+    """In bfloat16, whose matrix products are the ones that shared memory."""
+    configs, losses = [small(epochs=6, seed=seed, precision="bfloat16") for seed in range(8)], []
+    for count in (8, 1):
+        runs = [training.Training(config, data.load("digits"), torch.device("cuda")) for config in configs[:count]]
+        while not runs[0].done:
+            for run in runs:
+                run.step()
+        assert runs[0].graph is not None
+        losses.append(runs[0].history["train_loss"][1:])
+    assert np.allclose(*losses, rtol=0.05)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("change", [{}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine"}, {"augmentation": "da1+da2"}], ids=str)
 def test_on_a_gpu_a_captured_step_does_what_the_step_does(small, monkeypatch, change):
     config, found = small(epochs=6, **change), []

@@ -22,7 +22,12 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     0.5
     """
     own, other = _own_and_best_other(logits, labels)                          # (N,), (N,)
-    return (own > other).double().mean().item()
+    return _share(own > other)
+
+
+def _share(served: Tensor) -> float:
+    """Of bool (N,), counted and divided once: a mean on a GPU rounds in another way than one on the CPU."""
+    return served.sum().item() / len(served)
 
 
 def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
@@ -119,7 +124,7 @@ def served_share(logits: Tensor, labels: Tensor, threshold: float) -> float:
     if math.isnan(threshold):
         return math.nan
     own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
-    return ((own > threshold) & (other < threshold)).double().mean().item()
+    return _share((own > threshold) & (other < threshold))
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from bcebook.runs.config import RunConfig
-from bcebook.runs.files import in_a_line
 from bcebook.runs.provenance import engine_version
 from bcebook.runs.specs import NETWORKS
 from bcebook.science.losses import LOSSES
-from bcebook.training import checkpoint, heads, measure, models, ranks
+from bcebook.training import checkpoint, gpu, heads, measure, models, ranks
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
 from bcebook.training.kept import Kept
@@ -22,23 +21,10 @@ from bcebook.training.streamed import Folders, Streamed
 
 # On CUDA: steps before one is captured as a graph, so that every library is set up and every buffer is there.
 EAGER_STEPS = 3
-_TOLD: set[str] = set()  # the features of a GPU that this process has said it goes without
 
 
 class RunFailed(RuntimeError):
     """A run ended without a result (its loss stopped being a number); the message says when and what to try."""
-
-
-def without(feature: str, error: Exception, instead: str) -> None:
-    """Say, once in this process, that a feature of the GPU cannot be used, why, and what happens instead."""
-    if feature not in _TOLD:
-        _TOLD.add(feature)
-        warnings.warn(f"{feature} cannot be used here ({in_a_line(error)}); {instead}.", stacklevel=3)
-
-
-def on_gpu(device: torch.device) -> bool:
-    """Whether what only a CUDA GPU has is to be used."""
-    return device.type == "cuda"
 
 
 def resolve(device: str) -> torch.device:
@@ -52,7 +38,10 @@ def resolve(device: str) -> torch.device:
 
 
 def bfloat16(config: RunConfig, device: torch.device) -> bool:
-    """Whether a run of `config` computes its backbone in bfloat16 on `device`: "auto" means where that is faster."""
+    """Whether a run of `config` computes its backbone in bfloat16 on `device`: "auto" means where that is faster.
+
+    "float32" is PyTorch's own: on a GPU its convolutions round what they multiply to TF32's 11 bits.
+    """
     if config.precision != "auto":
         return config.precision == "bfloat16"
     if device.type == "cuda":
@@ -86,7 +75,7 @@ def _images(config: RunConfig, dataset: data.Dataset | Folders, device: torch.de
 
 def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # all, or a frozen one's head
-    if not on_gpu(device):
+    if not gpu.on_gpu(device):
         return _new_optimizer(config, trained)
 
     def new(parameters) -> torch.optim.Optimizer:
@@ -105,7 +94,7 @@ def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> tor
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # which kind, no document says
-        without("the fused optimizer with its rate as a tensor", error, "the plain one is, and with it no CUDA graph")
+        gpu.without("the fused optimizer with its rate as a tensor", error, "the plain one is, and with it no CUDA graph")
         return _new_optimizer(config, trained, fused=False)
 
 
@@ -150,18 +139,15 @@ class Training:
         self.full = ({config.epochs} if config.held_out
                      else measure.measured_epochs(config.epochs, config.augmentation != "none"))
         self.graph, self.eager_steps, self.inputs = None, 0, ()
-        self.stream = None
-        # Whether the steps are to be captured: not where the rate is a number, which a graph would freeze, not where it
-        # draws dropout from a generator that all runs share, and not of images that come from the host.
-        self.graphs = (on_gpu(device) and isinstance(self.optimizer.param_groups[0]["lr"], Tensor) and not drops
-                       and isinstance(self.images, Images))
-        if on_gpu(device):
+        self.stream = gpu.stream_of(self, device) if gpu.on_gpu(device) else None
+        # Whether the steps are to be captured: not without a stream of its own, not where the rate is a number, which a
+        # graph would freeze, not where it draws dropout from a generator that all runs share, and not of images that
+        # come from the host.
+        self.graphs = (self.stream is not None and isinstance(self.optimizer.param_groups[0]["lr"], Tensor)
+                       and not drops and isinstance(self.images, Images))
+        if gpu.on_gpu(device):
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: trying the algorithms once pays
             torch.cuda.synchronize(device)  # what was put there on the default stream is complete before ours begins
-            try:
-                self.stream = torch.cuda.Stream(device)
-            except Exception as error:
-                without("a CUDA stream for each run", error, "the runs share one, and their kernels do not overlap")
 
     @property
     def done(self) -> bool:
@@ -229,13 +215,12 @@ class Training:
         try:
             graph = torch.cuda.CUDAGraph()
             graph.register_generator_state(self.images.generator)
-            # A capture that fails leaves its own stream as the current one: the outer context puts ours back.
-            with torch.cuda.stream(torch.cuda.current_stream(self.device)), torch.cuda.graph(graph):
+            with gpu.capturing(graph, self.stream):
                 self._mini_batch(*self.inputs)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            without("CUDA graphs", error, "each step's kernels are started one by one, which is slower")
+            gpu.without("CUDA graphs", error, "each step's kernels are started one by one, which is slower")
             self.graphs = False
         else:
             self.graph = graph
@@ -346,5 +331,5 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"] | ours)
         self._set_rate()
         self.model.train()
-        if on_gpu(self.device):
+        if gpu.on_gpu(self.device):
             torch.cuda.synchronize(self.device)

@@ -18,7 +18,7 @@ from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.runs.files import in_a_line
 from bcebook.runs.locks import Barred, Held
 from bcebook.runs.store import Run, RunStore
-from bcebook.training import checkpoint, loop, measure, memory, pretrained, ranks, streamed
+from bcebook.training import checkpoint, gpu, loop, measure, memory, pretrained, ranks, streamed
 from bcebook.training import datasets as data
 from bcebook.training.loop import RunFailed, resolve
 
@@ -209,7 +209,7 @@ class _Packing:
         self.limit = how_many(free, self.peak, self.most)
 
     def _give_up(self, error: Exception) -> None:
-        loop.without("the packing of runs by the memory they take", error, "one run at a time, or --jobs at once")
+        gpu.without("the packing of runs by the memory they take", error, "one run at a time, or --jobs at once")
         self.device, self.limit = None, 1
 
     def halve(self, together: int, reason: str) -> None:
