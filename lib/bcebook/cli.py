@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -115,25 +116,29 @@ def record(
     """Train as many missing runs as a time allows, those of most value first, and put what is finished into one
     archive.
 
-    What is in progress when the time is over leaves a checkpoint, from which the next call goes on. Carry the archive
-    to another machine and take it in there with `bcebook import`.
+    What is in progress when the time is over leaves a checkpoint, from which the next call goes on. The archive is
+    brought up to date every minute. Carry it to another machine and take it in there with `bcebook import`.
     """
     began = time.monotonic()
     seconds = _seconds(budget)
     chosen = _chosen(profile, chapter, match)
-    from bcebook.runs.archive import write_parts
+    from bcebook.runs.archive import following, write_parts
     from bcebook.runs.store import open_store
+
+    store = open_store(data_dir(data))
+
+    def done() -> list[str]:
+        return [each.config.key for each in store.listing(chosen) if each.state == "trained"]
 
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
-    problems = _train(chosen, data_dir(data), device, jobs, deadline, on, checkpoints)
-    store = open_store(data_dir(data))
-    states = [(each.config.key, each.state) for each in store.listing(chosen)]
-    done = [key for key, state in states if state == "trained"]
-    parts = write_parts(store, done, out / "runs.zip")
+    with following(store, done, out / "runs.zip"):
+        problems = _train(chosen, data_dir(data), device, jobs, deadline, on, checkpoints)
+    states = Counter(each.state for each in store.listing(chosen))
+    parts = write_parts(store, done(), out / "runs.zip")
     size = sum(part.stat().st_size for part in parts) / 2**20
-    typer.echo(f"{len(done)} runs in {' and '.join(map(str, parts))}, {size:.2f} MiB, "
-               f"{sum(state == 'missing' for _, state in states)} still missing, {time.monotonic() - began:.0f} s.")
+    typer.echo(f"{states['trained']} runs in {' and '.join(map(str, parts))}, {size:.2f} MiB, "
+               f"{states['missing']} still missing, {time.monotonic() - began:.0f} s.")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -155,8 +160,6 @@ def import_(archives: Annotated[list[Path], typer.Argument(help="The runs.zip of
 @app.command()
 def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName = None, match: Match = ""):
     """List the runs of a profile with their state: trained, recorded, failed or missing."""
-    from collections import Counter
-
     from bcebook.runs.store import open_store
 
     store = open_store(data_dir(data))

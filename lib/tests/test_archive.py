@@ -4,7 +4,10 @@ import dataclasses
 import hashlib
 import json
 import math
+import random
 import stat
+import subprocess
+import sys
 import time
 import zipfile
 
@@ -84,6 +87,51 @@ def test_runs_that_are_too_many_for_one_archive_are_split_and_arrive_whole(train
     monkeypatch.setattr(archive, "LIMIT", 1000)
     with pytest.raises(ValueError, match=f"the run {keys[0]} alone is larger than an archive may be"):
         archive.write_parts(store, keys, path)
+
+
+FOLLOWED = """
+import json, sys
+from pathlib import Path
+from bcebook.runs import archive
+from bcebook.runs.config import RunConfig
+from bcebook.runs.store import RunStore
+from bcebook.training.sessions import train
+root, path, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+store = RunStore(root)
+with archive.following(store, lambda: sorted(each.parent.name for each in root.glob("*/checksums.json")), path, 0.05):
+    for seed in range(1000):
+        train(RunConfig(**settings | {"seed": seed}), store, progress=False)
+"""
+
+
+def test_a_process_that_is_killed_leaves_an_archive_of_all_but_the_last_moments(small, tmp_path):
+    root, path = tmp_path / "there", tmp_path / "out" / "runs.zip"
+    settings = json.dumps(small(epochs=1, train_size=64).to_dict())
+    process = subprocess.Popen([sys.executable, "-c", FOLLOWED, str(root), str(path), settings])
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, 2))
+    killed = time.time()
+    process.kill()
+    process.wait()
+    added, _ = archive.add(path, tmp_path / "here")
+    old = {each.parent.name for each in root.glob("*/checksums.json") if each.stat().st_mtime < killed - 2}
+    assert added and old <= {run.config.key for run in added}
+
+
+def test_an_archive_that_cannot_be_written_is_tried_again(trained, tmp_path):
+    store, runs, path = trained
+    keys, folder = [run.config.key for run in runs], tmp_path / "later"
+    folder.write_text("a file in the way")
+    with pytest.warns(UserWarning, match="could not be brought up to date"):
+        with archive.following(store, lambda: keys, folder / "runs.zip", 0.01):
+            time.sleep(0.3)
+            folder.unlink()
+            until = time.monotonic() + 20
+            while not (folder / "runs.zip").exists() and time.monotonic() < until:
+                time.sleep(0.02)
+    assert len(archive.add(folder / "runs.zip", tmp_path / "here")[0]) == 2
 
 
 def _altered(what: str, members: dict, key: str) -> dict:

@@ -1,5 +1,6 @@
 """Runs in one file, to carry them from the machine that trained them: `write` there, `add` here, all verified."""
 
+import contextlib
 import io
 import json
 import lzma
@@ -7,9 +8,11 @@ import re
 import shutil
 import struct
 import tempfile
+import threading
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bcebook.runs import atomic
@@ -17,6 +20,7 @@ from bcebook.runs.files import FEATURES, FILES, Run, check_folder, in_a_line, re
 from bcebook.runs.store import RunStore
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
+EVERY = 60.0  # seconds between two looks at what is new, see `following`
 FILE_LIMIT = 4 * 2**20  # bytes of one file inside: a run takes some 100 kB
 ARCHIVE_LIMIT, CONTENT_LIMIT = 4 * LIMIT, 32 * LIMIT  # bytes of an archive that is taken in, packed and unpacked
 # What zipfile and the decompressors behind it raise where the bytes are not an archive's.
@@ -68,6 +72,32 @@ def write_parts(store: RunStore, keys: list[str], path: Path) -> list[Path]:
         stale.unlink()
         number += 1
     return parts
+
+
+@contextlib.contextmanager
+def following(store: RunStore, done: Callable[[], list[str]], path: Path, every: float = EVERY) -> Iterator[None]:
+    """While it is open, the archive at `path` (see `write_parts`) is written anew wherever `done` gives other keys than
+    before, asked every so many seconds: whatever ends the process, or takes its machine away, costs the runs of the
+    last moments alone. Where it cannot be written, a warning says so, and the work goes on."""
+    over = threading.Event()
+
+    def follow() -> None:
+        before: list[str] = []
+        while not over.wait(every):
+            try:
+                if (keys := done()) != before:
+                    write_parts(store, keys, path)
+                    before = keys
+            except (OSError, ValueError) as error:
+                warnings.warn(f"{path} could not be brought up to date ({error}); it is tried again.", stacklevel=2)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
