@@ -6,7 +6,7 @@ import pytest
 
 from bcebook.book.notebook import Chapter
 from bcebook.chapters import minima as room
-from bcebook.chapters.recipes import paper_c
+from bcebook.report.predictions import paper_c
 from bcebook.report import claims, markdown
 from bcebook.science import theory
 from bcebook.science.verdicts import OPEN, PROVED, REFUTED

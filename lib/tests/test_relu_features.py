@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from bcebook.chapters import recipes
 from bcebook.chapters import relu_features as room
 from bcebook.report import claims, frames, markdown, orthogonal, predictions
 from bcebook.runs.specs import NETWORKS
@@ -132,7 +131,7 @@ def test_the_maps_show_each_geometry_where_it_is():
         mesh = ax.collections[0]
         shown = np.asarray(mesh.get_array()).reshape(160, 160)
         lambda_b, c = np.geomspace(1e-5, 1, 160), np.geomspace(2e-4, 0.2, 160)
-        row = np.abs(c - recipes.paper_c(10)).argmin()
+        row = np.abs(c - predictions.paper_c(10)).argmin()
         critical = theory.critical_lambda_b("bce", 10, c[row], features)
         at = np.searchsorted(lambda_b, critical)
         assert shown[row, at - 2] == {"free": 1, "nonnegative": 3}[features]
@@ -168,7 +167,7 @@ def test_what_is_at_rest_beside_a_run_is_the_least_loss_and_decay_at_its_bias(ei
         if run.config.decay != "decoupled":
             continue
         found = orthogonal.at_rest(run, "free")
-        k, c = 10, recipes.paper_c(10)
+        k, c = 10, predictions.paper_c(10)
         if run.config.loss == "ce":
             assert found["cosine"] == pytest.approx(-1 / 9)
             continue

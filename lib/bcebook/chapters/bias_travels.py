@@ -11,8 +11,7 @@ from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
 from bcebook.report.claims import Claim
-from bcebook.runs.config import PLAIN_RATE, batch_count
-from bcebook.runs.specs import DATASETS
+from bcebook.runs.config import PLAIN_RATE
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
@@ -181,7 +180,7 @@ def forgetting() -> tables.Table:
             rest, scale = theory.forgetting_time(k, c, 0.0, kind)
             row = {"features": words, "classes": k, "c": c, "rest": rest, "least": rest / c, "scale": scale}
             row |= {f"epochs_{rate:g}": rest / c / _per_epoch(rate) for rate in (0.01, 0.1)}
-            rows.append(row | {"adamw": rest / _adamw_step(k, c, rest, kind) / _steps()})
+            rows.append(row | {"adamw": rest / _adamw_step(k, c, rest, kind) / predictions.cifar_steps()})
     columns = {"features": tables.Column("features"), "classes": tables.Column("classes"), "c": tables.powers("c"),
                "rest": tables.fixed("rest"), "least": tables.Column("least time from 0", "{:,.0f}".format),
                "scale": tables.Column("time scale at rest", "{:,.0f}".format),
@@ -194,14 +193,9 @@ def forgetting() -> tables.Table:
         "falls by a factor e near the end.",))
 
 
-def _steps() -> int:
-    """In an epoch of CIFAR."""
-    return batch_count(DATASETS["cifar10"].train_count, recipes.BATCH_SIZE)
-
-
 def _per_epoch(rate: float) -> float:
     """SGD's effective time in one epoch of CIFAR at a rate."""
-    return _steps() * rate / (1 - predictions.MOMENTUM)
+    return predictions.cifar_steps() * rate / (1 - predictions.MOMENTUM)
 
 
 def _adamw_step(k: int, c: float, rest: float, features: str) -> float:

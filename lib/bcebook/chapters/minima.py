@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 np, pd, plt, torch = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot"), lazy("torch")
 optimize, func = lazy("scipy.optimize"), lazy("torch.func")
 losses, metrics = lazy("bcebook.science.losses"), lazy("bcebook.science.metrics")
-theory = lazy("bcebook.science.theory")
+predictions, theory = lazy("bcebook.report.predictions"), lazy("bcebook.science.theory")
 model_plots, plots = lazy("bcebook.report.model_plots"), lazy("bcebook.report.plots")
 
 # K, d, n, lambda_W, lambda_H, lambda_b: d = K-1, K and more, weak and strong decay; in the last two c > 1/K.
@@ -196,7 +196,7 @@ def free_features_agree() -> Finding:
 def collapse(num_classes: int = 10, dim: int = 16) -> DataFrame:
     """NC1 to NC3 (`metrics.neural_collapse`) of the assembled minimum at the paper's decay and batch size; cosine: of
     h and w_y; formula: NC2 from s and o alone, sqrt(2 - 2 s / sqrt(s^2 + (K-1) o^2)) (ours)."""
-    rows, c, decay = [], recipes.paper_c(num_classes), recipes.PAPER_DECAY
+    rows, c, decay = [], predictions.paper_c(num_classes), recipes.PAPER_DECAY
     for loss, value in [("ce", DECAYED), *(("bce", x) for x in (0, 5e-5, 5e-4, 5e-3, DECAYED))]:
         m = theory.minimum(loss, num_classes, c, value)
         W, H, _ = theory.assemble(m, num_classes, dim, decay, decay, recipes.BATCH_SIZE / num_classes)
@@ -245,7 +245,7 @@ def errors_left(classes: tuple[int, ...] = (2, 10, 100)) -> DataFrame:
     in units of c, and its scale against CE's; the paper's decay and batch size."""
     rows = []
     for k in classes:
-        c = recipes.paper_c(k)
+        c = predictions.paper_c(k)
         for loss, lambda_b in (("ce", 0.0), ("bce", 0.0), ("bce", DECAYED)):
             m = theory.minimum(loss, k, c, lambda_b)
             logits = [np.r_[m.positive, np.full(k - 1, m.negative)] - m.bias]  # one sample: (1, K)

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from bcebook.lazy import lazy
 from bcebook.runs.config import RunConfig
-
-theory = lazy("bcebook.science.theory")
 
 LOSSES, OPTIMIZERS = ("ce", "bce"), ("sgd", "adamw")
 PAPER_DECAY = 5e-4  # lambda_W, lambda_H and the optimizers' weight decay: the defaults of the authors' code
@@ -164,9 +161,3 @@ def classification(profile: str, seed: int) -> list[RunConfig]:
         for optimizer in OPTIMIZERS
         for loss in LOSSES
     ]
-
-
-def paper_c(num_classes: int) -> float:
-    """c = sqrt(n lambda_W lambda_H) of the paper's bias experiments, for so many classes: what their closed form
-    depends on."""
-    return theory.effective_c(PAPER_DECAY, PAPER_DECAY, BATCH_SIZE, num_classes)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 colors, lines = lazy("matplotlib.colors"), lazy("matplotlib.lines")
 frames, plots, seeds = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.report.seeds")
-orthogonal, stats, theory = (lazy("bcebook.report.orthogonal"), lazy("bcebook.science.stats"),
-                             lazy("bcebook.science.theory"))
+orthogonal, predictions = lazy("bcebook.report.orthogonal"), lazy("bcebook.report.predictions")
+stats, theory = lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
 
 # Of each profile: networks that differ in their last ReLU, or, among the paper's, in their features.
 TWINS = {"quick": (("convnet", "digits"), ("convnet-relu", "digits")),
@@ -57,7 +57,7 @@ def phases(num_classes: int = 10) -> Figure:
         which = np.select([alike, cosine < simplex + 1e-9, cosine < -1e-9, cosine < 1e-9], [0, 1, 2, 3], 4)
         ax.pcolormesh(lambda_b, c, which, cmap=colors.ListedColormap(shades), vmin=-0.5, vmax=4.5, shading="nearest",
                       rasterized=True)
-        ax.axhline(recipes.paper_c(num_classes), color="black", linewidth=0.9, linestyle="--")
+        ax.axhline(predictions.paper_c(num_classes), color="black", linewidth=0.9, linestyle="--")
         ax.set(xscale="log", yscale="log", xlabel=r"$\lambda_b$", title=f"{features} features")
     axes[0].set_ylabel(r"$c = \sqrt{n \lambda_W \lambda_H}$")
     marks = [lines.Line2D([], [], linestyle="", marker="s", markersize=9, markerfacecolor=shade, label=label,
@@ -108,7 +108,7 @@ def minima() -> tables.Table:
                "apart": tables.fixed("largest difference", 3)}
     signed, held = (dict.fromkeys(spec.display for spec in NETWORKS.values() if spec.features == kind)
                     for kind in ("signed", "nonnegative"))
-    first, second = (theory.critical_lambda_b("bce", 10, recipes.paper_c(10), kind) for kind in theory.FEATURES)
+    first, second = (theory.critical_lambda_b("bce", 10, predictions.paper_c(10), kind) for kind in theory.FEATURES)
     return tables.Table(frame, columns, (
         f"*Free*: {markdown.listed(signed)}. *Nonnegative*: {markdown.listed(held)}. CE's minimum does not depend on "
         "$\\lambda_b$, and its bias is 0 or free. Free features change their geometry at $\\lambda_b = $ "

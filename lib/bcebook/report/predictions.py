@@ -144,13 +144,17 @@ def by_start(loss: str) -> pd.DataFrame:
 
 # ---- how far CE's bias decays ----------------------------------------------------------------------------------------
 
+def cifar_steps() -> int:
+    """SGD's steps in an epoch of CIFAR, at the paper's batch size."""
+    return batch_count(DATASETS["cifar10"].train_count, PLAIN["batch_size"])
+
+
 def effective_time(schedule: str) -> float:
     """Sum of learning rate / (1 - momentum) over SGD's steps in the paper's length, on CIFAR's training images."""
     config = RunConfig(model="resnet18", dataset="cifar10", loss="ce", optimizer="sgd", learning_rate=PLAIN_RATE["sgd"],
                        schedule=schedule, epochs=PLAIN["epochs"], lambda_w=PLAIN["lambda_w"],
                        lambda_h=PLAIN["lambda_h"], lambda_b=0)
-    steps = batch_count(DATASETS["cifar10"].train_count, config.batch_size)
-    return steps * sum(config.rate(epoch) for epoch in range(1, config.epochs + 1)) / (1 - MOMENTUM)
+    return cifar_steps() * sum(config.rate(epoch) for epoch in range(1, config.epochs + 1)) / (1 - MOMENTUM)
 
 
 def ce_drift(lambda_b, time: float):

@@ -93,6 +93,17 @@ def classes(num_classes, loss="ce"):
     return whole("num_classes", num_classes, 2, MAX_CLASSES)
 
 
+def known_features(features):
+    """features, if it is one of FEATURES; else ValueError.
+
+    >>> known_features("free")
+    'free'
+    """
+    if features not in FEATURES:
+        raise ValueError(f"features is {features!r}; expected one of {', '.join(FEATURES)}.")
+    return features
+
+
 def finite(name, values, above=False):
     """values as float64, if all are finite and >= 0 (above: > 0, where the problem has no minimum at 0); else
     ValueError.

@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from bcebook.science.closed_form import FEATURES, classes, finite
+from bcebook.science.closed_form import classes, finite, known_features
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,8 @@ def resting_scores(num_classes, c, bias, features="free"):
     [9.393, -1.044]
     """
     k, c, b = classes(num_classes), finite("c", c, above=True).item(), float(bias)
-    if features not in FEATURES:
-        raise ValueError(f"features is {features!r}; choose one of {', '.join(FEATURES)}.")
     p, q = _free(k, c, b)
-    if features == "nonnegative" and -(p + (k - 1) * q) < p - q:
+    if known_features(features) == "nonnegative" and -(p + (k - 1) * q) < p - q:
         there = np.hypot(expit(b), np.sqrt(k - 1) * expit(-b))  # at p = q = 0
         return (0.0, 0.0) if there <= c * k else _orthogonal(k, c, b)
     return p, q

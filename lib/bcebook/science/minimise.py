@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
 from scipy.special import expit, log_softmax
 
-from bcebook.science.closed_form import FEATURES, classes, finite, whole
+from bcebook.science.closed_form import classes, finite, known_features, whole
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,12 @@ def solve(loss, num_classes, dim, per_class=None, lambda_w=5e-4, lambda_h=5e-4, 
     k, dim, restarts = classes(num_classes, loss), whole("dim", dim, 1), whole("restarts", restarts, 1)
     for name, value in (("lambda_w", lambda_w), ("lambda_h", lambda_h), ("lambda_b", lambda_b)):
         finite(name, value, above=name != "lambda_b")
-    if features not in FEATURES:
-        raise ValueError(f"features is {features!r}; expected one of {', '.join(FEATURES)}.")
     if (per_class is None) == (counts is None):
         raise ValueError("expected either per_class or counts, got both or neither. Pass one of them.")
     counts = finite("counts", np.full(k, per_class) if counts is None else counts, above=True)
     if counts.shape != (k,):
         raise ValueError(f"expected counts of shape ({k},), one a class; got {counts.shape}.")
-    problem = _Problem(loss, dim, counts, lambda_w, lambda_h, lambda_b, features == "nonnegative")
+    problem = _Problem(loss, dim, counts, lambda_w, lambda_h, lambda_b, known_features(features) == "nonnegative")
     rng, found = np.random.default_rng(seed), []
     for _ in range(restarts):
         start = rng.normal(size=2 * k * dim + k) * rng.choice([0.1, 0.5, 1.0, 2.0])  # small and large starts

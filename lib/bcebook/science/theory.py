@@ -15,9 +15,7 @@ __all__ = ["BiasFlow", "FEATURES", "LOSSES", "MAX_CLASSES", "Minimum", "Solution
 
 
 def _of(features):
-    if features not in FEATURES:
-        raise ValueError(f"features is {features!r}; expected one of {', '.join(FEATURES)}.")
-    return nonnegative if features == "nonnegative" else closed_form
+    return nonnegative if closed_form.known_features(features) == "nonnegative" else closed_form
 
 
 def minimum(loss, num_classes, c, lambda_b=0.0, features="free"):
