@@ -15,7 +15,7 @@ FIELDS = {"status": str, "why": str, "asks": str, "figures": dict, "seconds": fl
 FIGURES = {
     "step_is_the_cpus": {"loss", "expected_loss", "apart", "other_images"},
     "graph_is_eager": {"loss", "expected_loss", "apart", "other_random_numbers", "captured"},
-    "packed_is_single": {f"{precision}_{name}" for precision in ("float32", "auto")
+    "packed_is_single": {f"{size}_{name}" for size in ("large", "small")
                          for name in ("loss", "expected_loss", "apart", "other_random_numbers")},
     "step_time": {"graph_ms", "eager_ms", "ratio"}, "step_flops": {"gflop_a_step", "tflops"},
     "matrix_flops": {"tflops"},
@@ -26,7 +26,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def bench() -> selftest.Bench:
-    return selftest.bench(torch.device("cpu"), tiny=True)
+    return selftest.bench(torch.device("cpu"), "tiny")
 
 
 def test_every_check_but_that_of_the_gpus_memory_passes_here_and_the_report_is_whole(bench):
@@ -40,7 +40,7 @@ def test_every_check_but_that_of_the_gpus_memory_passes_here_and_the_report_is_w
         assert {field: type(value) for field, value in check.items()} == FIELDS
         assert (check["status"], check["why"], check["warnings"]) == ("pass", "", []), (name, check)
         assert set(check["figures"]) == FIGURES[name] and check["asks"].endswith(".")
-    for name, before in (("graph_is_eager", ""), ("packed_is_single", "float32_"), ("packed_is_single", "auto_")):
+    for name, before in (("graph_is_eager", ""), ("packed_is_single", "large_"), ("packed_is_single", "small_")):
         figures = report["checks"][name]["figures"]
         assert figures[f"{before}apart"] == 0 < figures[f"{before}other_random_numbers"]
 
@@ -100,7 +100,7 @@ def test_packed_runs_that_write_into_each_others_logits_are_found(bench, monkeyp
     plain = loop.Training._mini_batch
     monkeypatch.setattr(loop.Training, "_mini_batch", disturbed)
     passed, figures = selftest.packed_is_single(bench)
-    assert not passed and abs(figures["auto_loss"] / figures["auto_expected_loss"] - 1) > selftest.LOSS_TOLERANCE
+    assert not passed and abs(figures["small_loss"] / figures["small_expected_loss"] - 1) > selftest.LOSS_TOLERANCE
 
 
 def _marked(training: loop.Training) -> loop.Training:

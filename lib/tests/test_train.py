@@ -139,7 +139,6 @@ def test_a_network_of_the_paper_learns_real_images(real, tmp_path, monkeypatch, 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_on_a_gpu_a_run_among_eight_is_the_run_alone(small):
-    """In bfloat16, whose matrix products are the ones that shared memory."""
     configs, losses = [small(epochs=6, seed=seed, precision="bfloat16") for seed in range(8)], []
     for count in (8, 1):
         runs = [training.Training(config, data.load("digits"), torch.device("cuda")) for config in configs[:count]]
