@@ -141,8 +141,9 @@ chapter.strongest()
 room.own_paths(runs);
 
 # %% [markdown]
-# Do the lines stay with the dots? Where they part at once, the network was not yet what the flow takes it for. So begin
-# later:
+# Do the lines stay with the dots? Where they part at once, the network was not yet what the flow takes it for: its
+# classes still scatter, or its class means have not come to the angle that the minimum has, which a last ReLU delays
+# ({doc}`relu_features`). So begin later:
 
 # %%
 room.domain(runs)
@@ -176,8 +177,9 @@ room.forgetting()
 #
 # ## What is left open
 #
-# The first epochs, which move a bias further than the flow does; classes of unequal size; and how fast AdamW's clock
-# goes, without looking at it. {doc}`departures` lists what differs from the paper.
+# The first epochs, which move a bias further than the flow does; what a last ReLU does to it, as long as class means
+# share a direction (compare the panel of a network with one to that of its twin without); classes of unequal size; and
+# how fast AdamW's clock goes, without looking at it. {doc}`departures` lists what differs from the paper.
 #
 # ## Other profiles
 

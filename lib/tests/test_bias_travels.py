@@ -89,10 +89,11 @@ def runs(off=0.0) -> list[Run]:
 
 def test_a_run_on_the_flow_is_on_the_flow():
     table = flows.moves(runs())
-    assert len(table) == 30 and table["off"].max() < 1e-5 and (table["epoch"] == 3).all()
+    assert len(table) == 35 and table["off"].max() < 1e-5 and (table["epoch"] == 3).all()
     assert flows.moves(runs(off=0.4))["off"].max() > 0.1
     wrong = flows.wrong(runs(off=0.4))
-    assert wrong["runs"].tolist() == [9, 9, 6, 6] and wrong["wrong"].tolist() == pytest.approx([2 / 3] * 4, rel=1e-3)
+    # Starts and decays with either optimizer, and of the network with a last ReLU three seeds.
+    assert wrong["runs"].tolist() == [11, 9, 6, 6, 3] and wrong["wrong"].tolist() == pytest.approx([2 / 3] * 5, rel=1e-3)
     still = [planted(config) for config in catalog.configs("bias_travels", "quick") if config.lambda_b == 0.5]
     for run in still:
         run.history["bias_mean"] = [0.1] * len(run.history["epoch"])
@@ -120,11 +121,11 @@ def verdicts(of) -> dict:
 
 
 def test_each_verdict_of_runs_follows_from_its_cause():
-    for finding in (room.own_runs, room.own_clock):
-        assert finding(runs()).verdict == "supported" and finding(runs()).n == 2
+    for finding, sweeps in ((room.own_runs, 3), (room.own_clock, 2)):
+        assert finding(runs()).verdict == "supported" and finding(runs()).n == sweeps
         assert finding(runs(off=0.4)).verdict == "contradicted"
         mixed = [planted(run.config, 0.4 if run.config.lambda_b else 0.0) for run in runs()]
-        assert finding(mixed).verdict == "contradicted" and finding(mixed).detail.startswith("1 of 2 sweeps")
+        assert finding(mixed).verdict == "contradicted" and finding(mixed).detail.startswith(f"{sweeps - 1} of {sweeps} sweeps")
         assert finding([]).verdict == "not run"
     of_sgd = [run for run in runs() if run.config.optimizer == "sgd"]
     assert (room.own_runs(of_sgd).verdict, room.own_clock(of_sgd).verdict) == ("supported", "not run")

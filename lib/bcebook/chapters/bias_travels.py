@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from bcebook import names
-from bcebook.chapters import bias_decay, initial_bias, recipes
+from bcebook.chapters import bias_decay, initial_bias, recipes, relu_features
 from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
@@ -26,6 +26,7 @@ frames, plots, flows = lazy("bcebook.report.frames"), lazy("bcebook.report.plots
 predictions, theory = lazy("bcebook.report.predictions"), lazy("bcebook.science.theory")
 
 SWEEP = {False: "starts", True: "decays"}
+ACROSS = 3  # panels in a row
 LEVELS = (0.5, 0.1, 0.02)  # of NC1, from which on the flow is asked
 FEATURES = {"free": "free in sign", "nonnegative": "nonnegative"}
 ODDS = 3.0  # difference of log-likelihoods from which on two kinds of features are told apart: odds of twenty to one
@@ -34,9 +35,11 @@ RATIO, APART = 0.01, 0.03
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
-    """BCE of the two chapters on the bias: their starts and their decays."""
-    both = [*initial_bias.configs(profile, seed), *bias_decay.configs(profile, seed)]
-    return [config for config in dict.fromkeys(both) if config.loss == "bce"]
+    """BCE of the two chapters on the bias, their starts and their decays, and of the networks that differ in their last
+    ReLU, these with all their seeds: no run of ours that the flow speaks of is left out."""
+    every = [*initial_bias.configs(profile, seed), *bias_decay.configs(profile, seed)]
+    every += [config for each in recipes.THREE_SEEDS for config in relu_features.configs(profile, each)]
+    return [config for config in dict.fromkeys(every) if config.loss == "bce"]
 
 
 # ---- figures
@@ -66,25 +69,21 @@ def published_paths() -> Figure:
 
 def own_paths(runs: list[Run]) -> Figure:
     """The mean biases of our runs over the epochs (dots) and the flow from the epoch on at which each is collapsed
-    (lines): a row of panels for each optimizer, in it one for each network and sweep."""
+    (lines): a panel for each optimizer, network and sweep."""
     panels: dict[tuple, list] = {}
     for run, table in flows.paths(runs):
-        key = frames.network(run), run.config.lambda_b > 0
-        panels.setdefault((run.config.optimizer, key), []).append((run, table))
-    rows, columns = (list(dict.fromkeys(key[at] for key in panels)) or [None] for at in (0, 1))
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=(8.6, 0.6 + 3.1 * len(rows)), squeeze=False,
-                                sharex="col", sharey="col")
-    for ax in axes.flat:
+        panels.setdefault((run.config.optimizer, frames.network(run), run.config.lambda_b > 0), []).append((run, table))
+    rows = max(1, -(-len(panels) // ACROSS))
+    figure, axes = plt.subplots(rows, ACROSS, figsize=(8.6, 0.4 + 2.7 * rows), squeeze=False)
+    for ax in axes.flat[len(panels):]:
         ax.set_visible(False)
-    for (optimizer, key), group in panels.items():
-        ax = axes[rows.index(optimizer), columns.index(key)]
-        ax.set_visible(True)
+    for ax, ((optimizer, network, decays), group) in zip(axes.flat, panels.items(), strict=False):
         for run, table in group:
             ax.plot(run.history["epoch"], run.history["bias_mean"], ".", color=plots.GREY, markersize=2.5)
             ax.plot(table["epoch"], table["flow"], color=plots.COLOUR["bce"], linewidth=1.2)
-        ax.set(xlabel="epoch", ylabel="mean bias",
-               title=f"{names.network(*key[0])}, {names.of(optimizer)}\n{SWEEP[key[1]]}")
-        ax.label_outer(remove_inner_ticks=False)
+        ax.set(xlabel="epoch", title=f"{names.network(*network)}\n{names.of(optimizer)}, {SWEEP[decays]}")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("mean bias")
     return figure
 
 
