@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 np, pd, plt, optimize = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot"), lazy("scipy.optimize")
-plots, theory = lazy("bcebook.report.plots"), lazy("bcebook.science.theory")
+plots, predictions = lazy("bcebook.report.plots"), lazy("bcebook.report.predictions")
+theory = lazy("bcebook.science.theory")
 
 CLASSES = (10, 100)  # of the paper's CIFAR10 and CIFAR100
 SWEPT = (*recipes.LAMBDA_B, 0.0)  # the paper's decays of the bias, and none
@@ -41,7 +42,7 @@ def solved(lambda_b: tuple[float, ...], loss: str = "bce", num_classes: int = 10
     found centred rows and class means are from simplex ETFs and from each other (`off_etf`); hits: the restarts of
     `RESTARTS` that end there.
     """
-    k, decay, c, rows = num_classes, recipes.PAPER_DECAY, recipes.paper_c(num_classes), []
+    k, decay, c, rows = num_classes, recipes.PAPER_DECAY, predictions.paper_c(num_classes), []
     for value in lambda_b:
         m = theory.minimum(loss, k, c, float(value))
         found = theory.solve(loss, k, k, recipes.BATCH_SIZE / k, decay, decay, float(value), restarts=RESTARTS)
@@ -74,7 +75,7 @@ def curve() -> DataFrame:
 
 def critical(num_classes: int = 10) -> float:
     """BCE's critical lambda_b at the paper's decay and batch size."""
-    return theory.critical_lambda_b("bce", num_classes, recipes.paper_c(num_classes))
+    return theory.critical_lambda_b("bce", num_classes, predictions.paper_c(num_classes))
 
 
 def halves() -> tuple[DataFrame, DataFrame]:
@@ -88,7 +89,7 @@ def saturation() -> Figure:
     """Bias and offset (left), scores (right) against lambda_b: closed form, `curve`, the paper's equation."""
     points, k = curve(), 10
     lambda_b = np.geomspace(2e-6, 1, 400)
-    m = theory.minimum("bce", k, recipes.paper_c(k), lambda_b)
+    m = theory.minimum("bce", k, predictions.paper_c(k), lambda_b)
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 4.2))
     named = {"bias": ("bias $b$", 0.3), "offset": ("offset $o$", -0.7), "positive": ("positive", -1.1),
              "negative": ("negative", 0.5)}
@@ -133,7 +134,7 @@ def transition(classes: tuple[int, ...] = CLASSES) -> tables.Table:
     rows = []
     for k in classes:
         beyond = [value for value in recipes.LAMBDA_B if value > critical(k)]
-        rows.append({"K": k, "c": recipes.paper_c(k), "critical": critical(k), "count": len(beyond),
+        rows.append({"K": k, "c": predictions.paper_c(k), "critical": critical(k), "count": len(beyond),
                      "beyond": ", ".join(f"{value:g}" for value in beyond)})
     columns = {"K": tables.Column("$K$"), "c": tables.significant("$c$"),
                "critical": tables.Column(r"critical $\lambda_b$", _positional),
@@ -158,7 +159,7 @@ def phases() -> Figure:
         ax.plot(c, theory.critical_lambda_b("bce", k, c), color="black", linewidth=0.9)
         ax.axvline(1 / k, color="black", linewidth=0.9, linestyle="--")
         ax.text(0.93 / k, 1.4e-6, "no simplex ETF from here", rotation=90, ha="right", va="bottom", fontsize="x-small")
-        ax.scatter([recipes.paper_c(k)] * len(recipes.LAMBDA_B), recipes.LAMBDA_B, s=26, facecolor="white",
+        ax.scatter([predictions.paper_c(k)] * len(recipes.LAMBDA_B), recipes.LAMBDA_B, s=26, facecolor="white",
                    edgecolor="black", linewidth=0.9, zorder=3)
         ax.text(0.6, 0.16, "bias alone,\nsimplex ETF", fontsize="small", transform=ax.transAxes)
         ax.text(0.04, 0.88, "saturated: the offset\ndoes the bias's work", fontsize="small", transform=ax.transAxes,
@@ -245,7 +246,7 @@ def as_stated() -> Finding:
 
 def saturates() -> Finding:
     """Beyond the critical value: bias off c / lambda_b, and how much positive score minus bias varies."""
-    rows, c = halves()[1], recipes.paper_c(10)
+    rows, c = halves()[1], predictions.paper_c(10)
     bias = (rows["bias_solved"] - c / rows["lambda_b"]).abs().max()
     seen = max(np.ptp(rows[f"{kind}_solved"] - rows["bias_solved"]) for kind in ("positive", "negative"))
     return verdicts.check(max(bias, seen), MINIMISED, EQUALITY, n=len(rows), unit="residual")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 np, plt, lines = lazy("numpy"), lazy("matplotlib.pyplot"), lazy("matplotlib.lines")
 codes, plots, theory = lazy("bcebook.report.codes"), lazy("bcebook.report.plots"), lazy("bcebook.science.theory")
+predictions = lazy("bcebook.report.predictions")
 spatial = lazy("scipy.spatial")
 
 SHOWN = (0.0, 0.05)  # free biases, decayed biases: the two columns of the drawings
@@ -202,7 +203,7 @@ def carries_over() -> Finding:
         for loss in recipes.LOSSES:
             found = codes.minimiser(loss, k, d)
             residuals.append(codes.balance(found, recipes.PAPER_DECAY, n))
-            above.append(found.objective - theory.minimum(loss, k, recipes.paper_c(k)).objective)
+            above.append(found.objective - theory.minimum(loss, k, predictions.paper_c(k)).objective)
     worst = max(residuals) if min(above) > 0 else float("inf")  # a minimum below the bound would refute it as well
     found = verdicts.check(worst, STATIONARY,
                            "the accuracy of the minimisations; infinite if a minimum lies below that of d >= K",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 theory, uniform = lazy("bcebook.science.theory"), lazy("bcebook.science.uniform")
+predictions = lazy("bcebook.report.predictions")
 model_plots, plots = lazy("bcebook.report.model_plots"), lazy("bcebook.report.plots")
 
 CLASSES = (2, 3, 10, 100, 1000)
@@ -55,7 +56,7 @@ def distance_plane(num_classes: int = 10, reach: float = 7.0) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 5.4), sharey=True)
     own, other = np.meshgrid(*[np.linspace(0, reach, 281)] * 2)
     for ax, loss in zip(axes, recipes.LOSSES, strict=True):
-        at = geometry(loss, num_classes, recipes.paper_c(num_classes))
+        at = geometry(loss, num_classes, predictions.paper_c(num_classes))
         distance = np.stack([own] + [other] * (num_classes - 1), axis=-1)
         model_plots.region(ax, loss, own, other, (at["radius"] ** 2 - distance**2) / 2, [0.1, 1, 2, 5, 10, 20])
         # One length: the scores of a feature sum to 0, so that D_y^2 + (K-1) D_j^2 = 2 s K.
@@ -135,7 +136,7 @@ def balls(classes: tuple[int, ...] = CLASSES) -> tables.Table:
     """`geometry` for each number of classes, at the paper's decay and batch size."""
     rows = []
     for k in classes:
-        ce, bce = (geometry(loss, k, recipes.paper_c(k)) for loss in recipes.LOSSES)
+        ce, bce = (geometry(loss, k, predictions.paper_c(k)) for loss in recipes.LOSSES)
         rows.append({
             "classes": k, "s_ce": ce["s"], "s_bce": bce["s"], "bias": bce["bias"], "radius": bce["radius"],
             "apart": bce["apart"], "own_ce": ce["own"], "own_bce": bce["own"], "between": bce["between"],
@@ -172,7 +173,7 @@ def shifts(num_classes: int = 10, samples: int = 2000, spreads: tuple[float, ...
     largest change of a sample's loss, accuracy and uniform accuracy. Source: ours."""
     rows, draws, labels = [], np.random.default_rng(0).normal(size=(samples, 1)), np.zeros(samples, int)
     for loss in recipes.LOSSES:
-        m = theory.minimum(loss, num_classes, recipes.paper_c(num_classes))
+        m = theory.minimum(loss, num_classes, predictions.paper_c(num_classes))
         for spread in spreads:
             still = np.r_[m.positive, np.full(num_classes - 1, m.negative)] - m.bias  # (K,)
             logits = still + spread * draws  # (samples, K)
@@ -256,7 +257,7 @@ def leaves_the_balls(loss: str) -> Finding:
 def far_out(loss: str, keeps_radius: bool, num_classes: int = 10) -> Finding:
     """The largest loss of features h = tau w_y at distances from 10 to 1,000 lengths from their own row, an ETF's with
     the length of the minimum. keeps_radius: the bias follows, so that R stays that of the minimum; else b stays."""
-    at = geometry("bce", num_classes, recipes.paper_c(num_classes))
+    at = geometry("bce", num_classes, predictions.paper_c(num_classes))
     rows = at["length"] * theory.simplex_etf(num_classes, num_classes)
     h = (1 + np.geomspace(10, 1000, 9)[:, None]) * rows[0]  # D_y = (tau - 1) |w_y|
     lengths2 = (h**2).sum(axis=1, keepdims=True)
@@ -275,7 +276,7 @@ def any_length() -> Finding:
 def widest(loss: str, num_classes: int) -> float:
     """The widest angle, in degrees, to which a feature of the rows' length can be tilted from its own row towards a
     direction orthogonal to all rows before it fails the loss's condition: by halving, from the condition alone."""
-    at, low, high = geometry(loss, num_classes, recipes.paper_c(num_classes)), 0.0, np.pi
+    at, low, high = geometry(loss, num_classes, predictions.paper_c(num_classes)), 0.0, np.pi
     rows = theory.simplex_etf(num_classes, num_classes)  # the last axis is orthogonal to all of them
     for _ in range(60):
         tilt = (low + high) / 2
@@ -289,7 +290,7 @@ def angle() -> Finding:
     """The formula of the widest angle against `widest`, and against random features: none that is right is wider."""
     apart, cases = 0.0, [(loss, k) for loss in recipes.LOSSES for k in (2, 3, 10, 100)]
     for loss, k in cases:
-        at = geometry(loss, k, recipes.paper_c(k))
+        at = geometry(loss, k, predictions.paper_c(k))
         rng, rows = np.random.default_rng(k), theory.simplex_etf(k, k)
         h = rng.normal(size=(2000, k)) / np.sqrt(k) + rng.uniform(0, 3, size=(2000, 1)) * rows[0]
         h /= np.linalg.norm(h, axis=1, keepdims=True)
