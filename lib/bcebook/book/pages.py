@@ -31,8 +31,8 @@ def write(source: Path, out: Path, profile: str) -> None:
         "index.md": {"chapters": chapters(), "contents": contents(), "findings": headlines(found),
                      "found": front.table(found, linked=True)},
         "bibliography.md": {"cite": cite()},
-        "more_machines.md": {"costs": costs.table(), "reached": costs.reached(), "sbatch": listing("ray.sbatch", "bash"),
-                             "cloud": listing("ray-cluster.yaml", "yaml")},
+        "more_machines.md": {"costs": costs.table(), "reached": costs.reached(),
+                             "sbatch": listing("ray.sbatch", "bash"), "cloud": listing("ray-cluster.yaml", "yaml")},
     }.items():
         text = (source / page).read_text()
         for name, block in blocks.items():

@@ -18,7 +18,8 @@ ENGINE = ("runs/specs.py", "runs/config.py", "science/losses.py", "science/metri
           "training/models.py", "training/efficientnet.py", "training/pretrained.py", "training/streamed.py",
           "training/ranks.py", "training/measure.py", "training/kept.py", "training/gpu.py", "training/loop.py")
 COMMIT = "BCEBOOK_COMMIT"  # in the environment of a process that runs a copy: what it was copied from
-SOURCES = ("lib/bcebook", "book", "data/paper", "data/gpus", "requirements.txt")  # in a checkout: what makes runs and pages
+# In a checkout: what makes runs and pages.
+SOURCES = ("lib/bcebook", "book", "data/paper", "data/gpus", "requirements.txt")
 
 
 def prepare() -> None:

@@ -94,7 +94,8 @@ def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> tor
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # which kind, no document says
-        gpu.without("the fused optimizer with its rate as a tensor", error, "the plain one is, and with it no CUDA graph")
+        gpu.without("the fused optimizer with its rate as a tensor", error,
+                    "the plain one is, and with it no CUDA graph")
         return _new_optimizer(config, trained, fused=False)
 
 
