@@ -34,7 +34,7 @@ def test_every_public_function_has_an_example(name):
 
 def test_the_facade_holds_what_its_two_modules_offer():
     """`theory` re-exports every public function and class of the model, but for the checks of arguments."""
-    theory, checks = module("theory"), {"whole", "classes", "finite"}
+    theory, checks = module("theory"), {"whole", "classes", "finite", "known_features"}
     for name in ("closed_form", "nonnegative", "minimise"):
         home = module(name)
         own = {called for called, x in vars(home).items() if getattr(x, "__module__", "") == home.__name__
