@@ -24,7 +24,7 @@ from bcebook.chapters import catalog
 from bcebook.execution import base, choose
 from bcebook.science import theory
 from bcebook.training import datasets as data
-from bcebook.training import measure
+from bcebook.training import measure, selftest
 from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import processor
 from bcebook.science.uniform import accuracy
@@ -302,27 +302,10 @@ def cuda() -> None:
         in_turns(f"{name} / CIFAR10, batch 128, 12,800 images an epoch, {torch.cuda.get_device_name()}", config, 3,
                  "cuda")
         config = dataclasses.replace(config, precision="auto")
-        dataset, device = data.load("cifar10").subset(config.train_size), torch.device("cuda")
-        config, milliseconds = dataclasses.replace(config, train_size=None), {}
-        for count in (1, 2, 4, 8):
-            milliseconds[count] = _taking_turns([Training(config, dataset, device) for _ in range(count)])
-            torch.cuda.empty_cache()
-        print(f"{name}, milliseconds a step of each of so many runs at once, over their number: "
-              + ", ".join(f"{count}: {value:.2f}" for count, value in milliseconds.items()), flush=True)
-
-
-def _taking_turns(trainings: list[Training], rounds: int = 60) -> float:
-    """Milliseconds a step, of all of them together; the first steps warm up."""
-    for training in trainings:
-        training.full = set()
-    for count in (20, rounds):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        for _ in range(count):
-            for training in trainings:
-                training.step()
-        torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - began) / rounds / len(trainings)
+        dataset = data.load("cifar10").subset(config.train_size)
+        config = dataclasses.replace(config, train_size=None)
+        _, figures = selftest.at_once(selftest.Bench(torch.device("cuda"), config, dataset, steps=60, square=0))
+        print(f"{name}: " + ", ".join(f"{key} {value:.0f}" for key, value in figures.items()), flush=True)
 
 
 PARTS = {"resnet18": resnet18, "resnet9": resnet9, "mnist": mnist, "sweep": sweep, "batched": batched,

@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "lib" / "bcebook"
 LEVELS = ["paths", "lazy", "variables", "names", "paper", "science", "runs", "training", "execution", "report", "chapters", "book", "cli"]
 INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
     "science": ["checks", "losses", "stats", "verdicts", "metrics", "uniform", "summaries", "numerics", "closed_form", "nonnegative", "minimise", "flow", "theory"],
-    "runs": ["specs", "config", "rehearsal", "atomic", "provenance", "locks", "files", "index", "store", "archive"],
+    "runs": ["specs", "config", "rehearsal", "atomic", "meanwhile", "provenance", "locks", "files", "index", "store", "archive"],
     "training": ["datasets", "images", "ranks", "streamed", "heads", "pretrained", "efficientnet", "models", "checkpoint", "mirror", "measure", "memory", "kept", "gpu", "loop", "sessions", "selftest"],
 }
 PURE = {"science"}  # knows nothing of ours but itself

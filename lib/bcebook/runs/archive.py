@@ -8,14 +8,13 @@ import re
 import shutil
 import struct
 import tempfile
-import threading
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bcebook.runs import atomic
+from bcebook.runs import atomic, meanwhile
 from bcebook.runs.files import FEATURES, FILES, Run, check_folder, in_a_line, read_folder
 from bcebook.runs.store import RunStore
 
@@ -79,25 +78,19 @@ def following(store: RunStore, done: Callable[[], list[str]], path: Path, every:
     """While it is open, the archive at `path` (see `write_parts`) is written anew wherever `done` gives other keys than
     before, asked every so many seconds: whatever ends the process, or takes its machine away, costs the runs of the
     last moments alone. Where it cannot be written, a warning says so, and the work goes on."""
-    over = threading.Event()
+    before: list[str] = []
 
-    def follow() -> None:
-        before: list[str] = []
-        while not over.wait(every):
-            try:
-                if (keys := done()) != before:
-                    write_parts(store, keys, path)
-                    before = keys
-            except (OSError, ValueError) as error:
-                warnings.warn(f"{path} could not be brought up to date ({error}); it is tried again.", stacklevel=2)
+    def write_anew() -> None:
+        nonlocal before
+        try:
+            if (keys := done()) != before:
+                write_parts(store, keys, path)
+                before = keys
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{path} could not be brought up to date ({error}); it is tried again.", stacklevel=2)
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
+    with meanwhile.repeated(write_anew, every):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:

@@ -1,13 +1,13 @@
 """A run's checkpoints in a second place, so that another machine goes on where this one died."""
 
 import contextlib
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec  # torch brings it
 
+from bcebook.runs import meanwhile
 from bcebook.runs.files import in_a_line
 from bcebook.training import checkpoint
 
@@ -25,15 +25,10 @@ def following(folder: Path, place: str, key: str) -> Iterator[None]:
     """
     there = _There(folder, place, key)
     there.attempt(there.fetch)
-    over = threading.Event()
-    thread = threading.Thread(target=lambda: [there.attempt(there.push) for _ in iter(lambda: over.wait(EVERY), True)],
-                              daemon=True)
-    thread.start()
     try:
-        yield
+        with meanwhile.repeated(lambda: there.attempt(there.push), EVERY):
+            yield
     finally:
-        over.set()
-        thread.join()
         there.attempt(there.push)
 
 
