@@ -58,6 +58,34 @@
 #
 # The limit is reached wherever $s_2 > 0$: far from the minimum a bias moves at a constant pace, whatever the errors
 # are, because the scores follow it.
+#
+# ## Where the classifier is slow too
+#
+# A score is at rest only if both its factors are quick. On the contrasts between classes they are: there features and
+# classifier answer each other. But class means that share a direction, as those behind a ReLU do, offer the pull
+# $u - (K - 1) v$ on the biases a second way out. The classifier's rows have a common part along that direction, which
+# takes up the pull as the biases do, and which nothing lets go of again but its own decay, in an effective time of
+# $1 / \lambda_W$. In the paper's setting that is as long as the bias's own way. So let the features alone be quick. Let
+# $W$ have the singular value $a$ on contrasts and $a_0$ on the common part, and the class means $h$ and $h_0$, in units
+# in which both decays cost the same. Then $p = \tfrac1K ((K - 1)\, a h + a_0 h_0)$, $q = \tfrac1K (a_0 h_0 - a h)$, and
+#
+# $$
+# \frac{da}{dT} = \lambda_W \Bigl(\frac{(u + v)\, h}{c K} - a\Bigr), \quad
+# \frac{da_0}{dT} = \lambda_W \Bigl(\frac{(u - (K - 1) v)\, h_0}{c K} - a_0\Bigr), \quad
+# \frac{db}{dT} = -\frac{u - (K - 1) v}{K} - \lambda_b\, b .
+# $$ (eq-classifier-flow)
+#
+# The features' length is the best one at each moment. Their angle is not for the loss alone to choose, since a ReLU
+# lets go of what classes share slowly; so it is read off the run: $h_0^2 / h^2 = (1 + (K - 1) \gamma) / (1 - \gamma)$
+# with the cosine $\gamma$ of two class means. With $\lambda_W$ large at the same $c$, $W$ is at rest too, and
+# {eq}`eq-flow` comes back.
+#
+# What {eq}`eq-classifier-flow` does is easy to say. The common part of $W$ makes the offset $o = a_0 h_0 / K$ of all
+# scores, and the loss sees the bias only as $b - o$. The pull brings that difference to where it vanishes, within few
+# epochs, by moving both. From then on the decay of $W$ takes the offset back and the bias moves in its stead, by about
+# $\lambda_W |o| / (1 + \lambda_W h_0^2 / (c K))$ per unit of time, as long as errors and angle change little: by a part
+# of what decay lets go. And before that, while the pull is large, the bias may move faster than $c$, because the scores
+# are not at rest.
 
 # %% [markdown]
 # ## AdamW: another clock
@@ -132,24 +160,27 @@ room.unfitted("adamw")
 #
 # Nothing is fitted here. The flow starts from the recorded bias of the epoch at which a network is collapsed, and takes
 # the time from the learning rates, for AdamW with the recorded second moments (runs from before these were recorded are
-# left out).
+# left out). The flow of bias and classifier {eq}`eq-classifier-flow` starts from that epoch's median scores as well and
+# takes the angle of the class means from the record, where that has it; it is for SGD, since with AdamW the classifier
+# has another clock than the bias.
 
 # %%
 chapter.strongest()
 
-# %% mystnb={"figure": {"caption": "Mean biases of our runs of BCE over the epochs (dots), and the flow from the epoch on at which each network is collapsed (lines), with nothing fitted.", "name": "fig-flow-own"}, "image": {"alt": "A panel for each network, optimizer and sweep. Across: the epoch; upwards: the mean bias. Dots for each run, and from some epoch on a line for the flow that starts at the dot of that epoch."}}
+# %% mystnb={"figure": {"caption": "Mean biases of our runs of BCE over the epochs (dots), and from the epoch on at which each network is collapsed the flow of the bias (lines) and that of bias and classifier (dashed, where the run has what it needs), with nothing fitted.", "name": "fig-flow-own"}, "image": {"alt": "A panel for each network, optimizer and sweep. Across: the epoch; upwards: the mean bias. Dots for each run, and from some epoch on a line and a dashed line for the two flows, which start at the dot of that epoch."}}
 room.own_paths(runs);
 
 # %% [markdown]
 # Do the lines stay with the dots? Where they part at once, the network was not yet what the flow takes it for: its
 # classes still scatter, or its class means have not come to the angle that the minimum has, which a last ReLU delays
-# ({doc}`relu_features`). So begin later:
+# ({doc}`relu_features`). If classes that scatter are the reason, a later beginning helps; if it is the angle, and with
+# it the classifier, the dashed lines stay nearer:
 
 # %%
 room.domain(runs)
 
 # %% [markdown]
-# What should shrink along a row, if the flow is what a collapsed network does, is the part that it gets wrong.
+# What should shrink along a row, if a flow is what a collapsed network does, is the part that it gets wrong.
 #
 # ## What we see
 
@@ -171,15 +202,17 @@ room.forgetting()
 # Compare the column of AdamW with those of SGD, and all with the number of epochs that the paper trains.
 #
 # For somebody who trains with BCE: an initial bias of about the value at rest costs nothing and saves the whole way
-# there; the more classes, the longer the way from zero, and with many it may never be gone; and what is left of a start
-# is not a flaw of the loss, but of the time it was given. With AdamW the way is the same, and the time it takes depends
-# on how many samples are still wrong; a steady gradient moves a bias by the learning rate in a step at the most.
+# there; the more classes, the longer the way from zero, and with many it may never be gone; behind a ReLU the bias
+# waits for the decay of the classifier, so that a weaker decay means a longer way; and what is left of a start is not a
+# flaw of the loss, but of the time it was given. With AdamW the way is the same, and the time it takes depends on how
+# many samples are still wrong; a steady gradient moves a bias by the learning rate in a step at the most.
 #
 # ## What is left open
 #
-# The first epochs, which move a bias further than the flow does; what a last ReLU does to it, as long as class means
-# share a direction (compare the panel of a network with one to that of its twin without); classes of unequal size; and
-# how fast AdamW's clock goes, without looking at it. {doc}`departures` lists what differs from the paper.
+# The first epochs, which move a bias further than the flow does; how fast a ReLU gives up the direction that class
+# means share, which {eq}`eq-classifier-flow` is told and does not say; what is left of the way where it is told;
+# classes of unequal size; and how fast AdamW's clock goes, without looking at it. {doc}`departures` lists what differs
+# from the paper.
 #
 # ## Other profiles
 

@@ -10,7 +10,7 @@ import torch
 
 from bcebook.chapters import bias_travels as room
 from bcebook.chapters import catalog
-from bcebook.report import claims, flows, frames, markdown, predictions
+from bcebook.report import bias_paths, claims, flows, frames, markdown, predictions
 from bcebook.runs.config import batch_count
 from bcebook.runs.store import Run
 from bcebook.science import theory
@@ -64,9 +64,9 @@ def test_the_published_fits_are_those_of_a_second_way():
     assert (row["flowed"], row["every"], row["rested"]) == (near, len(every), every["within"].sum())
 
 
-def planted(config, off=0.0) -> Run:
-    """A run that is collapsed from epoch 3 on, and then follows the flow, but for a part `off` of its way. AdamW's
-    steps get longer as its second moments fall."""
+def planted(config, off=0.0, lags=False) -> Run:
+    """A run that is collapsed from epoch 3 on, and then follows the flow of the bias, or where its classifier lags that
+    of both, but for a part `off` of its way. AdamW's steps get longer as its second moments fall."""
     epochs, rates = range(config.epochs + 1), [config.rate(epoch) for epoch in range(1, config.epochs + 1)]
     pace = np.full(config.epochs + 1, 10.0) if config.optimizer == "sgd" else 20.0 + np.arange(config.epochs + 1)
     middle = (pace[1:] + pace[:-1]) / 2
@@ -74,32 +74,55 @@ def planted(config, off=0.0) -> Run:
     spent = batch_count(1442, config.batch_size) * np.concatenate([[0.0], np.cumsum(rates * middle)])
     c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10)
     start = 0.5 + 0.9 * config.bias_init_mean
-    flow = theory.bias_flow(10, c, start, spent[3:] - spent[3], config.lambda_b).bias
+    time, seen = spent[3:] - spent[3], {}
+    flow = theory.bias_flow(10, c, start, time, config.lambda_b).bias
+    if lags:
+        cosines = np.linspace(0.4, 0.1, len(time))
+        cosines[1::2] = np.interp(time[1::2], time[::2], cosines[::2])
+        seen = {"raw_cosine": [np.nan] * 3 + cosines.tolist(),
+                "positive_median": [3.0] * len(spent), "negative_median": [-2.5] * len(spent)}
+        flow = theory.classifier_flow(10, c, config.lambda_w, start, 3.0, -2.5, time, cosines, config.lambda_b).bias
     bias = np.concatenate([[config.bias_init_mean, 0.0, 1.0], start + (1 - off) * (flow - start)])
     nc1 = [2.0, 1.0, 0.8, *np.full(config.epochs - 2, 0.2)]
     history = {"epoch": [float(e) for e in epochs], "bias_mean": bias.tolist(), "nc1": nc1,
-               "bias_pace": [np.nan, *pace[1:]]}
+               "bias_pace": [np.nan, *pace[1:]]} | seen
     scores = {"train": {"bias": {"count": 10}, "positive": {"count": 1442}}}
     return Run(config, history, {}, {}, scores, {})
 
 
-def runs(off=0.0) -> list[Run]:
-    return [planted(config, off) for config in catalog.configs("bias_travels", "quick")]
+def runs(off=0.0, lags=False) -> list[Run]:
+    return [planted(config, off, lags) for config in catalog.configs("bias_travels", "quick")]
 
 
 def test_a_run_on_the_flow_is_on_the_flow():
-    table = flows.moves(runs())
+    table = bias_paths.moves(runs())
     assert len(table) == 35 and table["off"].max() < 1e-5 and (table["epoch"] == 3).all()
-    assert flows.moves(runs(off=0.4))["off"].max() > 0.1
-    wrong = flows.wrong(runs(off=0.4))
+    assert bias_paths.moves(runs(off=0.4))["off"].max() > 0.1
+    wrong = bias_paths.wrong(runs(off=0.4))
     # Starts and decays with either optimizer, and of the network with a last ReLU three seeds.
-    assert wrong["runs"].tolist() == [11, 9, 6, 6, 3] and wrong["wrong"].tolist() == pytest.approx([2 / 3] * 5, rel=1e-3)
+    assert wrong["runs"].tolist() == [11, 9, 6, 6, 3] and wrong["flow"].tolist() == pytest.approx([2 / 3] * 5, rel=1e-3)
+    assert wrong["both"].isna().all()
     still = [planted(config) for config in catalog.configs("bias_travels", "quick") if config.lambda_b == 0.5]
     for run in still:
         run.history["bias_mean"] = [0.1] * len(run.history["epoch"])
-    assert flows.wrong(still)["wrong"].isna().all() and room.own_runs(still).verdict == "not run"
+    assert bias_paths.wrong(still)["flow"].isna().all() and room.own_runs(still).verdict == "not run"
     assert "nan" not in room.domain(still).markdown()
-    assert flows.wrong(runs(), 0.1).empty and "nan" not in room.domain(runs()).markdown()
+    assert bias_paths.wrong(runs(), 0.1).empty and "nan" not in room.domain(runs()).markdown()
+
+
+def test_a_run_whose_classifier_lags_is_on_the_flow_of_both():
+    every = [run for run in runs(lags=True) if run.config.optimizer == "sgd"]
+    wrong = bias_paths.wrong(every)
+    assert wrong["both"].max() < 1e-6 and wrong["flow"].max() > 0.25
+    text = room.domain(every).markdown()
+    assert "nan" not in text and "| of bias and classifier | 0.0 % of 11 runs |" in text
+    now_and_then = every[0]
+    cosines = now_and_then.history["raw_cosine"]
+    cosines[4:-1:2] = [np.nan] * len(cosines[4:-1:2])  # as where the training set is looked at now and then
+    assert bias_paths.wrong([now_and_then])["both"].max() < 1e-3
+    before = dataclasses.replace(every[1], history={k: v for k, v in every[1].history.items() if k != "raw_cosine"})
+    assert bias_paths.wrong([every[0], before])["both"].isna().all()  # a sweep of which one run lacks it
+    assert bias_paths.wrong([run for run in runs(lags=True) if run.config.optimizer == "adamw"])["both"].isna().all()
 
 
 def test_what_the_flow_does_not_speak_of_is_left_out():
@@ -107,13 +130,13 @@ def test_what_the_flow_does_not_speak_of_is_left_out():
     for change in ({"loss": "ce"}, {"decay": "global", "weight_decay": 5e-4, "lambda_w": None, "lambda_h": None,
                                       "lambda_b": None}):
         other = dataclasses.replace(one, config=dataclasses.replace(one.config, **change))
-        assert not flows.suits(other) and not flows.paths([other])
+        assert not bias_paths.suits(other) and not bias_paths.paths([other])
     adamw = next(run for run in runs() if run.config.optimizer == "adamw")
     before = dataclasses.replace(adamw, history={k: v for k, v in adamw.history.items() if k != "bias_pace"})
-    assert flows.suits(adamw) and not flows.paths([before])  # an engine that did not record the clock
+    assert bias_paths.suits(adamw) and not bias_paths.paths([before])  # an engine that did not record the clock
     never = dataclasses.replace(one, history=one.history | {"nc1": [9.0] * len(one.history["nc1"])})
     last = dataclasses.replace(one, history=one.history | {"nc1": [9.0] * (len(one.history["nc1"]) - 1) + [0.1]})
-    assert not flows.paths([never]) and not flows.paths([last])
+    assert not bias_paths.paths([never]) and not bias_paths.paths([last])
 
 
 def verdicts(of) -> dict:
@@ -129,6 +152,10 @@ def test_each_verdict_of_runs_follows_from_its_cause():
         assert finding([]).verdict == "not run"
     of_sgd = [run for run in runs() if run.config.optimizer == "sgd"]
     assert (room.own_runs(of_sgd).verdict, room.own_clock(of_sgd).verdict) == ("supported", "not run")
+    assert room.own_classifier(of_sgd).verdict == room.own_classifier([]).verdict == "not run"
+    assert room.own_classifier(runs(lags=True)).verdict == "supported"
+    assert room.own_classifier(runs(off=0.4, lags=True)).verdict == "contradicted"
+    assert room.own_runs(runs(lags=True)).verdict == "contradicted"
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

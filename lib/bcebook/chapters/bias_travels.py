@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots, flows = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.report.flows")
-predictions, theory = lazy("bcebook.report.predictions"), lazy("bcebook.science.theory")
+bias_paths, predictions = lazy("bcebook.report.bias_paths"), lazy("bcebook.report.predictions")
+theory = lazy("bcebook.science.theory")
 
 SWEEP = {False: "starts", True: "decays"}
+FLOWS = {"flow": "flow of the bias", "both": "of bias and classifier"}
 ACROSS = 3  # panels in a row
 LEVELS = (0.5, 0.1, 0.02)  # of NC1, from which on the flow is asked
 FEATURES = {"free": "free in sign", "nonnegative": "nonnegative"}
@@ -68,10 +70,10 @@ def published_paths() -> Figure:
 
 
 def own_paths(runs: list[Run]) -> Figure:
-    """The mean biases of our runs over the epochs (dots) and the flow from the epoch on at which each is collapsed
-    (lines): a panel for each optimizer, network and sweep."""
+    """The mean biases of our runs over the epochs (dots), and from the epoch on at which each is collapsed the flow of
+    the bias (lines) and of bias and classifier (dashed): a panel for each optimizer, network and sweep."""
     panels: dict[tuple, list] = {}
-    for run, table in flows.paths(runs):
+    for run, table in bias_paths.paths(runs):
         panels.setdefault((run.config.optimizer, frames.network(run), run.config.lambda_b > 0), []).append((run, table))
     rows = max(1, -(-len(panels) // ACROSS))
     figure, axes = plt.subplots(rows, ACROSS, figsize=(8.6, 0.4 + 2.7 * rows), squeeze=False)
@@ -81,6 +83,7 @@ def own_paths(runs: list[Run]) -> Figure:
         for run, table in group:
             ax.plot(run.history["epoch"], run.history["bias_mean"], ".", color=plots.GREY, markersize=2.5)
             ax.plot(table["epoch"], table["flow"], color=plots.COLOUR["bce"], linewidth=1.2)
+            ax.plot(table["epoch"], table["both"], "--", color="black", linewidth=0.9)
         ax.set(xlabel="epoch", title=f"{names.network(*network)}\n{names.of(optimizer)}, {SWEEP[decays]}")
     for ax in axes[:, 0]:
         ax.set_ylabel("mean bias")
@@ -139,35 +142,36 @@ def _time(time: float, low: float, high: float) -> str:
 
 def moved(runs: list[Run]) -> tables.Table:
     """How far each bias of ours moves from the epoch on at which its network is collapsed, and what the flow says."""
-    table = flows.moves(runs)
+    table = bias_paths.moves(runs)
     rows = table.assign(setting=[names.network(*network) for network in table["network"]])
     columns = {"setting": tables.Column("network"), "optimizer": tables.Column("optimizer", names.of),
                "start": tables.Column("start", "{:g}".format),
                "lambda_b": tables.powers(r"$\lambda_b$"), "epoch": tables.Column("from epoch", "{:.0f}".format),
                "epochs": tables.Column("of"), "moved": tables.fixed("moved", sign=True),
-               "flow": tables.fixed("flow", sign=True), "off": tables.fixed("largest distance")}
+               "flow": tables.fixed(FLOWS["flow"], sign=True), "both": tables.fixed(FLOWS["both"], sign=True),
+               "off": tables.fixed("largest distance")}
     return tables.Table(rows, columns, (
-        f"*From epoch*: the first at which NC1 of the training set is at most {flows.COLLAPSED:g}. *Largest distance*: "
-        "between the recorded bias and the flow at any epoch since then.",))
+        f"*From epoch*: the first at which NC1 of the training set is at most {bias_paths.COLLAPSED:g}. *Largest "
+        "distance*: between the recorded bias and its own flow at any epoch since then.",))
 
 
 def domain(runs: list[Run]) -> tables.Table:
-    """How much of the way the flow gets wrong, by how far a network is collapsed when the flow begins: a row for each
+    """How much of the way either flow gets wrong, by how far a network is collapsed when it begins: two rows for each
     network, optimizer and sweep."""
-    keys = ["network", "optimizer", "decays"]
-    found = pd.concat([flows.wrong(runs, level).assign(level=level) for level in LEVELS]).dropna(subset=["wrong"])
+    keys = [*bias_paths.SWEEP, "of"]
+    found = pd.concat([bias_paths.wrong(runs, level).assign(level=level) for level in LEVELS])
+    found = found.melt([*bias_paths.SWEEP, "runs", "level"], list(FLOWS), "of", "wrong").dropna(subset=["wrong"])
     found["told"] = [f"{markdown.percent(row.wrong)} % of {row.runs:.0f} runs" for row in found.itertuples()]
     found = found.pivot(index=keys, columns="level", values="told").reindex(columns=LEVELS, fill_value=markdown.DASH)
-    found = found.fillna(markdown.DASH)
-    found = found.reset_index().sort_values(keys, ascending=[True, False, True])
+    found = found.fillna(markdown.DASH).reset_index().sort_values(keys, ascending=[True, False, True, False])
     found["network"] = [names.network(*network) for network in found["network"]]
     columns = {"network": tables.Column("network"), "optimizer": tables.Column("optimizer", names.of),
-               "decays": tables.Column("sweep", SWEEP.get)}
+               "decays": tables.Column("sweep", SWEEP.get), "of": tables.Column("by", FLOWS.get)}
     columns |= {level: tables.Column(f"from NC1 ≤ {level:g}") for level in LEVELS}
     return tables.Table(found, columns, (
-        "The part of the way that the flow gets wrong, summed over a sweep's runs, from the first epoch on at which "
+        "The part of the way that a flow gets wrong, summed over a sweep's runs, from the first epoch on at which "
         "NC1 of the training set is so small; a dash where no run has come so far, or "
-        f"moves less than {flows.LEAST_WAY:g} from there.",))
+        f"moves less than {bias_paths.LEAST_WAY:g} from there.",))
 
 
 def forgetting() -> tables.Table:
@@ -260,22 +264,26 @@ def predicts_decays() -> Finding:
     return verdicts.family(parts, None, of="networks")
 
 
-def ways(runs: list[Run], optimizer: str) -> Finding:
-    """From the epoch of collapse on: the part of the way that the flow gets wrong, summed over a sweep's runs."""
+def ways(runs: list[Run], optimizer: str, by: str) -> Finding:
+    """From the epoch of collapse on: the part of the way that one of FLOWS gets wrong, summed over a sweep's runs."""
     networks, parts = frames.networks(runs), []
-    for row in flows.wrong(frames.select(runs, optimizer=optimizer)).itertuples():
+    for row in bias_paths.wrong(frames.select(runs, optimizer=optimizer)).dropna(subset=[by]).itertuples():
         label = f"{frames.of(row.network, networks, ', ')}sweep of {SWEEP[row.decays]}"
-        parts.append(verdicts.at_most(row.wrong, UNEXPLAINED, "a quarter of the way; a bias that stayed would be wrong "
-                                      "by all of it", n=row.runs, label=label))
+        parts.append(verdicts.at_most(getattr(row, by), UNEXPLAINED, "a quarter of the way; a bias that stayed would "
+                                      "be wrong by all of it", n=row.runs, label=label))
     return verdicts.family(parts, None, of="sweeps")
 
 
 def own_runs(runs: list[Run]) -> Finding:
-    return ways(runs, "sgd")
+    return ways(runs, "sgd", "flow")
+
+
+def own_classifier(runs: list[Run]) -> Finding:
+    return ways(runs, "sgd", "both")
 
 
 def own_clock(runs: list[Run]) -> Finding:
-    return ways(runs, "adamw")
+    return ways(runs, "adamw", "flow")
 
 
 ROOM = Room(
@@ -304,6 +312,9 @@ ROOM = Room(
         Claim("bias_travels.own_runs",
               "From collapse on, the flow says how far a bias still moves, with nothing fitted", "ours",
               "the part of the way that it gets wrong, summed over a sweep", own_runs),
+        Claim("bias_travels.own_classifier",
+              "The flow of bias and classifier says it, from the scores at collapse and the angle of the class means",
+              "ours", "the part of the way that it gets wrong, summed over a sweep", own_classifier),
         Claim("bias_travels.own_clock",
               "With AdamW the same flow says it, by the clock that its second moments show", "ours",
               "the part of the way that it gets wrong, summed over a sweep", own_clock),

@@ -1,29 +1,20 @@
-"""The slow flow of BCE's bias beside published medians and beside the biases of our own runs."""
+"""The slow flow of BCE's bias beside published medians, and beside a model that is trained."""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from bcebook.report import frames, predictions
-from bcebook.runs.config import batch_count
+from bcebook.report import predictions
 from bcebook.science import theory
 
-if TYPE_CHECKING:
-    from bcebook.runs.store import Run
-
-COLLAPSED = 0.5  # NC1 from which on a network counts as collapsed: its scores then follow its classifier and bias
 TIMES = (30.0, 1e5)  # between which an effective time is sought
-LEAST_WAY = 0.05  # of all biases of a sweep together: a shorter one has no parts to speak of
 MOST = 2 / 3  # of a panel's medians: so many have to agree with what predicts it
 
-
-# ---- the published panels of BCE -------------------------------------------------------------------------------------
 
 def published(varied: str, optimizer: str = "sgd") -> pd.DataFrame:
     """The published medians of BCE against the start or lambda_b: columns of `predictions.medians`."""
@@ -121,82 +112,6 @@ def panels() -> pd.DataFrame:
     enough = MOST * frame["medians"]
     frame["told"] = np.select([frame["within"] >= enough, frame["flow"] >= enough], ["minimum", "flow"], "neither")
     return frame
-
-
-# ---- our own runs ----------------------------------------------------------------------------------------------------
-
-def suits(run: Run) -> bool:
-    """Whether the flow speaks of a run: BCE with decoupled decay, SGD, or AdamW if its clock was recorded."""
-    config = run.config
-    if (config.loss, config.decay) != ("bce", "decoupled"):
-        return False
-    return config.optimizer == "sgd" or "bias_pace" in run.history
-
-
-def spent(run: Run) -> np.ndarray:
-    """The effective time after each epoch: the sum over the steps of the learning rate times how far a step moves a
-    bias for a unit of its gradient, which SGD knows and AdamW's record says (`measure.bias_pace`, the mean of an
-    epoch's two ends; before its first step that of the first epoch's end)."""
-    config, epochs = run.config, len(run.history["epoch"])
-    steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
-    rates = np.array([config.rate(epoch) for epoch in range(1, epochs)])
-    if config.optimizer == "sgd":
-        pace = np.full(epochs - 1, 1 / (1 - predictions.MOMENTUM))
-    else:
-        seen = np.array(run.history["bias_pace"])
-        pace = (np.where(np.isfinite(seen[:-1]), seen[:-1], seen[1:]) + seen[1:]) / 2
-    return steps * np.concatenate([[0.0], np.cumsum(rates * pace)])
-
-
-def path(run: Run, collapsed: float = COLLAPSED) -> pd.DataFrame:
-    """A run's mean bias from the epoch on at which NC1 is at most `collapsed`, and the flow from there with nothing
-    fitted: epoch, bias, flow; empty where it never is or where nothing follows."""
-    history, config = run.history, run.config
-    nc1 = np.array(history["nc1"])
-    known = np.flatnonzero(np.isfinite(nc1) & (nc1 <= collapsed) & (np.array(history["epoch"]) >= 1))
-    if not len(known) or known[0] + 1 >= len(nc1):
-        return pd.DataFrame(columns=["epoch", "bias", "flow"], dtype=float)
-    first = int(known[0])
-    time = spent(run)[first:]
-    features, classes, c = frames.model(run)
-    bias = np.array(history["bias_mean"])[first:]
-    flow = theory.bias_flow(classes, c, float(bias[0]), time - time[0], config.lambda_b, features).bias
-    return pd.DataFrame({"epoch": np.array(history["epoch"])[first:], "bias": bias, "flow": flow})
-
-
-def paths(runs: list[Run], collapsed: float = COLLAPSED) -> list[tuple[Run, pd.DataFrame]]:
-    """The runs that the flow speaks of and that collapse, with their paths."""
-    found = [(run, path(run, collapsed)) for run in runs if suits(run)]
-    return [(run, table) for run, table in found if len(table)]
-
-
-def moves(runs: list[Run], collapsed: float = COLLAPSED) -> pd.DataFrame:
-    """A row for each path: network, optimizer, decays (whether the biases decay), start, lambda_b, seed, epoch
-    (collapsed), epochs, moved (of the bias since then), flow (what the flow says), off (the largest distance along the
-    path)."""
-    rows = []
-    for run, table in paths(runs, collapsed):
-        bias, flow = table["bias"].to_numpy(), table["flow"].to_numpy()
-        rows.append({"network": frames.network(run), "optimizer": run.config.optimizer,
-                     "decays": run.config.lambda_b > 0, "start": run.config.bias_init_mean,
-                     "lambda_b": run.config.lambda_b, "seed": run.config.seed, "epoch": table["epoch"].iloc[0],
-                     "epochs": run.config.epochs, "moved": bias[-1] - bias[0], "flow": flow[-1] - flow[0],
-                     "off": float(np.abs(bias - flow).max())})
-    return pd.DataFrame(rows, columns=["network", "optimizer", "decays", "start", "lambda_b", "seed", "epoch",
-                                       "epochs", "moved", "flow", "off"])
-
-
-def wrong(runs: list[Run], collapsed: float = COLLAPSED) -> pd.DataFrame:
-    """A row for each network, optimizer and sweep: runs, and wrong: the part of the way that the flow gets wrong, from
-    the epoch on at which NC1 is at most `collapsed`, summed over the sweep's runs; nan where all of it is less than
-    LEAST_WAY."""
-    rows = []
-    for key, group in moves(runs, collapsed).groupby(["network", "optimizer", "decays"], sort=False):
-        way = group["moved"].abs().sum()
-        share = (group["moved"] - group["flow"]).abs().sum() / way if way >= LEAST_WAY else math.nan
-        rows.append(dict(zip(("network", "optimizer", "decays"), key, strict=True))
-                    | {"runs": len(group), "wrong": float(share)})
-    return pd.DataFrame(rows, columns=["network", "optimizer", "decays", "runs", "wrong"])
 
 
 # ---- a model that is trained -----------------------------------------------------------------------------------------
