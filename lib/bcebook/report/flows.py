@@ -24,13 +24,18 @@ def published(varied: str, optimizer: str = "sgd") -> pd.DataFrame:
 
 def at_times(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
     """What the flow says of each row of a panel after each effective time, (rows, times)."""
-    classes = predictions.CLASSES[panel["dataset"].iloc[0]]
-    c, decays = predictions.paper_c(classes), panel["varied"].iloc[0] == predictions.DECAY_SWEEP
-    found = {}
-    for value in panel["value"].unique():
-        start, lambda_b = (predictions.START, value) if decays else (value, 0.0)
-        found[value] = theory.bias_flow(classes, c, float(start), times, float(lambda_b), features)
-    return np.stack([getattr(found[row.value], row.quantity) for row in panel.itertuples()])
+    classes, decays = predictions.CLASSES[panel["dataset"].iloc[0]], panel["varied"].iloc[0] == predictions.DECAY_SWEEP
+    moments, found = tuple(times.tolist()), []
+    for row in panel.itertuples():
+        start, lambda_b = (predictions.START, row.value) if decays else (row.value, 0.0)
+        found.append(getattr(_flow(classes, float(start), float(lambda_b), features, moments), row.quantity))
+    return np.stack(found)
+
+
+@functools.cache
+def _flow(classes: int, start: float, lambda_b: float, features: str, times: tuple[float, ...]) -> theory.BiasFlow:
+    """The flow at the paper's c. Kept, since networks with as many classes share it."""
+    return theory.bias_flow(classes, predictions.paper_c(classes), start, np.array(times), lambda_b, features)
 
 
 def rms(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
