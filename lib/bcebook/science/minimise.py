@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
-from scipy.special import expit, log_softmax
+from scipy.special import expit
 
 from bcebook.science.closed_form import classes, finite, known_features, whole
 
@@ -39,9 +39,7 @@ def objective(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
     >>> round(objective("ce", W, H, b, np.ones(4), 0.1, 0.1, 0), 4)  # log 4
     1.3863
     """
-    Z = W @ H - b[:, None]  # (K, K)
-    decay = lambda_w * np.sum(W**2) + lambda_h * np.sum(counts * H**2) + lambda_b * np.sum(b**2)
-    return float(counts @ _loss(loss, Z)[0] / np.sum(counts) + decay / 2)
+    return _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b)[0]
 
 
 def gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
@@ -51,8 +49,15 @@ def gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
     >>> gradient("bce", W, H, b, np.ones(4), 0.1, 0.1, 0)[2].tolist()  # each: - (3/4 of 1/2 - 1/4 of 1/2)
     [-0.25, -0.25, -0.25, -0.25]
     """
-    R = _loss(loss, W @ H - b[:, None])[1] * (counts / np.sum(counts))  # (K, K)
-    return R @ H.T + lambda_w * W, W.T @ R + lambda_h * counts * H, lambda_b * b - R.sum(axis=1)
+    return _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b)[1]
+
+
+def _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
+    value, R = _loss(loss, W @ H - b[:, None])
+    R = R * (counts / counts.sum())  # (K, K)
+    decay = lambda_w * (W * W).sum() + lambda_h * (counts * H * H).sum() + lambda_b * (b * b).sum()
+    return (float(counts @ value / counts.sum() + decay / 2),
+            (R @ H.T + lambda_w * W, W.T @ R + lambda_h * counts * H, lambda_b * b - R.sum(axis=1)))
 
 
 def solve(loss, num_classes, dim, per_class=None, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0, counts=None, seed=0,
@@ -115,25 +120,31 @@ class _Problem:
         """The gradient in x of gradients in W, H and b."""
         return np.concatenate([(dW * self.a_w).ravel(), (dH * self.a_h).ravel(), db])
 
-    def grad(self, x):
-        return self.join(*gradient(self.loss, *self.split(x), *self.lambdas))
+    def value(self, x):
+        """f at x and its gradient."""
+        value, parts = _value_and_gradient(self.loss, *self.split(x), *self.lambdas)
+        return value, self.join(*parts)
 
-    def hess(self, x, p):
-        """The Hessian at x times p."""
+    def hess(self, x):
+        """The Hessian at x, as a function that multiplies a vector with it."""
         counts, lambda_w, lambda_h, lambda_b = self.lambdas
-        (W, H, b), (dW, dH, db) = self.split(x), self.split(p)
+        W, H, b = self.split(x)
         Z = W @ H - b[:, None]
-        R = _loss(self.loss, Z)[1] * self.share
-        dR = _curvature(self.loss, Z, dW @ H + W @ dH - db[:, None]) * self.share
-        return self.join(dR @ H.T + R @ dH.T + lambda_w * dW, dW.T @ R + W.T @ dR + lambda_h * counts * dH,
-                         lambda_b * db - dR.sum(axis=1))
+        R, curved = _loss(self.loss, Z)[1] * self.share, _curvature(self.loss, Z)
+
+        def times(p):
+            dW, dH, db = self.split(p)
+            dR = curved(dW @ H + W @ dH - db[:, None]) * self.share
+            return self.join(dR @ H.T + R @ dH.T + lambda_w * dW, dW.T @ R + W.T @ dR + lambda_h * counts * dH,
+                             lambda_b * db - dR.sum(axis=1))
+
+        return times
 
     def descend(self, x):
         """From x to a minimum nearby: (x, the largest entry of the projected gradient there)."""
         x = np.where(self.lower == 0, np.abs(x), x)
         bounds = [(low, None) for low in self.lower] if self.nonnegative else None
-        x = minimize(lambda x: (objective(self.loss, *self.split(x), *self.lambdas), self.grad(x)), x, jac=True,
-                     method="L-BFGS-B", bounds=bounds,
+        x = minimize(self.value, x, jac=True, method="L-BFGS-B", bounds=bounds,
                      options={"maxiter": 20000, "maxfun": 40000, "maxcor": 30, "ftol": 1e-16, "gtol": 1e-8}).x
         return self.polish(x)
 
@@ -145,9 +156,9 @@ class _Problem:
         """
         g, held = self._slope(x)
         for _ in range(steps):  # until rounding stops the descent of the gradient
-            free = ~held
+            free, hess = ~held, self.hess(x)
             operator = LinearOperator((x.size, x.size), dtype=np.float64,
-                                      matvec=lambda p, at=x, free=free: self.hess(at, p * free) * free)
+                                      matvec=lambda p, free=free, hess=hess: hess(p * free) * free)
             trial = np.maximum(x + minres(operator, -g, rtol=1e-6, maxiter=4 * x.size)[0] * free, self.lower)
             g_trial, held_trial = self._slope(trial)
             if np.linalg.norm(g_trial) >= np.linalg.norm(g):
@@ -157,23 +168,36 @@ class _Problem:
 
     def _slope(self, x):
         """The projected gradient, and which entries a bound holds: they lie on it, and f does not fall from there."""
-        g = self.grad(x)
+        g = self.value(x)[1]
         held = (x <= self.lower) & (g >= 0)
         return np.where(held, 0.0, g), held
 
 
 def _loss(loss, Z):
     """Loss of each column and residual p - onehot of each entry. Z (K, K): logits, column y a sample of class y."""
+    own = np.eye(len(Z))
     if loss == "ce":
-        log_p = log_softmax(Z, axis=0)
-        return -np.diagonal(log_p), np.exp(log_p) - np.eye(len(Z))
-    sign = 1 - 2 * np.eye(len(Z))  # -1 on the own class: softplus(-z) there, softplus(z) elsewhere
+        log_p = _log_softmax(Z)
+        return -np.diagonal(log_p), np.exp(log_p) - own
+    sign = 1 - 2 * own  # -1 on the own class: softplus(-z) there, softplus(z) elsewhere
     return np.logaddexp(0, sign * Z).sum(axis=0), sign * expit(sign * Z)
 
 
-def _curvature(loss, Z, dZ):
-    """Derivative of the residual (K, K) along a change dZ of the logits."""
+def _curvature(loss, Z):
+    """The derivative of the residual (K, K) along a change dZ of the logits, as a function of dZ."""
     if loss == "bce":
-        return expit(Z) * expit(-Z) * dZ
-    p = np.exp(log_softmax(Z, axis=0))
-    return p * (dZ - (p * dZ).sum(axis=0))
+        each = expit(Z) * expit(-Z)
+        return lambda dZ: each * dZ
+    p = np.exp(_log_softmax(Z))
+    return lambda dZ: p * (dZ - (p * dZ).sum(axis=0))
+
+
+def _log_softmax(Z):
+    """Of each column, to the last digit where one entry outweighs the others. SciPy's own checks its input for longer
+    than it takes to compute so small a matrix."""
+    columns = np.arange(Z.shape[1])
+    top = Z.argmax(axis=0)
+    shifted = Z - Z[top, columns]
+    others = np.exp(shifted)
+    others[top, columns] = 0.0
+    return shifted - np.log1p(others.sum(axis=0))
