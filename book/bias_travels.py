@@ -70,9 +70,11 @@
 # in which both decays cost the same. Then $p = \tfrac1K ((K - 1)\, a h + a_0 h_0)$, $q = \tfrac1K (a_0 h_0 - a h)$, and
 #
 # $$
-# \frac{da}{dT} = \lambda_W \Bigl(\frac{(u + v)\, h}{c K} - a\Bigr), \quad
-# \frac{da_0}{dT} = \lambda_W \Bigl(\frac{(u - (K - 1) v)\, h_0}{c K} - a_0\Bigr), \quad
-# \frac{db}{dT} = -\frac{u - (K - 1) v}{K} - \lambda_b\, b .
+# \begin{aligned}
+# \frac{da}{dT} &= \lambda_W \Bigl(\frac{(u + v)\, h}{c K} - a\Bigr), \\
+# \frac{da_0}{dT} &= \lambda_W \Bigl(\frac{(u - (K - 1) v)\, h_0}{c K} - a_0\Bigr), \\
+# \frac{db}{dT} &= -\frac{u - (K - 1) v}{K} - \lambda_b\, b .
+# \end{aligned}
 # $$ (eq-classifier-flow)
 #
 # The features' length is the best one at each moment. Their angle is not for the loss alone to choose, since a ReLU
@@ -143,8 +145,8 @@ room.unfitted()
 
 # %% [markdown]
 # Compare the time of each network with that of the authors' schedule: a network that took longer than its schedule
-# allows had another schedule, or another way. And compare the two columns of features: the figures themselves may tell
-# which kind a network has.
+# allows had another schedule, or another way, such as a classifier that was not at rest. And compare the two columns of
+# features: the figures themselves may tell which kind a network has.
 #
 # With AdamW, whose clock nobody recorded, one time a network is fitted to the starts in the same way. What it is worth
 # shows on the sweep of $\lambda_b$, which it has not seen:

@@ -75,7 +75,9 @@ def own_paths(runs: list[Run]) -> Figure:
     panels: dict[tuple, list] = {}
     for run, table in bias_paths.paths(runs):
         panels.setdefault((run.config.optimizer, frames.network(run), run.config.lambda_b > 0), []).append((run, table))
-    rows = max(1, -(-len(panels) // ACROSS))
+    if not panels:
+        return plots.nothing("no run has come so far that the flow speaks of it")
+    rows = -(-len(panels) // ACROSS)
     figure, axes = plt.subplots(rows, ACROSS, figsize=(8.6, 0.4 + 2.7 * rows), squeeze=False)
     for ax in axes.flat[len(panels):]:
         ax.set_visible(False)
