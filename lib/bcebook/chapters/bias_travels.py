@@ -172,8 +172,8 @@ def domain(runs: list[Run]) -> tables.Table:
     columns |= {level: tables.Column(f"from NC1 ≤ {level:g}") for level in LEVELS}
     return tables.Table(found, columns, (
         "The part of the way that a flow gets wrong, summed over a sweep's runs, from the first epoch on at which "
-        "NC1 of the training set is so small; a dash where no run has come so far, or "
-        f"moves less than {bias_paths.LEAST_WAY:g} from there.",))
+        "NC1 of the training set is so small; a dash where no run has come so far, or they "
+        f"move less than {bias_paths.LEAST_WAY:g} from there.",))
 
 
 def forgetting() -> tables.Table:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLLAPSED = 0.5  # NC1 from which on a network counts as collapsed: its scores then follow its classifier and bias
 SWEEP = ["network", "optimizer", "decays"]  # what runs of one have in common
-LEAST_WAY = 0.05  # of all biases of a sweep together: a shorter one has no parts to speak of
+LEAST_WAY = 0.05  # of the biases of a sweep, on average: a shorter one has no parts to speak of
 
 
 def suits(run: Run) -> bool:
@@ -100,12 +100,12 @@ def moves(runs: list[Run], collapsed: float = COLLAPSED) -> pd.DataFrame:
 
 def wrong(runs: list[Run], collapsed: float = COLLAPSED) -> pd.DataFrame:
     """A row for each network, optimizer and sweep: runs, and the parts of the way that are gone wrong from the epoch on
-    at which NC1 is at most `collapsed`, summed over the sweep's runs: flow and both, as in `moves`. nan where all of
-    the way is less than LEAST_WAY, and for both where a run lacks it."""
+    at which NC1 is at most `collapsed`, summed over the sweep's runs: flow and both, as in `moves`. nan where the
+    way is less than LEAST_WAY, and for both where a run lacks it."""
     rows = []
     for key, group in moves(runs, collapsed).groupby(SWEEP, sort=False):
-        way = group["moved"].abs().sum()
-        off = group[["flow", "both"]].sub(group["moved"], axis=0).abs().sum(skipna=False)
+        way = group["moved"].abs().mean()
+        off = group[["flow", "both"]].sub(group["moved"], axis=0).abs().mean(skipna=False)
         rows.append(dict(zip(SWEEP, key, strict=True)) | {"runs": len(group)}
                     | (off / (way if way >= LEAST_WAY else math.nan)).to_dict())
     return pd.DataFrame(rows, columns=[*SWEEP, "runs", "flow", "both"])
