@@ -77,14 +77,14 @@ def test_it_comes_to_rest_at_the_minimum():
         [best.bias, best.positive, best.negative], abs=1e-4)
 
 
-def test_the_shared_part_is_that_of_a_gram_matrix():
+def test_the_common_part_is_that_of_a_gram_matrix():
     for k, cosine in ((3, 0.5), (10, -0.08), (10, 0.9)):
         values = np.linalg.svd(frame(k, cosine), compute_uv=False)
         common = np.linalg.norm(frame(k, cosine).mean(axis=1)) * np.sqrt(k)
         contrast = np.sqrt((np.sum(values**2) - common**2) / (k - 1))
-        assert theory.shared(k, cosine) == pytest.approx(common / contrast)
-    assert theory.shared(10, -0.2) == theory.shared(10, -1 / 9) == 0.1  # rounding may lie beyond a simplex
-    assert theory.shared(10, np.zeros(3)).tolist() == [1, 1, 1]
+        assert theory.common_part(k, cosine) == pytest.approx(common / contrast)
+    assert theory.common_part(10, -0.2) == theory.common_part(10, -1 / 9) == 0.1  # rounding may lie beyond a simplex
+    assert theory.common_part(10, np.zeros(3)).tolist() == [1, 1, 1]
 
 
 def test_bad_input_is_refused_and_nothing_stays_nothing():

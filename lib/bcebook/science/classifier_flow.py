@@ -25,10 +25,11 @@ from bcebook.science.flow import BiasFlow
 LEAST = 0.1  # of h0 / h: class means that share less share nothing, and a0 = (p + (K-1) q) / h0 would be noise
 
 
-def shared(num_classes, cosine):
-    """rho = h0 / h, at least LEAST, from the cosine around zero of two class means; number or array.
+def common_part(num_classes, cosine):
+    """rho = h0 / h, what class means have in common over what they have not, at least LEAST, from the cosine around
+    zero of two of them; number or array.
 
-    >>> shared(10, 0.0), shared(10, -1 / 9), round(float(shared(10, 0.25)), 4)
+    >>> common_part(10, 0.0), common_part(10, -1 / 9), round(float(common_part(10, 0.25)), 4)
     (1.0, 0.1, 2.0817)
     """
     cosine = np.asarray(cosine, float)
@@ -56,7 +57,7 @@ def classifier_flow(num_classes, c, lambda_w, bias, positive, negative, times, c
         raise ValueError("times have to rise from 0, with one cosine each.")
     if not (np.isfinite([bias, positive, negative]).all() and (cosines < 1).all()):
         raise ValueError("bias and scores have to be numbers, and cosines below 1.")
-    rhos = shared(k, cosines)
+    rhos = common_part(k, cosines)
 
     def scores(a: float, a0: float, b: float, rho: float) -> tuple[float, float, float]:
         own, other = ((k - 1) * a + rho * a0) / k, (rho * a0 - a) / k

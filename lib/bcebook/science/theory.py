@@ -2,7 +2,7 @@
 (those of a ReLU), `minimise` (any classes), and `flow` and `classifier_flow` (on the way to the minimum)."""
 
 from bcebook.science import closed_form, nonnegative
-from bcebook.science.classifier_flow import classifier_flow, shared
+from bcebook.science.classifier_flow import classifier_flow, common_part
 from bcebook.science.closed_form import (
     FEATURES, LOSSES, MAX_CLASSES, Minimum, effective_c, feature_cosine, minority_collapse_size, paper_bias, separates,
     simplex_etf)
@@ -10,9 +10,9 @@ from bcebook.science.flow import BiasFlow, batch_noise, bias_flow, forgetting_ti
 from bcebook.science.minimise import Solution, gradient, objective, solve
 
 __all__ = ["BiasFlow", "FEATURES", "LOSSES", "MAX_CLASSES", "Minimum", "Solution", "assemble", "batch_noise",
-           "bias_flow", "classifier_flow", "critical_lambda_b", "effective_c", "feature_cosine", "forgetting_time",
-           "gradient", "minimum", "minority_collapse_size", "objective", "paper_bias", "resting_scores", "separates",
-           "shared", "simplex_etf", "solve", "speed"]
+           "bias_flow", "classifier_flow", "common_part", "critical_lambda_b", "effective_c", "feature_cosine",
+           "forgetting_time", "gradient", "minimum", "minority_collapse_size", "objective", "paper_bias",
+           "resting_scores", "separates", "simplex_etf", "solve", "speed"]
 
 
 def _of(features):
