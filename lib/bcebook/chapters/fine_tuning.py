@@ -37,15 +37,14 @@ STATES = {False: "fine-tuned", True: "frozen"}  # what `RunConfig.frozen` means,
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
     """Both losses, the whole network fine-tuned; then, in the profile laptop, its classifier alone, which is where
-    fine-tuning begins. SGD and DA1. The biases start around log(K - 1), to a tenth.
+    fine-tuning begins. SGD and DA1. The biases start around log(K - 1) (`recipes.even_start`).
 
-    There each sigmoid begins at 1/K, the share of its class (Lin et al., "Focal Loss for Dense Object Detection"),
-    and CE does not see a common start. From 0, where each begins at one half, BCE's first steps went through the
+    CE does not see a common start. From 0, where each begins at one half, BCE's first steps went through the
     pretrained features: after an epoch at a rate of 0.05 it had 4 % of the held-out images right, and CE 44 %; from
     log(K - 1) 45 %.
     """
     def runs(network: tuple[str, str], **settings) -> list[RunConfig]:
-        start = round(math.log((specs.DATASETS | specs.STREAMED)[network[1]].num_classes - 1), 1)
+        start = recipes.even_start((specs.DATASETS | specs.STREAMED)[network[1]].num_classes)
         return [recipes.run(profile, network, loss, "sgd", seed, augmentation="da1", bias_init_mean=start, **settings,
                             **recipes.GLOBAL)
                 for loss in recipes.LOSSES]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pd, plt = lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots, tails = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.report.tails")
+imbalances = lazy("bcebook.report.imbalances")
 measure, datasets = lazy("bcebook.training.measure"), lazy("bcebook.training.datasets")
 seeds, stats, theory = lazy("bcebook.report.seeds"), lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
 
@@ -35,6 +36,7 @@ NETWORKS = {"quick": ("convnet", "digits"), "laptop": ("resnet9", "cifar100"), "
 # Of the 387 digits at imbalance 50, batches of 128 leave a last one of three images, whose batch statistics spoil what
 # a network of either loss learns; batches of 100 leave no small one.
 BATCH_SIZE = {"quick": 100, "laptop": recipes.BATCH_SIZE, "paper": recipes.BATCH_SIZE}
+STARTED = {"laptop": max(FACTORS)}  # profile -> the imbalance at which BCE's biases start elsewhere, too
 # More than 100 training images, 20 to 100, fewer than 20: Liu et al., "Large-Scale Long-Tailed Recognition in an Open
 # World", CVPR 2019. `measure.shots` draws the lines.
 GROUPS = {"many": "many-shot", "medium": "medium-shot", "few": "few-shot"}
@@ -48,45 +50,21 @@ def configs(profile: str, seed: int) -> list[RunConfig]:
     """Both losses at every imbalance, with the accuracy chapter's decay and first augmentation, SGD, and as many epochs
     as the profile's longest runs of the network: a long tail has few images.
 
+    Where training is short and classes are many, BCE once more at one imbalance (STARTED), with biases that start where
+    `recipes.even_start` has them: from zero they are on their way all the time.
+
     A pair of runs on a laptop's core: seconds on digits; 13 to 20 minutes of ResNet9 on CIFAR100 (with 11 to 20
     thousand images), so that three seeds of all imbalances take about two hours and a half.
     """
     network = NETWORKS[profile]
     epochs = recipes.PROFILES[profile].training_of(network[0]).epochs
-    return [dataclasses.replace(
-                recipes.run(profile, network, loss, OPTIMIZER, seed, augmentation=AUGMENTATION, imbalance_factor=factor,
-                            **recipes.GLOBAL), epochs=epochs, batch_size=BATCH_SIZE[profile])
-            for factor in FACTORS for loss in recipes.LOSSES]
-
-
-# ---- what the runs give ----------------------------------------------------------------------------------------------
-
-def factors(runs: list[Run]) -> list[float]:
-    """The imbalances that have runs, the smallest first."""
-    return sorted({run.config.imbalance_factor for run in runs})
-
-
-def by_factor(runs: list[Run], table, figures) -> pandas.DataFrame:
-    """`frames.differences` or `frames.by_setting` of each imbalance by itself, with its `factor`."""
-    found = [table(frames.select(runs, imbalance_factor=factor), list(figures)).assign(factor=factor)
-             for factor in factors(runs)]
-    found = [each for each in found if len(each)]
-    return pd.concat(found, ignore_index=True) if found else table([], list(figures)).assign(factor=math.nan)
-
-
-def gaps(runs: list[Run], figures) -> pandas.DataFrame:
-    """BCE minus CE, paired by seed, a row for each imbalance and figure that has a pair: factor, and the columns of
-    `frames.differences`."""
-    return by_factor(runs, frames.differences, figures)
-
-
-def seeds_gaps(runs: list[Run], factor: float, figure: str) -> dict[int, float]:
-    """Seed -> BCE minus CE in a figure at one imbalance, for the seeds that have both."""
-    table = frames.finals(frames.select(runs, imbalance_factor=factor))
-    if figure not in table:
-        return {}
-    ce, bce = (table[table["loss"] == loss].set_index("seed")[figure] for loss in recipes.LOSSES)
-    return (bce - ce).dropna().to_dict()
+    pairs = [dataclasses.replace(
+                 recipes.run(profile, network, loss, OPTIMIZER, seed, augmentation=AUGMENTATION,
+                             imbalance_factor=factor, **recipes.GLOBAL), epochs=epochs, batch_size=BATCH_SIZE[profile])
+             for factor in FACTORS for loss in recipes.LOSSES]
+    start = recipes.even_start(DATASETS[network[1]].num_classes)
+    return pairs + [dataclasses.replace(config, bias_init_mean=start) for config in pairs
+                    if config.loss == "bce" and config.imbalance_factor == STARTED.get(profile)]
 
 
 def published() -> pandas.DataFrame:
@@ -110,7 +88,8 @@ def class_sizes(run: Run) -> numpy.ndarray:
 def by_imbalance(runs: list[Run]) -> Figure:
     """BCE minus CE in accuracy, with the paper's difference, and in uniform accuracy, a row for each imbalance."""
     theirs = published()["difference"]
-    return _dots(runs, MEASURES, {"test_accuracy": [theirs.get(factor, math.nan) for factor in factors(runs)]})
+    here = imbalances.factors(runs)
+    return _dots(runs, MEASURES, {"test_accuracy": [theirs.get(factor, math.nan) for factor in here]})
 
 
 def by_group(runs: list[Run]) -> Figure:
@@ -120,15 +99,14 @@ def by_group(runs: list[Run]) -> Figure:
 
 def _dots(runs: list[Run], titles: dict[str, str], theirs: dict[str, list[float]]) -> Figure:
     """A panel for each figure. theirs: figure -> the paper's differences, one for each of the `factors`."""
-    table = gaps(runs, titles).set_index(["factor", "figure"])
+    table, here = imbalances.gaps(runs, titles).set_index(["factor", "figure"]), imbalances.factors(runs)
     if table.empty:
         return plots.nothing("no imbalance has runs of both losses with a common seed")
-    figure, axes = plt.subplots(1, len(titles), figsize=(8.6, 1.6 + 0.5 * len(factors(runs))), sharex=True,
-                                sharey=True)
+    figure, axes = plt.subplots(1, len(titles), figsize=(8.6, 1.6 + 0.5 * len(here)), sharex=True, sharey=True)
     for ax, (name, title) in zip(axes, titles.items(), strict=True):
-        pairs = [(factor, name) for factor in factors(runs)]
+        pairs = [(factor, name) for factor in here]
         plots.difference_dots(
-            ax, [f"imbalance {factor:g}" for factor in factors(runs)],
+            ax, [f"imbalance {factor:g}" for factor in here],
             [table["estimate"].get(pair, frames.NOTHING) for pair in pairs],
             [table["each"].get(pair, []) for pair in pairs], theirs.get(name, ()))
         ax.set_title(title)
@@ -141,7 +119,7 @@ def _dots(runs: list[Run], titles: dict[str, str], theirs: dict[str, list[float]
 def accuracies(runs: list[Run]) -> tables.Table:
     """Accuracy and uniform accuracy of both losses on the test set and their paired difference beside the paper's, and
     how much of the training set they have learnt; a row for each measure and imbalance."""
-    frame, theirs = _both_losses(runs, SYMBOLS), published()
+    frame, theirs = imbalances.both_losses(runs, SYMBOLS), published()
     known = frame["figure"].eq("test_accuracy") & frame["factor"].isin(theirs.index)  # the paper has no A_Uni here
     for name in theirs:
         frame[f"paper_{name}"] = frame["factor"].map(theirs[name]).where(known)
@@ -155,7 +133,7 @@ def accuracies(runs: list[Run]) -> tables.Table:
 def groups(runs: list[Run]) -> tables.Table:
     """Accuracy on the many-, medium- and few-shot classes under both losses and its paired difference, a row for each
     imbalance and group that has a class."""
-    frame = _both_losses(runs, BY_GROUP)
+    frame = imbalances.both_losses(runs, BY_GROUP)
     sizes = {run.config.imbalance_factor: class_sizes(run) for run in runs}
     frame["group"] = frame["figure"].str.removeprefix("test_accuracy_")
     frame["classes"] = [int(measure.shots(sizes[row.factor])[row.group].sum()) for row in frame.itertuples()]
@@ -165,20 +143,6 @@ def groups(runs: list[Run]) -> tables.Table:
         "Percent of the group's test images; a network still chooses among all classes. Means ± standard deviation "
         "over the seeds; in brackets Student's interval of the paired differences. A class is many-shot with more than "
         f"{measure.MANY} training images, few-shot with fewer than {measure.FEW}, else medium-shot.",))
-
-
-def _both_losses(runs: list[Run], figures) -> pandas.DataFrame:
-    """A row for each imbalance and figure: factor, figure, ce and bce (`stats.Estimate`s over the seeds), difference
-    (that of the pairs; `frames.NOTHING` where there is none), seeds (pairs)."""
-    of_losses = by_factor(runs, frames.by_setting, figures).set_index(["factor", "loss"])
-    paired = gaps(runs, figures).set_index(["factor", "figure"])["estimate"]
-    rows = []
-    for factor in factors(runs):
-        for figure in figures:
-            row = {loss: of_losses[figure].get((factor, loss), frames.NOTHING) for loss in recipes.LOSSES}
-            gap = paired.get((factor, figure), frames.NOTHING)
-            rows.append({"factor": factor, "figure": figure} | row | {"difference": gap, "seeds": gap.n})
-    return pd.DataFrame(rows, columns=["factor", "figure", *recipes.LOSSES, "difference", "seeds"])
 
 
 def _of_losses() -> dict[str, tables.Column]:
@@ -200,6 +164,26 @@ def _beside(runs: list[Run]) -> str:
     other = list(dict.fromkeys(names.dataset(d) for _, d in frames.networks(runs) if d != "cifar100"))
     return text + (f" {markdown.listed(other).capitalize()}: another task, on which only the differences can be "
                    "compared." if other else "")
+
+
+def starts(runs: list[Run]) -> tables.Table:
+    """Both losses with biases that start around zero, and BCE with biases that start elsewhere, at the imbalance that
+    has such runs; a row for each measure."""
+    others = imbalances.started(runs)
+    at = {run.config.imbalance_factor for run in others}
+    frame = imbalances.both_losses(runs, SYMBOLS)
+    frame = frame[frame["factor"].isin(at)].copy()
+    later = frames.by_setting(others, list(SYMBOLS))
+    each = {figure: imbalances.start_gaps(runs, figure) for figure in frame["figure"]}
+    frame["later"] = [later[figure].iloc[0] for figure in frame["figure"]]
+    frame["gained"] = [stats.student_interval(each[figure]) if each[figure] else frames.NOTHING
+                       for figure in frame["figure"]]
+    frame["seeds"] = [len(each[figure]) for figure in frame["figure"]]
+    columns = {"figure": tables.Column("", SYMBOLS.get), "factor": tables.Column("imbalance", "{:g}".format)}
+    columns |= {loss: tables.means(f"{names.of(loss)}, from 0") for loss in recipes.LOSSES}
+    columns |= {"later": tables.means("BCE, from $\\log(K - 1)$"),
+                "gained": tables.estimates("gained by the start, points [95 %]"), "seeds": tables.Column("seeds")}
+    return tables.Table(frame, columns, ("Percent, as above; *gained*: by BCE, paired by seed.",) if at else ())
 
 
 def sizes(runs: list[Run]) -> tables.Table:
@@ -256,7 +240,7 @@ def _told(gap: pandas.Series) -> str:
 def each_imbalance(runs: list[Run], figure: str) -> Finding:
     """"BCE is higher" in a figure, tested at each imbalance by Student's interval over the seeds; Holm over them."""
     parts = [verdicts.sign(row.estimate, 1, unit="points", p=row.p, label=f"imbalance {row.factor:g}")
-             for row in gaps(runs, [figure]).itertuples()]
+             for row in imbalances.gaps(runs, [figure]).itertuples()]
     return verdicts.family(parts, stats.holm, of="imbalances")
 
 
@@ -281,19 +265,25 @@ def larger(more: dict[int, float], less: dict[int, float], label: str = "") -> F
 
 def few_more(runs: list[Run]) -> Finding:
     """BCE's gain on the few-shot classes less that on the many-shot ones, at each imbalance that has both."""
-    pairs = {factor: [seeds_gaps(runs, factor, f"test_accuracy_{name}") for name in ("few", "many")]
-             for factor in factors(runs)}
+    pairs = {factor: [imbalances.seeds_gaps(runs, factor, f"test_accuracy_{name}") for name in ("few", "many")]
+             for factor in imbalances.factors(runs)}
     parts = [larger(*pair, label=f"imbalance {factor:g}") for factor, pair in pairs.items() if all(pair)]
     return verdicts.family(parts, stats.holm, of="imbalances")
 
 
 def grows(runs: list[Run]) -> Finding:
     """BCE's gain in accuracy at the largest imbalance less that at the smallest."""
-    known = {factor: gap for factor in factors(runs) if (gap := seeds_gaps(runs, factor, "test_accuracy"))}
+    found = {factor: imbalances.seeds_gaps(runs, factor, "test_accuracy") for factor in imbalances.factors(runs)}
+    known = {factor: gap for factor, gap in found.items() if gap}
     if len(known) < 2:
         return larger({}, {})
     low, high = min(known), max(known)
     return larger(known[high], known[low]).but(detail=f"the gain at {high:g} less that at {low:g}, paired by seed")
+
+
+def start(runs: list[Run]) -> Finding:
+    """Is BCE more accurate where its biases start at log(K - 1) than where they start around zero?"""
+    return seeds.tested(imbalances.start_gaps(runs, "test_accuracy"), unit="points")
 
 
 TABLE = "the paper's table of CIFAR100-LT"
@@ -301,7 +291,7 @@ ROOM = Room(
     name=__name__, part="tables", number=3, items=("long_tail",), short="Long tails", title="Long-tailed classes",
     of_the_paper="table of CIFAR100-LT", asks="is BCE more accurate than CE when classes are unequal?",
     runs=configs, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS, "paper": recipes.THREE_SEEDS},
-    figures=(by_imbalance, by_group), tables=(accuracies, groups, sizes),
+    figures=(by_imbalance, by_group), tables=(accuracies, groups, starts, sizes),
     claims=(
         Claim("long_tailed.higher", "BCE reaches a higher accuracy than CE on long-tailed classes", TABLE,
               "the imbalances at which BCE's test accuracy is higher, after Holm's adjustment", higher),
@@ -325,5 +315,8 @@ ROOM = Room(
               "BCE's gain is in the few-shot classes: it is larger there than in the many-shot ones", "ours",
               "the imbalances at which the difference of the two gains is above zero, after Holm's adjustment",
               few_more),
+        Claim("long_tailed.start",
+              "In a short training, BCE is more accurate if its biases start at $\\log(K - 1)$ than if they start at 0",
+              "ours", "BCE from there less BCE from 0, in test accuracy, paired by seed", start),
     ),
 )

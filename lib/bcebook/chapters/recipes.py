@@ -1,5 +1,6 @@
 """The paper's settings as recipes for runs: one entry a profile, one function a kind of experiment."""
 
+import math
 from dataclasses import dataclass, field
 
 from bcebook.runs.config import RunConfig
@@ -105,6 +106,12 @@ PROFILES = {
         seeds=THREE_SEEDS,
     ),
 }
+
+
+def even_start(num_classes: int) -> float:
+    """log(K - 1), to a tenth: the initial bias from which each sigmoid of a zero score is 1/K, the share of its class
+    (Lin et al., "Focal Loss for Dense Object Detection", 2017)."""
+    return round(math.log(num_classes - 1), 1)
 
 
 def check_profile(profile: str) -> None:
