@@ -90,6 +90,22 @@ room.accuracies(runs)
 room.groups(runs)
 
 # %% [markdown]
+# ## Where BCE's biases start
+#
+# CE does not see a common start of its biases, but BCE does: from zero, each of its sigmoids begins at one half, and
+# its first steps teach all of them that most answers are no. A bias that starts at $b = \log(K - 1)$ knows that from
+# the first step on: there the sigmoid of a zero score is $1 / K$, the share of a class. With many classes the way from
+# zero is long, in a short training it is never ended ({doc}`bias_travels`), and features learn meanwhile against biases
+# that are wrong. So, where training is short and classes are many, which is the laptop profile, BCE is trained once
+# more from there:
+
+# %%
+room.starts(runs)
+
+# %% [markdown]
+# If the start explains what BCE lacks, its column from $\log(K - 1)$ comes near to CE's, on the training set too. How
+# the paper's networks started for its table is not known here.
+#
 # ## How small the small classes are
 #
 # [The chapter on imbalance](imbalance) proves that in the model with free features equal tail classes merge, under both

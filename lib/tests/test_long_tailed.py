@@ -1,5 +1,6 @@
 """The chapter on long-tailed classes: what it trains, what its tables say, and each verdict from its cause."""
 
+import dataclasses
 import math
 
 import matplotlib
@@ -9,7 +10,7 @@ import pytest
 
 from bcebook import paper
 from bcebook.chapters import catalog, long_tailed as room, recipes
-from bcebook.report import claims, frames, markdown, tails
+from bcebook.report import claims, frames, imbalances, markdown, tails
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
 from bcebook.runs.store import Run
@@ -20,14 +21,15 @@ matplotlib.use("Agg")
 NOISE = (-0.004, 0.001, 0.003, -0.001, 0.002)  # of the seeds, on BCE's figures alone
 
 
-def planted(gain=0.0, uniform=0.0, many=0.0, few=0.0, noise=1.0, profile="quick") -> list[Run]:
+def planted(gain=0.0, uniform=0.0, many=0.0, few=0.0, noise=1.0, profile="quick", later=0.0) -> list[Run]:
     """The chapter's runs with BCE - CE as given, one number or a dict by imbalance (one that it lacks: nan), plus NOISE
-    so many times."""
+    so many times; later: what BCE gains by biases that start elsewhere."""
     made = []
     for config in room.ROOM.configs(profile):
         def value(base, gap, config=config):
             gap = gap.get(config.imbalance_factor, math.nan) if isinstance(gap, dict) else gap
-            return base + (config.loss == "bce") * (gap + noise * NOISE[config.seed])
+            start = later + noise * NOISE[config.seed] if config.bias_init_mean else 0.0
+            return base + (config.loss == "bce") * (gap + noise * NOISE[config.seed]) + start
         final = {"test_accuracy": value(0.6, gain), "test_uniform_accuracy": value(0.5, uniform), "train_accuracy": 1.0,
                  "test_accuracy_many": value(0.8, many), "test_accuracy_medium": value(0.6, 0.0),
                  "test_accuracy_few": value(0.3, few)}
@@ -44,7 +46,7 @@ def verdicts(runs) -> dict[str, str]:
 
 @pytest.mark.parametrize("profile", recipes.PROFILES)
 def test_the_runs_are_pairs_at_the_papers_imbalances(profile):
-    configs = catalog.configs("long_tailed", profile)
+    configs = [c for c in catalog.configs("long_tailed", profile) if not c.bias_init_mean]
     assert {c.imbalance_factor for c in configs} == set(paper.long_tailed()["imbalance_factor"]) == {10, 50, 100}
     pairs = {loss: {RunConfig(**(c.to_dict() | {"loss": "ce"})).key for c in configs if c.loss == loss}
              for loss in recipes.LOSSES}
@@ -55,6 +57,17 @@ def test_the_runs_are_pairs_at_the_papers_imbalances(profile):
         own = {"imbalance_factor", "epochs", "batch_size"}
         assert {name for name, value in config.to_dict().items() if value != accuracy[name]} <= own
         assert config.epochs == {"quick": 100, "laptop": 16, "paper": 100}[profile]
+
+
+def test_biases_that_start_elsewhere_start_at_the_share_of_a_class():
+    for profile, count in (("quick", 0), ("laptop", 3), ("paper", 0)):
+        configs = catalog.configs("long_tailed", profile)
+        later = [c for c in configs if c.bias_init_mean]
+        assert len(later) == count
+        for config in later:
+            assert dataclasses.replace(config, bias_init_mean=0.0) in configs  # nothing else differs
+            assert config.loss == "bce" and config.imbalance_factor == 100
+            assert 1 / (1 + math.exp(config.bias_init_mean)) == pytest.approx(1 / 100, rel=0.05)
 
 
 @pytest.mark.parametrize("profile", recipes.PROFILES)
@@ -105,11 +118,12 @@ def test_the_papers_own_table_and_what_would_contradict_it(monkeypatch):
 def test_every_claim_can_be_supported_contradicted_and_undecided():
     rising = {10: 0.01, 50: 0.02, 100: 0.04}
     falling = {factor: -gap for factor, gap in rising.items()}
-    names = ["higher", "grows", "higher_uniform", "few_higher", "few_more"]
-    assert verdicts(planted(rising, 0.1, 0.0, rising)) == dict.fromkeys(names, "supported")
-    assert verdicts(planted(falling, -0.1, 0.0, falling)) == dict.fromkeys(names, "contradicted")
-    loose = verdicts(planted(0.01, 0.01, 0.01, 0.01, noise=50))
-    assert loose == dict.fromkeys(names, "undecided")
+    names = ["higher", "grows", "higher_uniform", "few_higher", "few_more", "start"]
+    assert verdicts(planted(rising, 0.1, 0.0, rising, 1.0, "laptop", 0.05)) == dict.fromkeys(names, "supported")
+    assert verdicts(planted(falling, -0.1, 0.0, falling, 1.0, "laptop", -0.05)) == dict.fromkeys(names, "contradicted")
+    loose = verdicts(planted(0.01, 0.01, 0.01, 0.01, noise=50))  # quick has no runs that start elsewhere
+    assert loose == dict.fromkeys(names, "undecided") | {"start": "not run"}
+    assert verdicts(planted(profile="laptop", later=0.01, noise=50))["start"] == "undecided"
     assert verdicts([]) == dict.fromkeys(names, "not run")
 
 
@@ -138,10 +152,25 @@ def test_gains_on_the_few_are_told_from_gains_on_the_many():
     assert everywhere.verdict == everywhere.control.verdict == "supported"
     only = room.few_higher(planted(few=0.03))
     assert only.verdict == "supported" and only.control.verdict == "undecided"
-    rows = [room.seeds_gaps(planted(few={100: 0.03}), factor, "test_accuracy_few") for factor in (10, 100)]
+    rows = [imbalances.seeds_gaps(planted(few={100: 0.03}), factor, "test_accuracy_few") for factor in (10, 100)]
     assert rows[0] == {} and rows[1] == pytest.approx({seed: 0.03 + NOISE[seed] for seed in range(5)})
     absent = room.few_more(planted(few={50: 0.05, 100: 0.05}))  # as CIFAR100-LT, with no few-shot class at 10
     assert [part.label for part in absent.parts] == ["imbalance 50", "imbalance 100"]
+
+
+def test_a_start_changes_nothing_but_what_is_told_of_it():
+    """Whatever the runs that start elsewhere say, the losses are compared by the others."""
+    with_it, without = planted(0.02, 0.1, profile="laptop", later=0.3), planted(0.02, 0.1, profile="laptop")
+    for view in (room.accuracies, room.groups):
+        assert view(with_it).markdown() == view(without).markdown()
+    each = [0.3 + 2 * NOISE[seed] - NOISE[seed] for seed in range(3)]
+    assert imbalances.start_gaps(with_it, "test_accuracy") == pytest.approx(each)
+    row = room.starts(with_it).frame.set_index("figure").loc["test_accuracy"]
+    assert (row["factor"], row["seeds"]) == (100, 3) and row["gained"].mean == pytest.approx(np.mean(each))
+    assert row["later"].mean == pytest.approx(row["bce"].mean + np.mean(each))
+    alone = [run for run in with_it if run.config.bias_init_mean]
+    assert "nan" not in room.starts(alone).markdown() and room.start(alone).verdict == "not run"
+    assert len(room.starts(planted()).frame) == 0
 
 
 def test_the_growth_is_paired_by_seed():
@@ -161,7 +190,8 @@ def test_the_growth_is_paired_by_seed():
 
 def test_views_take_runs_in_pieces():
     runs = planted(0.02, 0.1, 0.0, {50: 0.05, 100: 0.05})
-    for part in (runs, runs[:1], runs[::2], runs[::7], frames.select(runs, loss="ce"), []):
+    laptop = planted(0.02, profile="laptop", later=0.1)
+    for part in (runs, runs[:1], runs[::2], runs[::7], frames.select(runs, loss="ce"), [], laptop, laptop[::3]):
         for view in room.ROOM.tables:
             assert "nan" not in view(part).markdown()
         for draw in room.ROOM.figures:
