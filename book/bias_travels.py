@@ -207,7 +207,8 @@ room.forgetting()
 # there; the more classes, the longer the way from zero, and with many it may never be gone; behind a ReLU the bias
 # waits for the decay of the classifier, so that a weaker decay means a longer way; and what is left of a start is not a
 # flaw of the loss, but of the time it was given. With AdamW the way is the same, and the time it takes depends on how
-# many samples are still wrong; a steady gradient moves a bias by the learning rate in a step at the most.
+# many samples are still wrong; a steady gradient moves a bias by the learning rate in a step at the most. What a start
+# is worth in accuracy where training is short and classes are many, {doc}`long_tailed` tries out.
 #
 # ## What is left open
 #
