@@ -62,10 +62,10 @@
 # ## Where the classifier is slow too
 #
 # A score is at rest only if both its factors are quick. On the contrasts between classes they are: there features and
-# classifier answer each other. But class means that share a direction, as those behind a ReLU do, offer the pull
-# $u - (K - 1) v$ on the biases a second way out. The classifier's rows have a common part along that direction, which
-# takes up the pull as the biases do, and which nothing lets go of again but its own decay, in an effective time of
-# $1 / \lambda_W$. In the paper's setting that is as long as the bias's own way. So let the features alone be quick. Let
+# classifier answer each other. But class means that share a direction, as those behind a ReLU do, offer the pull $u -
+# (K - 1) v$ on the biases a second way out. The classifier's rows have a common part along that direction, which takes
+# up the pull as the biases do, and which nothing lets go of again but its own decay, in an effective time of $1 /
+# \lambda_W$. In the paper's setting that is of the order of the bias's own way. So let the features alone be quick. Let
 # $W$ have the singular value $a$ on contrasts and $a_0$ on the common part, and the class means $h$ and $h_0$, in units
 # in which both decays cost the same. Then $p = \tfrac1K ((K - 1)\, a h + a_0 h_0)$, $q = \tfrac1K (a_0 h_0 - a h)$, and
 #
