@@ -1,6 +1,7 @@
 """What several tests share: real data sets where they are there, one small configuration, a browser."""
 
 import shutil
+import signal
 import warnings
 
 import pytest
@@ -10,6 +11,10 @@ from bcebook.training import datasets as data
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import open_store
 from bcebook.paths import REPOSITORY, data_dir
+
+
+# What a shell starts in the background ignores Ctrl-C, and so do the processes that tests start and press it in.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
