@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -55,25 +56,36 @@ def path(run: Run, collapsed: float = COLLAPSED) -> pd.DataFrame:
     time = spent(run)[first:]
     features, classes, c = frames.model(run)
     bias = np.array(history["bias_mean"])[first:]
-    flow = theory.bias_flow(classes, c, float(bias[0]), time - time[0], config.lambda_b, features).bias
+    flow = _bias_flow(classes, c, float(bias[0]), tuple((time - time[0]).tolist()), config.lambda_b, features)
     return pd.DataFrame({"epoch": np.array(history["epoch"])[first:], "bias": bias, "flow": flow,
-                         "both": with_classifier(run, first)})
+                         "both": with_classifier(run, first, time)})
 
 
-def with_classifier(run: Run, first: int) -> np.ndarray:
-    """The bias from an epoch on by the flow of bias and classifier, from that epoch's median scores of the training set
-    and with the recorded cosines of the class means. nan for AdamW, whose classifier has another clock than its bias,
-    and where the cosine was not recorded."""
+def with_classifier(run: Run, first: int, time: np.ndarray) -> np.ndarray:
+    """The bias from an epoch on, at these effective times, by the flow of bias and classifier: from that epoch's median
+    scores of the training set and with the recorded cosines of the class means. nan for AdamW, whose classifier has
+    another clock than its bias, and where the cosine was not recorded."""
     history, config = run.history, run.config
     cosines = np.array(history.get("raw_cosine", []), float)[first:]
     if config.optimizer != "sgd" or not len(cosines) or not np.isfinite(cosines[0]):
         return np.full(len(history["epoch"]) - first, math.nan)
-    time, (_, classes, c) = spent(run)[first:], frames.model(run)
+    _, classes, c = frames.model(run)
     known = np.isfinite(cosines)  # augmented runs look at the training set now and then
     cosines = np.interp(time, time[known], cosines[known])
     bias, positive, negative = (history[name][first] for name in ("bias_mean", "positive_median", "negative_median"))
-    return theory.classifier_flow(classes, c, config.lambda_w, bias, positive, negative, time - time[0], cosines,
-                                  config.lambda_b).bias
+    return _classifier_flow(classes, c, config.lambda_w, bias, positive, negative, tuple((time - time[0]).tolist()),
+                            tuple(cosines.tolist()), config.lambda_b)
+
+
+@functools.cache
+def _bias_flow(classes: int, c: float, start: float, times: tuple, lambda_b: float, features: str) -> np.ndarray:
+    """Kept, as is the next: a page's figure, tables and findings ask for the same paths."""
+    return theory.bias_flow(classes, c, start, np.array(times), lambda_b, features).bias
+
+
+@functools.cache
+def _classifier_flow(*settings) -> np.ndarray:
+    return theory.classifier_flow(*settings).bias
 
 
 def paths(runs: list[Run], collapsed: float = COLLAPSED) -> list[tuple[Run, pd.DataFrame]]:
