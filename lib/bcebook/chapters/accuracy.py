@@ -236,7 +236,7 @@ ROOM = Room(
     name=__name__, part="tables", number=1, items=("accuracy",),
     short="Accuracy", title="Accuracy and uniform accuracy",
     of_the_paper="table of accuracies on CIFAR10 and CIFAR100", asks="is BCE more accurate than CE?",
-    runs=recipes.classification, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
+    runs=recipes.classification, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(accuracy_differences,), tables=(final_and_best, gaps),
     claims=(
         Claim("accuracy.higher_accuracy", "BCE reaches a higher accuracy than CE in most settings", TABLE,

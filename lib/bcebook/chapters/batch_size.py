@@ -33,8 +33,8 @@ np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 batches, frames, plots = lazy("bcebook.report.batches"), lazy("bcebook.report.frames"), lazy("bcebook.report.plots")
 stats, theory = lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
 
-NETWORK = {"quick": ("convnet", "digits"), "laptop": ("resnet9-signed", "cifar10"), "paper": ("resnet18", "cifar10")}
-BATCHES = {"quick": (128, 32, 256, 64, 512), "laptop": (128, 32, 512), "paper": (128, 16, 512, 32, 256, 64)}
+NETWORK = {"quick": ("mlp", "digits"), "laptop": ("resnet9-signed", "cifar10"), "paper": ("resnet18", "cifar10")}
+BATCHES = {"quick": (128, 32, 512), "laptop": (128, 32, 512), "paper": (128, 16, 512, 32, 256, 64)}
 START = {"ce": 0, "bce": 5}  # of the biases: CE does not see their mean, BCE moves it slowly
 TOLD_APART = 2 * max(paper.READING_ERROR.values())  # as in the chapter on the initial bias
 MEASURES = ("accuracy", "uniform_accuracy")

@@ -32,7 +32,8 @@ REACH = 1.1  # of the summed learning rates: see `adamw_reach`
 def configs(profile: str, seed: int) -> list:
     """The sweep of lambda_b on the profile's first network, its biases starting at the largest initial mean."""
     network = recipes.PROFILES[profile].networks[0]
-    return recipes.decoupled(profile, network, seed, means=(recipes.LAMBDA_B_START,), lambdas=recipes.LAMBDA_B)
+    return recipes.decoupled(profile, network, seed, means=(recipes.LAMBDA_B_START,),
+                             lambdas=recipes.PROFILES[profile].lambdas)
 
 
 def decay_sweep(runs: list[Run]) -> Figure:

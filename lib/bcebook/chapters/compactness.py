@@ -168,7 +168,7 @@ ROOM = Room(
     short="Compactness", title="Compactness and distinctiveness",
     of_the_paper="table of compactness and distinctiveness",
     asks="are BCE's features closer within classes and farther apart between them?",
-    runs=configs, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
+    runs=configs, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(differences,), tables=(measured,),
     claims=(
         Claim("compactness.test_compact", "On the test set, BCE's features are more compact within classes than CE's",

@@ -281,7 +281,7 @@ ROOM = Room(
     short="Neural collapse",
     title="Neural collapse over the epochs",
     of_the_paper="figure of NC1, NC2 and NC3 over the epochs", asks="which loss collapses faster, and which further?",
-    runs=recipes.collapse, seeds={"quick": recipes.FIVE_SEEDS, "laptop": recipes.THREE_SEEDS},
+    runs=recipes.collapse, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(whole_training, first_epochs), tables=(ends, passing, poster),
     claims=(
         Claim("neural_collapse.both_collapse", "Both losses lead towards neural collapse", FIGURE,

@@ -27,7 +27,7 @@ orthogonal, predictions = lazy("bcebook.report.orthogonal"), lazy("bcebook.repor
 stats, theory = lazy("bcebook.science.stats"), lazy("bcebook.science.theory")
 
 # Of each profile: networks that differ in their last ReLU, or, among the paper's, in their features.
-TWINS = {"quick": (("convnet", "digits"), ("convnet-relu", "digits")),
+TWINS = {"quick": (("mlp", "digits"), ("mlp-relu", "digits")),
          "laptop": (("resnet9", "cifar10"), ("resnet9-signed", "cifar10")),
          "paper": (("resnet18", "cifar10"), ("vit", "cifar10"))}
 STYLE = {"free": "--", "nonnegative": "-"}
@@ -203,7 +203,7 @@ ROOM = Room(
     name=__name__, part="theory", number=4, title="ReLU features",
     of_the_paper="its theorems on neural collapse, for the networks that it trains",
     asks="where is the minimum if no feature can be negative?",
-    runs=configs, seeds={"quick": recipes.THREE_SEEDS, "laptop": recipes.THREE_SEEDS},
+    runs=configs, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(along_epochs,), tables=(networks,),
     claims=(
         Claim("relu_features.minimum",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from bcebook import names
@@ -22,17 +23,19 @@ if TYPE_CHECKING:
 pd, sweeps, frames = lazy("pandas"), lazy("bcebook.report.sweeps"), lazy("bcebook.report.frames")
 
 NETWORKS = tuple((model, dataset) for dataset in ("cifar10", "cifar100") for model in ("vit", "swin"))  # the paper's
-TINY = ("vit-tiny", "digits")  # ours, in the profiles without a GPU: a step of the paper's ViT takes seconds on a CPU
-TINY_MEANS, TINY_LAMBDAS = (0, 2, 5, 10), (0.5, 0.05, 5e-3)
+# Ours, in the profiles without a GPU, where a step of the paper's ViT takes seconds: network, initial bias means and
+# lambda_b.
+SMALL = {"quick": (("vit-mini", "digits"), (0, 5, 10), (0.5, 5e-3)),
+         "laptop": (("vit-tiny", "digits"), (0, 2, 5, 10), (0.5, 0.05, 5e-3))}
 NEAR = 0.1  # of the closed form's gap between the scores
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
     """The sweeps of the initial bias mean and of lambda_b: of the paper's ViT and Swin, or of a tiny ViT with AdamW
     (with SGD it takes several times as many epochs)."""
-    if profile != "paper":
-        both = both_sweeps("quick", TINY, seed, TINY_MEANS, TINY_LAMBDAS)
-        return [config for config in both if config.optimizer == "adamw"]
+    if profile in SMALL:
+        both = both_sweeps(profile, SMALL[profile][0], seed, *SMALL[profile][1:])
+        return [dataclasses.replace(config, precision="float32") for config in both if config.optimizer == "adamw"]
     return [config for network in NETWORKS
             for config in both_sweeps(profile, network, seed, recipes.PAPER_MEANS, recipes.LAMBDA_B)]
 
