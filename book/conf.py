@@ -1,8 +1,6 @@
 """Sphinx configuration of the book. Notebooks are rendered as papermill executed them; nothing is fetched at view time."""
 
-import datetime
-
-from bcebook.runs.provenance import code_version
+from bcebook.runs.provenance import code_version, now
 
 project = "BCE vs. CE in Deep Feature Learning: a reproduction"
 html_title = "BCE vs. CE, reproduced"
@@ -42,6 +40,6 @@ html_theme_options = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
     "navbar_persistent": [],  # the sidebar has the search
-    "extra_footer": f"<p>Code {code_version()}, rendered {datetime.date.today():%d %B %Y}. Code and text may be used "
+    "extra_footer": f"<p>Code {code_version()}, rendered {now():%d %B %Y}. Code and text may be used "
     "under the MIT licence; the published values are the paper's. <a href='bibliography.html'>To cite</a>.</p>",
 }

@@ -207,6 +207,9 @@ room.opened_table()
 # %%
 runs = chapter.runs()
 
+# %%
+chapter.strongest()
+
 # %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: mean distance between the classifier rows of the three smallest classes over that of the three largest; dots: trained networks; triangles: four times as long; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Two panels against the collapse size, logarithmic. Left: the distance between the rows of the smallest classes, as black curves predicted for CE and BCE and as dots and triangles of trained networks. Right: test accuracy with filled markers and uniform accuracy with hollow ones, for both losses. Dotted vertical lines mark the sizes of the three smallest classes."}}
 room.trained(runs);
 
@@ -255,4 +258,4 @@ room.long_tailed_table()
 # ## Where these numbers come from
 
 # %%
-chapter.provenance(runs, profile="quick")
+chapter.provenance(runs)

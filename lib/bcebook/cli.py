@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from bcebook.chapters import catalog
+from bcebook.chapters.recipes import RECORDED
 from bcebook.paths import data_dir
 
 app = typer.Typer(
@@ -72,6 +73,8 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
           out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False,
                                                    callback=_written)] = None,
           only: ChapterName = None,
+          recorded: Annotated[bool, typer.Option("--recorded", help="Train nothing: make every page from the recorded "
+                                                                    "runs and the theory, in a few minutes.")] = False,
           rehearse: Annotated[bool, typer.Option("--rehearse", help="Try it out on the CPU: each run two steps on "
                                                                     "noise, pages apart and marked.")] = False,
           on: On = "", checkpoints: Checkpoints = None):
@@ -81,6 +84,9 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
     from bcebook.execution.choose import elsewhere
 
     cluster = elsewhere(on, checkpoints)
+    if recorded and (rehearse or on or profile != "quick"):
+        raise ValueError("--recorded trains nothing; it goes with none of --profile, --rehearse and --on.")
+    profile = RECORDED if recorded else profile
 
     with _interruptible():
         if rehearse:

@@ -10,6 +10,7 @@ from bcebook.book import covers, front, pages
 from bcebook.book.findings import Page
 from bcebook.chapters.registry import rooms
 from bcebook.paths import REPOSITORY
+from bcebook.report import drawn
 from bcebook.report.claims import Judged
 from bcebook.science.verdicts import Finding
 
@@ -68,14 +69,16 @@ def test_a_cover_tells_each_claim_once_by_its_verdict():
 
 def test_a_cover_goes_under_the_heading_and_takes_the_files_along(tmp_path):
     room, cell = rooms()["accuracy"], {"cell_type": "markdown", "id": "x", "metadata": {}, "source": "# Title\n\nWords."}
+    figure = {"cell_type": "code", "source": "draw()", "outputs": [{"data": {"image/png": "iVBOR", drawn.MIME: "1,2"}}]}
     executed, source = tmp_path / "accuracy.ipynb", tmp_path / "source"
     source.mkdir()
     for path in (executed, source / "accuracy.ipynb"):
-        path.write_text(json.dumps({"cells": [cell], "metadata": {}}))
+        path.write_text(json.dumps({"cells": [cell, figure], "metadata": {}}))
     covers.put(source, executed, room, {})
     cells = json.loads((source / "accuracy.ipynb").read_text())["cells"]
-    assert [c["source"].split("\n")[0] for c in cells][::2] == ["# Title", "Words."]
-    assert (source / "downloads" / "accuracy.ipynb").read_text() == executed.read_text()
+    assert [c["source"].split("\n")[0] for c in cells][:3:2] == ["# Title", "Words."]
+    figure["outputs"][0]["data"].pop(drawn.MIME)  # the figure's numbers have a file of their own
+    assert json.loads((source / "downloads" / "accuracy.ipynb").read_text())["cells"] == [cell, figure]
     assert (source / "downloads" / "accuracy.py").read_text() == (REPOSITORY / "book" / "accuracy.py").read_text()
     covers.put(source, tmp_path / "missing.ipynb", rooms()["minima"], {})  # no page yet: nothing happens
 

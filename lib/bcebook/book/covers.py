@@ -9,7 +9,7 @@ from bcebook.book.findings import Page
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.room import Room
 from bcebook.paths import REPOSITORY
-from bcebook.report import markdown
+from bcebook.report import claims, drawn, markdown
 from bcebook.science import verdicts
 
 DOWNLOADS = "downloads"  # folder of the pages' source that Sphinx does not read
@@ -23,7 +23,7 @@ def put(source: Path, executed: Path, room: Room, pages: dict[tuple[str, str], P
         return
     folder = source / DOWNLOADS
     folder.mkdir(exist_ok=True)
-    shutil.copyfile(executed, folder / executed.name)
+    (folder / executed.name).write_text(for_reading(executed))
     shutil.copyfile(REPOSITORY / "book" / f"{room.name}.py", folder / f"{room.name}.py")
     notebook = json.loads(page.read_text())
     first = notebook["cells"][0]
@@ -32,6 +32,16 @@ def put(source: Path, executed: Path, room: Room, pages: dict[tuple[str, str], P
              for name, text in (("heading", heading), ("cover", cover(room, pages)), ("beginning", rest.strip()))]
     notebook["cells"][:1] = cells
     page.write_text(json.dumps(notebook))
+
+
+def for_reading(executed: Path) -> str:
+    """An executed notebook without what its outputs carry for the build alone: findings and figures' numbers as data."""
+    notebook = json.loads(executed.read_text())
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            for kind in (claims.MIME, drawn.MIME):
+                output.get("data", {}).pop(kind, None)
+    return json.dumps(notebook, indent=1)
 
 
 def cover(room: Room, pages: dict[tuple[str, str], Page]) -> str:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from bcebook.chapters import catalog
+from bcebook.chapters.recipes import RECORDED
 from bcebook.paths import PACKAGE, REPOSITORY, published
 from bcebook.runs.provenance import versions
 from bcebook.runs.store import open_store
@@ -23,7 +24,7 @@ def chapter_digest(name: str, profile: str, data: Path) -> str:
     notebook, room = BOOK / f"{name}.py", PACKAGE / "chapters" / f"{name}.py"
     if not notebook.exists():
         return ""
-    store = open_store(data)
+    store = open_store(data, profile == RECORDED)
     runs = [store.fingerprint(config) for which in catalog.PROFILES for config in catalog.configs(name, which)]
     library = closure(notebook, PACKAGE) | (closure(room, PACKAGE) if room.exists() else set())
     sources = [notebook, *sorted(library), *sorted(published().glob("*.csv"))]

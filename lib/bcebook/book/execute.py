@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bcebook.book import digests, halves, saving
+from bcebook.book.findings import folder as findings_folder
 from bcebook.chapters import catalog
+from bcebook.execution.base import duration
 from bcebook.execution.processes import DEATH, workers
 
 STARTUP = ("PYTHONWARNINGS", "PYTHONSTARTUP")  # of a user's shell: they would change what a page shows
@@ -38,7 +40,7 @@ def execute(profile: str, device: str, data: Path, out: Path, jobs: int, say=pri
     and its findings take their places only when it has succeeded, so that a failure leaves the last good ones. only:
     no other chapter.
     """
-    folder, findings = out / "notebooks" / profile, out / "findings"
+    folder, findings = out / "notebooks" / profile, findings_folder(out, profile)
     folder.mkdir(parents=True, exist_ok=True)
     for path in findings.glob("*/*.json"):
         if path.stem not in catalog.CHAPTERS:
@@ -54,7 +56,7 @@ def execute(profile: str, device: str, data: Path, out: Path, jobs: int, say=pri
             say(f"    {name}: up to date")
     if not due:
         return {}
-    failures, left = {}, list(due)
+    failures, left, began = {}, list(due), time.monotonic()
     parameters = {"profile": profile, "device": device}
     try:
         with workers(min(jobs, len(due)), _worker_setup, (_environment(out, data),)) as executor:
@@ -69,7 +71,10 @@ def execute(profile: str, device: str, data: Path, out: Path, jobs: int, say=pri
                     say(f"    {name}: FAILED {done.problem}")
                     continue
                 _keep(name, made[name], done, folder, findings)
-                say(f"    {name}: {done.seconds:.0f} s")
+                finished = len(due) - len(left)
+                to_go = duration((time.monotonic() - began) / finished * len(left))
+                say(f"    {name}: {done.seconds:.0f} s ({finished} of {len(due)} notebooks"
+                    + (f", about {to_go} left)" if left else ")"))
     except BrokenProcessPool:
         failures |= _death(left, len(due), folder, say)
     return failures

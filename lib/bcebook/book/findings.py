@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bcebook.chapters.recipes import RECORDED
 from bcebook.chapters.registry import rooms
 from bcebook.report import markdown
 from bcebook.report.claims import MIME, Judged
@@ -120,6 +121,12 @@ FINDING = {"verdict": _text, "value": _number, "low": _number, "high": _number, 
            "rule": _text, "label": _text, "p": _number, "adjusted": _text, "detail": _text, "runs": _list(_text),
            "control": lambda value: value is None or isinstance(value, dict),
            "parts": _list(lambda value: isinstance(value, dict))}
+
+
+def folder(out: Path, profile: str) -> Path:
+    """Where a build into `out` keeps its findings: those of a book of recorded runs by themselves, as the same chapter
+    and profile may have other runs in a book that trains."""
+    return out / ("findings-recorded" if profile == RECORDED else "findings")
 
 
 def read_all(folder: Path) -> dict[tuple[str, str], Page]:

@@ -1,21 +1,21 @@
 """What a notebook asks for: its runs, its findings, the same views of other profiles, and where the numbers came
 from."""
 
-import datetime
 from collections import Counter
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
 from bcebook import names
 from bcebook.book.findings import Shown
-from bcebook.chapters.recipes import LOSSES, OPTIMIZERS, PROFILES
+from bcebook.chapters.recipes import LOSSES, OPTIMIZERS, PROFILES, RECORDED
 from bcebook.chapters.room import Room
 from bcebook.execution.choose import lacks, left_out, train_missing
 from bcebook.paths import data_dir as find_data
 from bcebook.report import claims, markdown, plots
 from bcebook.runs import rehearsal
-from bcebook.runs.provenance import code_version, versions
+from bcebook.runs.provenance import code_version, now, versions
 from bcebook.runs.store import Run, open_store
 
 
@@ -23,15 +23,17 @@ class Chapter:
     """A chapter of the book in one profile.
 
     room: what the chapter declares. profile, device ("auto", "cpu", "cuda"), data_dir (None: the repository's data) and
-    seeds (None: the chapter's own) are the notebook's parameters. Sets the look of the figures.
+    seeds (None: the chapter's own) are the notebook's parameters. The profile "recorded" trains nothing: it shows what
+    is recorded of the strongest profile that has recorded runs of this chapter. Sets the look of the figures.
     """
 
     def __init__(
         self, room: Room, profile: str = "quick", device: str = "auto", data_dir: str | None = None, seeds=None
     ):
-        self.room, self.profile, self.device = room, profile, device
-        self.data = find_data(data_dir)
-        self.configs = room.configs(profile, seeds)
+        self.room, self.device, self.data = room, device, find_data(data_dir)
+        self.recorded = profile == RECORDED
+        self.profile = recorded_profile(room, self.data) if self.recorded else profile
+        self.configs = room.configs(self.profile, seeds)
         self.rebuilt: list[Run] = []  # what `runs` has given
         self.led = None  # the profile that `strongest` has shown
         plots.style()
@@ -40,10 +42,18 @@ class Chapter:
 
     def runs(self) -> list[Run]:
         """The chapter's runs; the missing ones are trained now, with a progress bar. Failed runs are named and left
-        out. None for a profile in which the chapter trains nothing.
+        out. None for a profile in which the chapter trains nothing. With recorded runs: those, and a sentence that
+        says so.
 
-        Raises RuntimeError if every run failed that could be tried.
+        Raises RuntimeError if every run failed that could be tried, and ValueError where none is recorded.
         """
+        if self.recorded:
+            runs = self._stored(self.configs)
+            if not runs:
+                raise ValueError(f"{self.data / 'recorded'} holds no run of this chapter; the profile quick trains some.")
+            display(Markdown(f"*Made from recorded runs: {_networks(runs)} (profile {self.profile}, {len(runs)} of "
+                             f"{len(self.configs)} runs). Nothing was trained for this page.*"))
+            return runs
         for problem in left_out(self.configs, self.data) + train_missing(self.configs, self.data, self.device):
             print(f"Left out: {problem}")
         self.rebuilt = runs = self._stored(self.configs)
@@ -74,7 +84,7 @@ class Chapter:
         """As `strongest`, in every profile that is not shown yet; nothing is trained. Where there are no runs, one
         sentence says so and how to get them."""
         for profile, spec in PROFILES.items():
-            if profile in (self.profile, self.led):
+            if profile in (self.profile, self.led) or (self.recorded and profile == "quick"):
                 continue
             configs = self.room.configs(profile)
             if not configs:
@@ -110,7 +120,7 @@ class Chapter:
 
     def _stored(self, configs) -> list[Run]:
         """Those in the store, in the order of tables: network, augmentation, optimizer, CE before BCE."""
-        store = open_store(self.data)
+        store = open_store(self.data, self.recorded)
         runs = [run for config in configs if (run := store.find(config))]
         networks = list(dict.fromkeys((config.model, config.dataset) for config in configs))
 
@@ -143,10 +153,17 @@ class Chapter:
                 else "none: computed from formulas and from data/paper",
                 "versions": ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("python", "numpy", "scipy")),
                 "code of this page": code_version(),
-                "computed": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                "computed": now().date().isoformat(),
             }
         )
         return Markdown(markdown.table(["", ""], lines.items()))
+
+
+def recorded_profile(room: Room, data: Path) -> str:
+    """The strongest profile that has recorded runs of a chapter. Without one: the strongest that needs no GPU."""
+    store = open_store(data, recorded=True)
+    found = (profile for profile in reversed(PROFILES) if any(map(store.has, room.configs(profile))))
+    return next(found, "laptop")
 
 
 def _networks(runs: list[Run]) -> str:

@@ -24,9 +24,9 @@ MARK = "<!-- {} -->"
 
 def write(source: Path, out: Path, profile: str) -> None:
     """Fill the Sphinx folder `source` with what is made: lists in index.md and more_machines.md, scoreboard.md,
-    departures.md, runs.md, api.md, the covers of the chapters. Findings are read from out/findings. Raises ValueError,
+    departures.md, runs.md, api.md, the covers of the chapters. Raises ValueError,
     naming the file, where one of them is damaged."""
-    found = findings.read_all(out / "findings")
+    found = findings.read_all(findings.folder(out, profile))
     for page, blocks in {
         "index.md": {"chapters": chapters(), "contents": contents(), "findings": headlines(found),
                      "found": front.table(found, linked=True)},

@@ -16,6 +16,7 @@ from bcebook.chapters import catalog
 
 # A disk that takes no more: full, over the user's quota, or over the largest file that it may hold.
 FULL = tuple(code for name in ("ENOSPC", "EDQUOT", "EFBIG") if (code := getattr(errno, name, None)))
+MATHJAX = "tex-chtml.js"
 DRAWN = "figures"  # folder of the figures' numbers among the pages' static files
 
 
@@ -61,6 +62,7 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
         shutil.rmtree(fresh, ignore_errors=True)
         say("    Sphinx failed, see above; the HTML of the last good build is untouched.")
         return False
+    _slim(fresh)
     old = out / "html.old"
     shutil.rmtree(old, ignore_errors=True)
     if html.exists():
@@ -69,6 +71,18 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
     shutil.rmtree(old, ignore_errors=True)
     (out / "html.json").write_text(json.dumps({"digest": digest}))
     return True
+
+
+def _slim(html: Path) -> None:
+    """Remove what no page asks for: of MathJax all but the component that Sphinx names and what that loads for a page in
+    English; the theme's translations and source maps."""
+    static, mathjax = html / "_static", html / "_static" / "mathjax"
+    spoken = (path for path in mathjax.glob("sre/mathmaps/*.json") if path.stem not in ("base", "en", "nemeth"))
+    bundles = (path for path in mathjax.glob("*.js") if path.name != MATHJAX)
+    for path in (*bundles, *spoken, *static.rglob("*.map"), *mathjax.glob("output/svg.js")):
+        path.unlink()
+    for folder in (mathjax / "output" / "svg", static / "locales"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _says_full(text: str) -> bool:

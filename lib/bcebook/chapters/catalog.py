@@ -10,13 +10,18 @@ CHAPTERS = {name: room.title for name, room in registry.rooms().items()}
 WITHOUT_RUNS = tuple(name for name, room in registry.rooms().items() if room.runs is None)  # chapters of theory
 
 
+def check_chapter(chapter: str) -> None:
+    """Raises ValueError, with the names there are, for an unknown chapter."""
+    if chapter not in CHAPTERS:
+        raise ValueError(f"there is no chapter {chapter!r}; choose one of {', '.join(CHAPTERS)}.")
+
+
 def configs(chapter: str, profile: str, seeds: tuple[int, ...] | None = None) -> list[RunConfig]:
     """The runs that a chapter shows, without duplicates, in the order in which they are worth having; none for theory.
 
     seeds: None takes the profile's own. Raises ValueError for an unknown chapter or profile, or for no seeds.
     """
-    if chapter not in CHAPTERS:
-        raise ValueError(f"there is no chapter {chapter!r}; choose one of {', '.join(CHAPTERS)}.")
+    check_chapter(chapter)
     return registry.rooms()[chapter].configs(profile, seeds)
 
 

@@ -119,6 +119,10 @@ def even_start(num_classes: int) -> float:
     return round(math.log(num_classes - 1), 1)
 
 
+# What a page or a book can be made of beside a profile: of each chapter the strongest profile that has recorded runs.
+RECORDED = "recorded"
+
+
 def check_profile(profile: str) -> None:
     """Raises ValueError, with the names there are, for an unknown profile."""
     if profile not in PROFILES:

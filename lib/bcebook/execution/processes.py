@@ -28,6 +28,8 @@ from bcebook.runs.locks import Held
 from bcebook.runs.store import open_store
 from bcebook.variables import variable
 
+# Time left by epochs, as runs differ in length.
+BAR = "    {desc} trained, {elapsed} so far, about {remaining} left{postfix}"
 DEATH = "was ended from outside, most likely because memory ran out"
 
 
@@ -82,10 +84,10 @@ class Processes:
         are waited for.
         """
         waiting = deque(sorted(configs, key=lambda config: -config.epochs))
-        problems, training, held = [], {}, set()  # training: task -> its run
+        problems, training, held, done = [], {}, set(), 0  # training: task -> its run
         with (workers(self.jobs, _use_threads, (max(1, cores() // self.jobs),)) as pool,
-              tqdm(total=len(configs), desc=f"runs, {self.jobs} at once", unit="run",
-                   mininterval=bar_interval()) as bar):
+              tqdm(total=sum(config.epochs for config in configs), desc=f"0 of {len(configs)} runs",
+                   bar_format=BAR, mininterval=bar_interval()) as bar):
             while waiting or training:
                 while waiting and len(training) < self.jobs:  # no more, so that these are the ones in progress
                     config = waiting.popleft()
@@ -107,8 +109,11 @@ class Processes:
                     problems += found
                     for problem in found:
                         bar.write(problem)
-                    bar.set_postfix_str(training.pop(task).describe(), refresh=False)
-                    bar.update()
+                    config = training.pop(task)
+                    done += 1
+                    bar.set_description_str(f"{done} of {len(configs)} runs", refresh=False)
+                    bar.set_postfix_str(f"last {config.describe()}", refresh=False)
+                    bar.update(config.epochs)
         return problems
 
     def _death(self, configs: list[RunConfig], training: list[RunConfig]) -> str:

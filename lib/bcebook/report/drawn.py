@@ -20,6 +20,7 @@ MIME = "application/vnd.bcebook.drawn+csv"  # under which a notebook's output ca
 COLUMNS = ("panel", "title", "x_axis", "y_axis", "drawn_as", "label", "colour", "piece", "x", "y", "x_word", "y_word",
            "value")
 NEAR = 0.5  # ticks with words stand at distance 1
+FINEST = 100  # rows and columns of a mesh at most; of a finer one every second, third ... is written
 
 
 def as_csv(figure: Figure) -> str:
@@ -68,9 +69,12 @@ def _vertices(artist: Artist) -> tuple[np.ndarray, np.ndarray, object]:
         points = artist.get_patch_transform().transform(artist.get_path().vertices)
         transform = artist.get_data_transform()
     elif isinstance(artist, QuadMesh):
-        corners = artist.get_coordinates()
-        points = ((corners[:-1, :-1] + corners[1:, 1:]) / 2).reshape(-1, 2)  # the cells' middles
-        transform = artist.get_transform()
+        places, array, transform = artist.get_coordinates(), artist.get_array(), artist.get_transform()
+        if array.size < len(places) * len(places[0]):  # of cells, and not of their corners (Gouraud shading)
+            places = (places[:-1, :-1] + places[1:, 1:]) / 2
+        step = -(-max(places.shape[:2]) // FINEST)
+        values = np.reshape(array, places.shape[:2])[::step, ::step]
+        return _filled(places[::step, ::step]).reshape(-1, 2), _filled(values).ravel(), transform
     elif isinstance(artist, PathCollection):
         points, transform = np.asarray(artist.get_offsets()), artist.get_offset_transform()
     elif isinstance(artist, Collection):
@@ -108,7 +112,8 @@ def _colour(artist: Artist) -> str:
 def _words(axis: Axis) -> list[tuple[float, str]]:
     """(place, word) of the ticks that say words; none where they say numbers."""
     ticks = [(place, label.get_text()) for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels())]
-    return [tick for tick in ticks if tick[1]] if any(char.isalpha() for _, word in ticks for char in word) else []
+    words = [tick for tick in ticks if tick[1] and "mathdefault" not in tick[1]]  # that is a number as matplotlib sets it
+    return words if any(char.isalpha() for _, word in words for char in word) else []
 
 
 def _near(words: list[tuple[float, str]], place: float) -> str:
@@ -119,4 +124,4 @@ def _near(words: list[tuple[float, str]], place: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.7g}" if np.isfinite(value) else ""
+    return f"{value:.5g}" if np.isfinite(value) else ""

@@ -111,6 +111,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def now() -> datetime.datetime:
+    """The time, in UTC; SOURCE_DATE_EPOCH's where that is set, as reproducible builds want it."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.datetime.fromtimestamp(float(epoch), datetime.UTC) if epoch else datetime.datetime.now(datetime.UTC)
+
+
 def environment(device) -> dict:
     """Versions, the device in words, the code, the engine and the time (UTC) of a run on `device` (a torch.device)."""
     import torch
@@ -119,6 +125,6 @@ def environment(device) -> dict:
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    date = now().isoformat(timespec="seconds")
     return {"device": name, "device_type": device.type, "versions": versions(), "code": code_version(),
             "engine": engine_version(), "date": date}

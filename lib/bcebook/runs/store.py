@@ -170,9 +170,9 @@ class RunStore:
         return None
 
 
-def open_store(data: Path) -> RunStore:
-    """The store of a data folder: runs/ in front of recorded/."""
-    return RunStore(data / "runs", data / "recorded")
+def open_store(data: Path, recorded: bool = False) -> RunStore:
+    """The store of a data folder: runs/ in front of recorded/, or recorded/ alone."""
+    return RunStore(data / "recorded") if recorded else RunStore(data / "runs", data / "recorded")
 
 
 def _unreadable(folder: Path) -> str:
