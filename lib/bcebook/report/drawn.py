@@ -20,7 +20,7 @@ MIME = "application/vnd.bcebook.drawn+csv"  # under which a notebook's output ca
 COLUMNS = ("panel", "title", "x_axis", "y_axis", "drawn_as", "label", "colour", "piece", "x", "y", "x_word", "y_word",
            "value")
 NEAR = 0.5  # ticks with words stand at distance 1
-FINEST = 100  # rows and columns of a mesh at most; of a finer one every second, third ... is written
+FINEST = 60  # rows and columns of a mesh at most; of a finer one every second, third ... is written
 
 
 def as_csv(figure: Figure) -> str:
