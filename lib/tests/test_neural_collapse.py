@@ -35,8 +35,8 @@ def falling(speed: float, start: float = 2.0):
 
 @pytest.fixture(scope="module")
 def plant():
-    """plant(speed) gives the quick profile's runs: speed(config) is that of a run's curves."""
-    configs = room.ROOM.configs("quick")
+    """plant(speed) gives the quick profile's runs with five seeds: speed(config) is that of a run's curves."""
+    configs = room.ROOM.configs("quick", range(5))
     assert len(configs) == 20
     return lambda speed: [planted(config, falling(speed(config))) for config in configs]
 
@@ -161,7 +161,7 @@ def test_the_posters_values_stand_beside_ours(plant):
     with (REPOSITORY / "data" / "paper" / "poster_neural_collapse.csv").open() as file:
         published = [(row["reading"], float(row["value"])) for row in csv.DictReader(file)]
     assert list(zip(frame["reading"], frame["poster"], strict=True)) == published
-    ours = frame.set_index(["measure", "setting"])["convnet on digits"]
+    ours = frame.set_index(["measure", "setting"])["MLP on digits"]
     ends = room.ends(runs).frame.set_index(["setting", "loss"])["nc3"]
     assert ours["NC3", "CE, SGD"] == pytest.approx(ends["SGD", "CE"])
     its_own = [moved(run, model="resnet18", dataset="cifar10") for run in runs]
