@@ -148,12 +148,12 @@ def test_each_verdict_can_be_the_other():
 
 
 def test_the_minimum_at_the_networks_own_bias_explains_a_slow_bias():
-    """BCE's networks whose bias stayed behind, with W and H at the minimum there: the gap tells the batch at that
-    bias, and does not at the free one, from which it is a batch size away."""
+    """BCE's networks whose bias came from above and stayed behind, with W and H at the minimum there: the gap tells the
+    batch at that bias, and does not at the free one, from which it is a batch size away."""
     runs = []
     for config in room.configs("quick", 0):
         c = theory.effective_c(config.lambda_w, config.lambda_h, config.batch_size, 10)
-        bias = batches.minimum("free", "bce", 10, c)[2] - 0.9
+        bias = batches.minimum("free", "bce", 10, c)[2] + 0.9
         runs += [planted(config, *theory.resting_scores(10, c, bias), bias)] * (config.loss == "bce")
     found = verdicts(runs)
     assert (found["bce_gap"], found["bce_gap_at_bias"]) == ("contradicted", "supported")
