@@ -22,14 +22,15 @@
 #
 # **What to expect.** Both networks end in a LayerNorm, not in a ReLU: their features are free in sign, so that the
 # closed form of {doc}`minima` can hold as it stands, where it cannot for the paper's residual networks. It says where
-# training ends, if it gets there; {doc}`published_predicted` sets it beside the published medians. A transformer trains
-# more slowly than a small convnet, and has dropout, so that its scores in training are not those of evaluation: fewer
-# of its runs may have arrived.
+# training ends, if it gets there; {doc}`published_predicted` sets it beside the published medians. A transformer
+# trains more slowly than a small convolutional network, and has dropout, so that its scores in training are not those
+# of evaluation: fewer of its runs may have arrived.
 #
 # The paper's ViT cuts an image of $32 \times 32$ into patches of $4 \times 4$ and has $6$ layers of $512$ dimensions
 # with $10$ heads of $64$, a class token and dropout of $0.2$ ($0.1$ for the embedding); its Swin has $96$ dimensions in
 # windows of $4 \times 4$ and layers $2, 2, 6, 2$. They are vit-pytorch's and swin-transformer-pytorch's. The profiles
-# without a GPU train a tiny ViT on the digits: patches of $2 \times 2$, two layers of $64$ dimensions with four heads.
+# without a GPU train a small ViT on the digits, with two layers of $64$ dimensions and four heads: patches of
+# $2 \times 2$ in the profile laptop, of $4 \times 4$ in the profile quick.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"

@@ -57,8 +57,9 @@ chapter.strongest()
 room.differences(runs);
 
 # %% [markdown]
-# Compare each row with the first, the network as it is: does the difference between the losses change sides, and is the
-# bar short enough to say so? The rows of the augmentations have another decay, and are to be compared with one another.
+# Compare each row with the first, the network as it is: does the difference between the losses change sides? One seed has
+# no bar and decides nothing; it shows how large the differences are. The rows of the augmentations have another decay,
+# and are to be compared with one another.
 #
 # ## What we see
 

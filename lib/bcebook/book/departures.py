@@ -137,9 +137,9 @@ DEPARTURES = {
         "Networks",
         "ResNet18, ResNet50, a slim DenseNet121; ViT and Swin in two figures; pretrained ResNets and DenseNet161",
         by_profile(_networks),
-        "The convnet, ResNet8, ResNet9 and ViT-tiny are ours and small; ResNet9 is the one with pooled ReLU features. "
-        "Closed form and published medians are compared all the same, because the minimum does not depend on the "
-        "architecture, but on what follows next.",
+        "MLP, convnet, ResNet8, ResNet9, ViT-tiny and ViT-mini are ours and small; ResNet9 is the one with pooled ReLU "
+        "features. Closed form and published medians are compared all the same, because the minimum does not depend on "
+        "the architecture, but on what follows next.",
     ),
     "fine_tuning": Departure(
         "Fine-tuning of pretrained networks",
@@ -156,7 +156,7 @@ DEPARTURES = {
         "Networks and images of the long-tailed table",
         "network, optimizer and augmentation are unknown, and so is which images of CIFAR100 were kept",
         lambda: {
-            "profile quick": "the convnet on digits, SGD, DA1",
+            "profile quick": "the MLP on digits, SGD, DA1",
             "profile laptop": "ResNet9 on CIFAR100, SGD, DA1",
             "profile paper": "ResNet18 on CIFAR100, SGD, DA1",
         },

@@ -1,8 +1,8 @@
 """The chapter on the batch size: what does it do to scores, biases and accuracy, and does one number predict it?
 
-Cost: quick ten runs of its own, a minute of one core in all. laptop: six runs of ResNet9-signed on CIFAR10, about 24
-minutes each on one core; CE's at the paper's batch size is also the neural-collapse chapter's. paper: ResNet18 on
-CIFAR10, twelve runs a seed; those at the paper's batch size are also the initial-bias chapter's.
+Cost: quick six runs, seconds each. laptop: six runs of ResNet9-signed on CIFAR10, about 24 minutes each on one core;
+CE's at the paper's batch size is also the neural-collapse chapter's. paper: ResNet18 on CIFAR10, twelve runs a seed;
+those at the paper's batch size are also the initial-bias chapter's.
 """
 
 from __future__ import annotations

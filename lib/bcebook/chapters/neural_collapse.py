@@ -244,7 +244,10 @@ def earlier(runs: list[Run], measures: tuple[str, ...]) -> Finding:
         wins, losses = sum(x > 0 for x in ahead), sum(x < 0 for x in ahead)
         p = stats.sign_test_p(wins, losses)
         what = "BCE is the first below more of the levels"
-        parts.append(verdicts.most(wins, losses, p, what, label=names.MEASURE[name]))
+        part = verdicts.most(wins, losses, p, what, label=names.MEASURE[name])
+        if ahead and not wins + losses:  # there are runs, and none leads
+            part = part.but(verdict=verdicts.UNDECIDED, value=0.0, n=len(ahead), unit="share", p=1.0)
+        parts.append(part)
         even.append(f"{len(ahead) - wins - losses} of {len(ahead)} for {names.MEASURE[name]}")
     return described(parts, "measures", f"pairs in which neither loss leads are left out: {markdown.listed(even)}")
 

@@ -31,7 +31,7 @@ NEAR = 0.1  # of the closed form's gap between the scores
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
-    """The sweeps of the initial bias mean and of lambda_b: of the paper's ViT and Swin, or of a tiny ViT with AdamW
+    """The sweeps of the initial bias mean and of lambda_b: of the paper's ViT and Swin, or of a small ViT with AdamW
     (with SGD it takes several times as many epochs)."""
     if profile in SMALL:
         both = both_sweeps(profile, SMALL[profile][0], seed, *SMALL[profile][1:])
