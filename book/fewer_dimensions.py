@@ -142,7 +142,11 @@ room.polyhedra();
 # a class lie near the origin, and in which do all features lie on one side of it, so that a dimension is left for the
 # threshold?
 #
-# And here both losses are followed from free to decayed biases.
+# And here both losses are followed from free to decayed biases. The minimisations of the two drawings above run on
+# this page; most of those behind the lines, the tables and the findings below are stored.
+
+# %%
+room.note()
 
 # %% mystnb={"figure": {"caption": "Smallest angle between classifier rows (top; black line: best spherical code) and uniform gap (bottom, divided by the size of W and H) against the decay of the bias, CE (blue) and BCE (vermilion). Circles: best of eight minimisations.", "name": "fig-few-dimensions-decay"}, "image": {"alt": "Four panels: eight classes in two dimensions on the left, twelve in three on the right. Across: the decay of the bias, logarithmic. Upwards: the smallest angle in the top row, with a black line for the best spherical code, and the uniform gap in the bottom row, with a black line at zero. CE and BCE are lines with circles."}}
 room.against_bias_decay();

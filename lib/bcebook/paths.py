@@ -18,6 +18,11 @@ def published() -> Path:
     return REPOSITORY / "data" / "paper"
 
 
+def theory_tables() -> Path:
+    """The results of searches that a page does not repeat (`report.theory_tables`); they belong to the code too."""
+    return REPOSITORY / "data" / "theory"
+
+
 def gpu_reports() -> list[Path]:
     """What `bcebook doctor --gpu` wrote on the GPUs that this project has met, in the order of their names."""
     return sorted((REPOSITORY / "data" / "gpus").glob("*.json"))

@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 def test_bce_with_free_biases_finds_the_best_spherical_code(k, d, angle):
     """Angles from the literature, not from the module; one bias, equal scores, and the uniform gap 1 - cos of a
     code."""
-    found = codes.properties(codes.minimiser("bce", k, d, restarts=4))
+    found = codes.properties(codes.minimiser("bce", k, d))
     assert found["angle"] == pytest.approx(angle, abs=1e-3) == codes.code_angle(k, d)
     assert found["biases"] < 1e-6 and found["scores"] < 1e-6 and found["uniform"] == 1 and found["aligned"] > 1 - 1e-9
     assert [found["gap"], found["margin"]] == pytest.approx([1 - np.cos(np.radians(angle))] * 2, abs=1e-5)
@@ -75,7 +75,7 @@ SMALL = ((5, 2), (7, 3), (10, 5))
 @pytest.fixture
 def small(monkeypatch):
     """small(**columns): the survey of three settings instead of all, with some columns replaced."""
-    survey = codes.survey(SMALL, restarts=4)
+    survey = codes.survey(SMALL)
 
     def replace(**columns):
         table = survey.assign(**columns)
@@ -116,14 +116,15 @@ def test_a_counterexample_refutes_and_its_absence_proves_nothing(small):
 
 
 def test_the_theorems_can_be_refuted(monkeypatch):
-    monkeypatch.setattr(codes, "SETTINGS", SMALL)
     found = room.carries_over()
-    assert found.verdict == "proved" and found.n == 6 and found.value < 1e-9
-    monkeypatch.setattr(codes, "balance", lambda *args: 1e-3)
-    assert room.carries_over().verdict == "refuted"
+    assert found.verdict == "proved" and found.n == 32 and found.value < 1e-9
+    survey = codes.survey()
+    for changed in (survey.assign(ce_balance=1e-3), survey.assign(bce_objective=0.0)):
+        monkeypatch.setattr(codes, "survey", lambda changed=changed: changed)
+        assert room.carries_over().verdict == "refuted"
     monkeypatch.setattr(codes, "separated_without_bias", lambda k, draws: 1)
     assert room.needs_a_bias().verdict == "refuted"
-    limit = codes.towards_no_decay((8, 3), (5e-4, 5e-8))
+    limit = codes.towards_no_decay((5e-4, 5e-8))
     monkeypatch.setattr(codes, "towards_no_decay", lambda: limit)
     assert room.each_its_margin().verdict == "proved"
     # at the paper's decay BCE has the larger margin
@@ -132,12 +133,11 @@ def test_the_theorems_can_be_refuted(monkeypatch):
 
 
 def test_views_and_findings_have_no_gaps(monkeypatch):
-    limit, swept = codes.towards_no_decay((8, 3), (5e-4, 5e-8)), codes.against_decay(restarts=4, values=(0.0, 0.1))
-    survey = codes.survey(SMALL, restarts=4)
+    limit, swept = codes.towards_no_decay((5e-4, 5e-8)), codes.against_decay(values=(0.0, 0.1))
+    survey = codes.survey(SMALL)
     monkeypatch.setattr(codes, "survey", lambda *args, **more: survey)
     monkeypatch.setattr(codes, "towards_no_decay", lambda: limit)
     monkeypatch.setattr(codes, "against_decay", lambda: swept)
-    monkeypatch.setattr(codes, "SETTINGS", SMALL)
     text = markdown.findings(claims.judge(room.ROOM.claims))
     assert "nan" not in text and text.count("*Rule*") == len(room.ROOM.claims) == 9
     assert room.exchanged().verdict == "open" and room.exchanged().n == 2

@@ -69,7 +69,7 @@ def checkout(folder):
     chapter says of one that is not there is no fault here."""
     copy = folder / "checkout"
     ignored = shutil.ignore_patterns(".*", "_build", "__pycache__", "datasets", "recorded", "*.egg-info", "tests")
-    for name in ("book", "lib", "ci", "data/paper"):
+    for name in ("book", "lib", "ci", "data/paper", "data/theory"):
         shutil.copytree(REPOSITORY / name, copy / name, ignore=ignored)
     shutil.copy(REPOSITORY / "requirements.txt", copy)
     for path in (copy / "book").glob("*.py"):

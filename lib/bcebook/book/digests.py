@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bcebook.chapters import catalog
 from bcebook.chapters.recipes import RECORDED
-from bcebook.paths import PACKAGE, REPOSITORY, published
+from bcebook.paths import PACKAGE, REPOSITORY, published, theory_tables
 from bcebook.runs.provenance import versions
 from bcebook.runs.store import open_store
 
@@ -17,7 +17,8 @@ BOOK = REPOSITORY / "book"
 
 
 def chapter_digest(name: str, profile: str, data: Path) -> str:
-    """Of the notebook, what of the library it can import, its runs in every profile, its parameters and the tools.
+    """Of the notebook, what of the library it can import, its runs in every profile, the tables of data/paper and
+    data/theory, its parameters and the tools.
 
     "" for a chapter whose notebook is not there yet: nothing is up to date with that, and executing it says so.
     """
@@ -27,7 +28,8 @@ def chapter_digest(name: str, profile: str, data: Path) -> str:
     store = open_store(data, profile == RECORDED)
     runs = [store.fingerprint(config) for which in catalog.PROFILES for config in catalog.configs(name, which)]
     library = closure(notebook, PACKAGE) | (closure(room, PACKAGE) if room.exists() else set())
-    sources = [notebook, *sorted(library), *sorted(published().glob("*.csv"))]
+    tables = [path for folder in (published(), theory_tables()) for path in sorted(folder.glob("*.csv"))]
+    sources = [notebook, *sorted(library), *tables]
     return digest(sources, [profile, str(data), tools(), *runs])
 
 

@@ -15,6 +15,7 @@ from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
 if TYPE_CHECKING:
+    from IPython.display import Markdown
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 np, plt, lines = lazy("numpy"), lazy("matplotlib.pyplot"), lazy("matplotlib.lines")
 codes, plots, theory = lazy("bcebook.report.codes"), lazy("bcebook.report.plots"), lazy("bcebook.science.theory")
 predictions = lazy("bcebook.report.predictions")
-spatial = lazy("scipy.spatial")
+spatial, display = lazy("scipy.spatial"), lazy("IPython.display")
 
 SHOWN = (0.0, 0.05)  # free biases, decayed biases: the two columns of the drawings
 STATIONARY = 1e-7  # to which a minimisation's balance is exact: its slope is at most about 1e-9 of its largest entry
@@ -133,9 +134,9 @@ def _pair(frame, name: str, write) -> list[str]:
     return [" / ".join(write(row[f"{loss}_{name}"]) for loss in recipes.LOSSES) for _, row in frame.iterrows()]
 
 
-def survey_table(settings: tuple | None = None, restarts: int = 8) -> tables.Table:
+def survey_table() -> tables.Table:
     """What both losses make of pairs of K and d with free biases: each cell CE / BCE."""
-    frame = codes.survey(*([settings] if settings else []), restarts=restarts).copy()
+    frame = codes.survey().copy()
     frame["setting"] = [f"{r.K}, {r.d}" for r in frame.itertuples()]
     writers = {"angle": markdown.number, "alike": lambda x: "yes" if x else "no",
                "margin": lambda x: markdown.number(x, 3),
@@ -154,7 +155,7 @@ def survey_table(settings: tuple | None = None, restarts: int = 8) -> tables.Tab
         ([frame[f"{loss}_aligned"].min() for loss in recipes.LOSSES], 3),
         *(([frame[f"{loss}_{name}"].max() for loss in recipes.LOSSES], 1) for name in ("biases", "scores"))))
     return tables.Table(frame, columns, (
-        f"Each pair is CE / BCE; *starts*: how many of {restarts} random starts reached the best minimum. BCE's "
+        f"Each pair is CE / BCE; *starts*: how many of {codes.RESTARTS} random starts reached the best minimum. BCE's "
         f"uniform gap is {signs[0]}. "
         f"CE's margin is {signs[1]}. Where classes differ, biases do by up to {biases[0]} (CE) and {biases[1]} (BCE), "
         f"positive scores by up "
@@ -193,17 +194,20 @@ def decay_table() -> tables.Table:
     return tables.Table(frame, columns, ("Each pair is CE / BCE.",))
 
 
+def note() -> Markdown:
+    """Which of the page's minimisations run on it."""
+    return display.Markdown(codes.TABLE.note)
+
+
 # ---- claims ----------------------------------------------------------------------------------------------------------
 
 def carries_over() -> Finding:
     """Theorem one at every minimum of the survey: the balance of W and H, and a minimum above that of d >= K."""
-    residuals, above = [], []
-    for k, d in codes.SETTINGS:
-        n = recipes.BATCH_SIZE / k
-        for loss in recipes.LOSSES:
-            found = codes.minimiser(loss, k, d)
-            residuals.append(codes.balance(found, recipes.PAPER_DECAY, n))
-            above.append(found.objective - theory.minimum(loss, k, predictions.paper_c(k)).objective)
+    table = codes.survey()
+    columns = [f"{loss}_balance" for loss in recipes.LOSSES]
+    residuals = table[columns].to_numpy().ravel()
+    above = [getattr(row, f"{loss}_objective") - theory.minimum(loss, row.K, predictions.paper_c(row.K)).objective
+             for row in table.itertuples() for loss in recipes.LOSSES]
     worst = max(residuals) if min(above) > 0 else float("inf")  # a minimum below the bound would refute it as well
     found = verdicts.check(worst, STATIONARY,
                            "the accuracy of the minimisations; infinite if a minimum lies below that of d >= K",

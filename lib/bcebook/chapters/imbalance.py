@@ -51,7 +51,7 @@ def above_threshold() -> Figure:
     """Angles, lengths and biases of head and tail against the imbalance (at the paper's decay) and against c (at
     IMBALANCE)."""
     figure, axes = plt.subplots(3, 2, figsize=(8.6, 8.6), sharex="col", sharey="row")
-    ratios, cs, product = np.geomspace(1, 2e4, 40), np.geomspace(1e-3, 6e-2, 40), tails.PAPER_PRODUCT
+    ratios, cs, product = np.geomspace(1, 2e4, 24), np.geomspace(1e-3, 6e-2, 24), tails.PAPER_PRODUCT
     sweeps = ((ratios, [(float(ratio), product) for ratio in ratios], 1 / (5 * product) - 1,
                "largest / smallest class"),
               (cs, [(float(IMBALANCE), float(10 * c**2)) for c in cs], np.sqrt(1 / (5 * (IMBALANCE + 1)) / 10),
@@ -82,7 +82,7 @@ def trained(runs: list[Run]) -> Figure:
     table, config = tails.trained_tails(runs), runs[0].config
     figure, (ax, right) = plt.subplots(1, 2, figsize=(8.6, 4.2))
     sizes = tails.class_sizes(runs[0])
-    grid = np.geomspace(0.6 * table["lambda_w"].min(), 1.5 * table["lambda_w"].max(), 40)
+    grid = np.geomspace(0.6 * table["lambda_w"].min(), 1.5 * table["lambda_w"].max(), 24)
     for loss in recipes.LOSSES:
         model = [tails.predicted_tail(loss, sizes, value, config.lambda_h, config.batch_size) for value in grid]
         ax.plot([size for _, size in model], [tail.distance for tail, _ in model], color="black", linewidth=0.8,
@@ -129,7 +129,7 @@ def thresholds_table() -> tables.Table:
                "apart": tables.fixed("distance, BCE / CE")}
     return tables.Table(tails.thresholds(), columns, (
         "*Distance*: between tail rows with 5 % more samples than at the threshold. The bisections' last steps are "
-        f"{markdown.percent(tails.LAST_STEP, 2)} % wide.",))
+        f"{markdown.percent(tails.LAST_STEP, 2)} % wide.", tails.THRESHOLDS.note))
 
 
 def sides_table() -> tables.Table:
@@ -150,7 +150,7 @@ def sides_table() -> tables.Table:
     return tables.Table(frame, columns, (
         f"The largest distance of two tail rows where their classes have {tails.ASIDE:.0%} fewer samples than at the "
         f"threshold (*below*) and {tails.ASIDE:.0%} more (*above*). The theorem says nothing of few dimensions above "
-        "it.",))
+        "it.", tails.SIDES.note))
 
 
 def opened_table() -> tables.Table:
@@ -195,7 +195,8 @@ def long_tailed_table() -> tables.Table:
         f"At imbalance {last['factor']:g} both decays would have to be {last['needed']:.4f} for its "
         f"{last['smallest']:.0f}-image classes to merge. "
         f"At the minimum there, the rows of the three smallest classes are {markdown.number(last['ce_tail'])} (CE) and "
-        f"{markdown.number(last['bce_tail'])} (BCE) times as far apart as those of the three largest.",))
+        f"{markdown.number(last['bce_tail'])} (BCE) times as far apart as those of the three largest.",
+        tails.LONG_TAILS.note))
 
 
 # ---- claims of theory ------------------------------------------------------------------------------------------------

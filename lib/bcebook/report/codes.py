@@ -1,5 +1,5 @@
-"""Minimisers with fewer dimensions than classes: what they look like, beside spherical codes. All results are shared
-within a process, because a page's figures, tables and findings look at the same minimisations."""
+"""Minimisers with fewer dimensions than classes: what they look like, beside spherical codes. Most of the
+searches stand in data/theory/few_dimensions.csv; those that run are shared within a process."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from bcebook.names import LOSS
+from bcebook.report import theory_tables
 from bcebook.runs.config import PLAIN
 from bcebook.science import theory, uniform
 
+RESTARTS = 8
 SETTINGS = ((5, 2), (8, 2), (12, 2), (6, 3), (7, 3), (8, 3), (9, 3), (12, 3), (10, 4), (10, 5), (16, 5), (16, 8),
             (27, 6), (32, 4), (32, 8), (32, 16))
 FOLLOWED = ((8, 2), (12, 3))  # from free to decayed biases
 SWEPT = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FOLLOWED_DOWN = (8, 3)  # towards no decay of W and H
 DECAYS = (5e-4, 5e-5, 5e-6, 5e-7, 5e-8)  # of W and H alike, towards the limit of no decay
 # Cosine of the smallest angle of the best spherical code, (K, d) -> cosine, where a proof is known beyond the general
 # cases: Schuette and van der Waerden 1951 (7, 8, 9 and 12 points in space), Bachoc and Vallentin 2009 (10 in R^4),
@@ -36,12 +39,17 @@ def code_angle(num_classes: int, dim: int) -> float:
     return float(np.degrees(np.arccos(cosine)))
 
 
-@functools.cache
-def minimiser(loss: str, num_classes: int, dim: int, lambda_b: float = 0.0, restarts: int = 8,
+def minimiser(loss: str, num_classes: int, dim: int, lambda_b: float = 0.0,
               decay: float = PLAIN["lambda_w"]) -> theory.Solution:
-    """The best minimum that `theory.solve` finds with both decays `decay`, at the paper's batch size."""
+    """The best minimum that `theory.solve` finds from RESTARTS starts with both decays `decay`, at the paper's batch
+    size."""
+    return _minimiser(loss, num_classes, dim, lambda_b, decay)
+
+
+@functools.cache
+def _minimiser(loss: str, num_classes: int, dim: int, lambda_b: float, decay: float) -> theory.Solution:
     return theory.solve(loss, num_classes, dim, PLAIN["batch_size"] / num_classes, decay, decay, lambda_b,
-                        restarts=restarts)
+                        restarts=RESTARTS)
 
 
 def properties(found: theory.Solution) -> dict[str, float]:
@@ -69,40 +77,62 @@ def properties(found: theory.Solution) -> dict[str, float]:
             "hits": found.agreement}
 
 
-@functools.cache
-def survey(settings: tuple = SETTINGS, lambda_b: float = 0.0, restarts: int = 8) -> pd.DataFrame:
-    """`properties` of both losses, a row for each (K, d); read-only. Columns K, d, lambda_b, code (`code_angle`),
-    restarts, and for each loss ce_* and bce_* with *_alike: whether all classes have one bias and one positive
-    score."""
-    rows = []
-    for k, d in settings:
-        row = {"K": k, "d": d, "lambda_b": lambda_b, "code": code_angle(k, d), "restarts": restarts}
-        for loss in LOSS:
-            of = properties(minimiser(loss, k, d, lambda_b, restarts))
-            of["alike"] = of["biases"] < EQUAL and of["scores"] < EQUAL
-            row |= {f"{loss}_{name}": value for name, value in of.items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _row(loss: str, K: int, d: int, lambda_b: float, decay: float) -> dict[str, float]:
+    found = minimiser(loss, K, d, lambda_b, decay)
+    return properties(found) | {"objective": found.objective, "balance": balance(found, decay, PLAIN["batch_size"] / K)}
+
+
+def _settings(loss: str, setting: tuple[int, int], lambda_b: float = 0.0, decay: float = PLAIN["lambda_w"]) -> dict:
+    return {"loss": loss, "K": setting[0], "d": setting[1], "lambda_b": lambda_b, "decay": decay}
+
+
+def _all_settings() -> tuple[dict, ...]:
+    every = [(setting,) for setting in SETTINGS]
+    every += [(setting, value) for setting in FOLLOWED for value in SWEPT]
+    every += [(FOLLOWED_DOWN, 0.0, decay) for decay in DECAYS]
+    found = [_settings(loss, *each) for each in every for loss in LOSS]
+    return tuple(each for at, each in enumerate(found) if each not in found[:at])
+
+
+TABLE = theory_tables.TheoryTable(
+    "few_dimensions",
+    f"Best of {RESTARTS} minimisations over W, H and b from random starts (seed 0), 128 / K samples a class; columns "
+    "as in bcebook.report.codes.",
+    _all_settings(), _row,
+    tuple(_settings(loss, setting) for setting in FOLLOWED for loss in LOSS))  # the page's drawings need these too
+
+
+def _both(setting: tuple[int, int], lambda_b: float = 0.0, decay: float = PLAIN["lambda_w"]) -> dict[str, float]:
+    """The results of TABLE for both losses, as ce_* and bce_*, with *_alike: whether all classes have one bias and one
+    positive score."""
+    row = {}
+    for loss in LOSS:
+        settings = _settings(loss, setting, lambda_b, decay)
+        of = TABLE.frame.iloc[TABLE.settings.index(settings)].drop(list(settings)).to_dict()
+        of["alike"] = of["biases"] < EQUAL and of["scores"] < EQUAL
+        row |= {f"{loss}_{name}": value for name, value in of.items()}
+    return row
 
 
 @functools.cache
-def against_decay(settings: tuple = FOLLOWED, values: tuple = SWEPT, restarts: int = 8) -> pd.DataFrame:
+def survey(settings: tuple = SETTINGS, lambda_b: float = 0.0) -> pd.DataFrame:
+    """Both losses, a row for each (K, d); read-only. Columns K, d, lambda_b, code (`code_angle`), and for each loss
+    what `_both` has."""
+    return pd.DataFrame([{"K": k, "d": d, "lambda_b": lambda_b, "code": code_angle(k, d)} | _both((k, d), lambda_b)
+                         for k, d in settings])
+
+
+@functools.cache
+def against_decay(settings: tuple = FOLLOWED, values: tuple = SWEPT) -> pd.DataFrame:
     """`survey` of a few settings at each lambda_b."""
-    return pd.concat([survey(settings, value, restarts) for value in values], ignore_index=True)
+    return pd.concat([survey(settings, value) for value in values], ignore_index=True)
 
 
 @functools.cache
-def towards_no_decay(setting: tuple = (8, 3), decays: tuple = DECAYS) -> pd.DataFrame:
-    """`properties` of both losses at one (K, d) with free biases, a row for each decay of W and H; columns ce_*,
-    bce_*."""
-    rows = []
-    for decay in decays:
-        row = {"K": setting[0], "d": setting[1], "decay": decay}
-        for loss in LOSS:
-            of = properties(minimiser(loss, *setting, decay=decay))
-            row |= {f"{loss}_{name}": value for name, value in of.items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def towards_no_decay(decays: tuple = DECAYS) -> pd.DataFrame:
+    """Both losses at FOLLOWED_DOWN with free biases, a row for each decay of W and H; columns ce_*, bce_*."""
+    k, d = FOLLOWED_DOWN
+    return pd.DataFrame([{"K": k, "d": d, "decay": decay} | _both((k, d), decay=decay) for decay in decays])
 
 
 def balance(found: theory.Solution, decay: float, per_class: float) -> float:

@@ -1,5 +1,5 @@
-"""Unequal classes at the minimum of the model, and trained tails beside them. Minimisations are shared within a
-process."""
+"""Unequal classes at the minimum of the model, and trained tails beside them. The longest searches stand in
+data/theory; those that run are shared within a process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from bcebook import paper
 from bcebook.names import LOSS
 from bcebook.report import markdown
+from bcebook.report.theory_tables import TheoryTable
 from bcebook.runs.config import PLAIN, batch_count
 from bcebook.runs.specs import DATASETS
 from bcebook.science import metrics, theory
@@ -60,8 +61,22 @@ def tail_width(found: theory.Solution, shares) -> float:
     return float(np.linalg.norm(rows[:, None] - rows[None], axis=-1).max())
 
 
-@functools.cache
-def thresholds(lambda_b: tuple = BIAS_DECAYS, steps: int = STEPS) -> pd.DataFrame:
+def _threshold(case: str, lambda_b: float) -> dict[str, float]:
+    counts = CASES[case]
+    share = counts[-1] / sum(counts)
+    row = {loss: bisected(loss, counts, share, lambda_b) for loss in LOSS}
+    widths = [tail_width(at_share(loss, counts, share / 1.05, lambda_b), counts) for loss in ("ce", "bce")]
+    return row | {"apart": widths[1] / widths[0]}
+
+
+_CASES = tuple({"case": name, "lambda_b": value} for name in CASES for value in BIAS_DECAYS)
+THRESHOLDS = TheoryTable(
+    "imbalance_thresholds",
+    f"A bisection of {STEPS} steps a loss, each one minimisation from one random start (seed 0) in K dimensions.",
+    _CASES, _threshold, tuple(each for each in _CASES if each["case"] == "6 equal"), close=2 * LAST_STEP)
+
+
+def thresholds() -> pd.DataFrame:
     """Bisection on `theory.solve`: where the tail rows of each of CASES separate, over the theorem's B lambda_W
     lambda_H.
 
@@ -69,18 +84,10 @@ def thresholds(lambda_b: tuple = BIAS_DECAYS, steps: int = STEPS) -> pd.DataFram
     holds, to the last step's width; apart: BCE's distance between tail rows over CE's where that share is 5 % above the
     threshold.
     """
-    rows = []
-    for name, counts in CASES.items():
-        share = counts[-1] / sum(counts)
-        for value in lambda_b:
-            row = {"case": name, "lambda_b": value}
-            row |= {loss: _bisected(loss, counts, share, value, steps) for loss in LOSS}
-            widths = [tail_width(at_share(loss, counts, share / 1.05, value), counts) for loss in ("ce", "bce")]
-            rows.append(row | {"apart": widths[1] / widths[0]})
-    return pd.DataFrame(rows)
+    return THRESHOLDS.frame
 
 
-def _bisected(loss: str, counts: tuple, share: float, lambda_b: float, steps: int) -> float:
+def bisected(loss: str, counts: tuple, share: float, lambda_b: float, steps: int = STEPS) -> float:
     """The multiple share / product at which the tail opens: merged below it, apart above it."""
     low, high = BRACKET**-0.5, BRACKET**0.5
     for _ in range(steps):
@@ -90,7 +97,31 @@ def _bisected(loss: str, counts: tuple, share: float, lambda_b: float, steps: in
     return float(np.sqrt(low * high))
 
 
-@functools.cache
+def _side(case: str, features: str, dim: int, lambda_b: float, loss: str) -> dict[str, float]:
+    counts = CASES[case]
+    share, tail = counts[-1] / sum(counts), np.array(counts) == min(counts)
+    below = at_share(loss, counts, share / (1 - ASIDE), lambda_b, features, dim)
+    row = {"below": tail_width(below, counts), "above": np.nan, "norm": np.nan}
+    if dim > FEW:
+        above = at_share(loss, counts, share / (1 + ASIDE), lambda_b, features, dim)
+        row |= {"above": tail_width(above, counts), "norm": float(np.linalg.norm(above.H[:, tail], axis=0).max())}
+    return row
+
+
+def _spaces(num_classes: int) -> list[tuple[str, int, float]]:
+    """Features, dimensions and lambda_b of `sides`."""
+    many = num_classes * (num_classes + 1) // 2 + 1
+    return [(features, FEW, 0.01) for features in theory.FEATURES] + [
+        ("nonnegative", many, value) for value in BIAS_DECAYS]
+
+
+_SIDES = tuple({"case": name, "features": features, "dim": dim, "lambda_b": value, "loss": loss}
+               for name in SIDED for features, dim, value in _spaces(len(CASES[name])) for loss in LOSS)
+SIDES = TheoryTable(
+    "imbalance_sides", f"Best of {SEARCHES} minimisations from random starts (seed 0).", _SIDES, _side,
+    tuple(each for each in _SIDES if each["case"] == "6 equal" and each["loss"] == "bce" and each["lambda_b"] > 0))
+
+
 def sides() -> pd.DataFrame:
     """The tails of SIDED just below and just above the theorem's threshold, where features are not negative or
     dimensions are few.
@@ -99,23 +130,7 @@ def sides() -> pd.DataFrame:
     ASIDE fewer or more samples than at the threshold; norm: the largest length of a tail feature above it. above and
     norm are nan in few dimensions, of which the theorem says nothing there.
     """
-    rows = []
-    for name in SIDED:
-        counts = CASES[name]
-        k, share, tail = len(counts), counts[-1] / sum(counts), np.array(counts) == min(counts)
-        spaces = [(features, FEW, 0.01) for features in theory.FEATURES]
-        spaces += [("nonnegative", k * (k + 1) // 2 + 1, value) for value in BIAS_DECAYS]
-        for features, dim, value in spaces:
-            for loss in LOSS:
-                below = at_share(loss, counts, share / (1 - ASIDE), value, features, dim)
-                row = {"case": name, "features": features, "dim": dim, "lambda_b": value, "loss": loss,
-                       "below": tail_width(below, counts), "above": np.nan, "norm": np.nan}
-                if dim > FEW:
-                    above = at_share(loss, counts, share / (1 + ASIDE), value, features, dim)
-                    row |= {"above": tail_width(above, counts),
-                            "norm": float(np.linalg.norm(above.H[:, tail], axis=0).max())}
-                rows.append(row)
-    return pd.DataFrame(rows)
+    return SIDES.frame
 
 
 def told(width: float, norm: float) -> str:
@@ -216,6 +231,18 @@ def long_tailed_sizes(factor: float) -> np.ndarray:
     return datasets.long_tailed_sizes(spec.train_count // spec.num_classes, spec.num_classes, factor)
 
 
+def _long_tail(factor: int, loss: str) -> dict[str, float]:
+    tail, _ = predicted_tail(loss, long_tailed_sizes(factor), PLAIN["lambda_w"], PLAIN["lambda_h"],
+                             PLAIN["batch_size"])
+    return {"distance": tail.distance}
+
+
+_LONG_TAILS = tuple({"factor": factor, "loss": loss} for factor in (10, 50, 100) for loss in LOSS)
+LONG_TAILS = TheoryTable(
+    "cifar100_long_tailed", "One minimisation from a random start (seed 0), 100 classes in 100 dimensions, both decays "
+    "5e-4, batches of 128.", _LONG_TAILS, _long_tail, _LONG_TAILS[:1])
+
+
 @functools.cache
 def cifar100_long_tailed() -> pd.DataFrame:
     """The settings of the paper's CIFAR100-LT table: factor, total N, smallest class, size up to which equal classes
@@ -227,9 +254,8 @@ def cifar100_long_tailed() -> pd.DataFrame:
         sizes = long_tailed_sizes(factor)
         smallest = int(sizes.min())
         size = theory.minority_collapse_size(sizes.sum(), PLAIN["lambda_w"], PLAIN["lambda_h"], PLAIN["batch_size"])
-        tails = {f"{loss}_tail": predicted_tail(loss, sizes, PLAIN["lambda_w"], PLAIN["lambda_h"],
-                                                PLAIN["batch_size"])[0].distance
-                 for loss in LOSS}
+        minimised = LONG_TAILS.frame[LONG_TAILS.frame["factor"] == factor].set_index("loss")["distance"]
+        tails = {f"{loss}_tail": minimised[loss] for loss in LOSS}
         published = dict(zip(group["loss"], group["accuracy"], strict=True))
         row = {"factor": factor, "total": int(sizes.sum()), "smallest": smallest, "size": size,
                "ratio": smallest / size}

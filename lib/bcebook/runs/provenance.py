@@ -19,7 +19,7 @@ ENGINE = ("runs/specs.py", "runs/config.py", "science/losses.py", "science/metri
           "training/ranks.py", "training/measure.py", "training/kept.py", "training/gpu.py", "training/loop.py")
 COMMIT = "BCEBOOK_COMMIT"  # in the environment of a process that runs a copy: what it was copied from
 # In a checkout: what makes runs and pages.
-SOURCES = ("lib/bcebook", "book", "data/paper", "data/gpus", "requirements.txt")
+SOURCES = ("lib/bcebook", "book", "data/paper", "data/theory", "data/gpus", "requirements.txt")
 
 
 def prepare() -> None:
