@@ -89,7 +89,7 @@ def test_the_minimum_is_checked_and_could_fail(monkeypatch):
     table = orthogonal.minimised()
     assert {"ce", "bce"} == set(table["loss"]) and (table["cosine"] > 1e-3).sum() >= 3 <= table["cosine"].isna().sum()
     monkeypatch.setattr(orthogonal, "minimised", lambda: table.assign(
-        f_found=table["f_found"] - 1e-9, cosine_found=table["cosine_found"] + 1e-3))
+        above=table["above"] - 1e-9, cosine_found=table["cosine_found"] + 1e-3))
     assert room.minimum().verdict == "refuted" == room.cosine().verdict
 
 

@@ -8,14 +8,15 @@ import pytest
 from bcebook.book import digests
 from bcebook.chapters import bias_saturates
 from bcebook.paths import theory_tables
-from bcebook.report import codes, tails
+from bcebook.report import codes, orthogonal, tails
 
 # Of each table some cheap rows beside those that every page computes: (table, settings).
 ROWS = [(codes.TABLE, {"K": 5, "lambda_b": 0}), (codes.TABLE, {"loss": "bce", "K": 10, "d": 5}),
         (codes.TABLE, {"loss": "ce", "K": 8, "d": 3, "decay": 5e-7}),
         (tails.THRESHOLDS, {"case": "2 of 100, 4 of 5", "lambda_b": 0}),
         (tails.SIDES, {"case": "300, 200, 100, 2 of 2", "lambda_b": 0.01, "loss": "bce"}),
-        (tails.LONG_TAILS, {"factor": 50, "loss": "ce"}), (bias_saturates.LOWER, {"multiple": 0.5})]
+        (tails.LONG_TAILS, {"factor": 50, "loss": "ce"}), (bias_saturates.LOWER, {"multiple": 0.5}),
+        (orthogonal.MINIMISED, {"draw": 11}), (orthogonal.MINIMISED, {"draw": 30})]
 TABLES = list({id(table): table for table, _ in ROWS}.values())
 
 
@@ -55,12 +56,13 @@ def test_what_is_written_is_read(copy):
     assert copy().frame.equals(table.frame)
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-40], lambda text: text.replace("0.549", "0.548"), lambda text: "",
-                                    lambda text: text.replace("13.9,", "13.8,")])
+@pytest.mark.parametrize("damage", [lambda text: text[:-40], lambda text: text.replace("0.549", "0.548"),
+                                    lambda text: "", lambda text: text.replace("13.9,", "13.8,")])
 def test_a_damaged_table_is_refused(copy, damage):
     table = copy()
     table.path.write_text(damage(table.path.read_text()))
-    with pytest.raises(ValueError, match=r"one_dimension_less\.csv .*; `python ci/theory_tables\.py` makes it again\.$"):
+    refused = r"one_dimension_less\.csv .*; `python ci/theory_tables\.py` makes it again\.$"
+    with pytest.raises(ValueError, match=refused):
         table.frame
 
 

@@ -185,8 +185,9 @@ def _lower(multiple: float) -> dict[str, float]:
 
 
 LOWER = TheoryTable(
-    "one_dimension_less", f"{FIVE[0]} classes of {FIVE[1]} samples in {FIVE[0] - 1} dimensions, both decays {FIVE[2]:g}: "
-    f"best of {SEARCHES} minimisations from random starts (seed 0).",
+    "one_dimension_less",
+    f"{FIVE[0]} classes of {FIVE[1]} samples in {FIVE[0] - 1} dimensions, both decays {FIVE[2]:g}: best of "
+    f"{SEARCHES} minimisations from random starts (seed 0).",
     tuple({"multiple": multiple} for multiple in MULTIPLES), _lower, ({"multiple": 1},))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,8 +55,8 @@ def _points(artist: Artist, ax: Axes) -> Iterator[tuple[float, float, float]]:
         return
     of_data = transform.contains_branch_separately(ax.transData)
     vertices = np.where(of_data, vertices, np.nan)
-    for (x, y), value in zip(vertices, values, strict=True):
-        if np.isfinite((x, y)).any():
+    for (x, y), value in zip(vertices.tolist(), values.tolist(), strict=True):  # plain numbers: maps have thousands
+        if math.isfinite(x) or math.isfinite(y):
             yield x, y, value
 
 
@@ -117,11 +118,11 @@ def _words(axis: Axis) -> list[tuple[float, str]]:
 
 
 def _near(words: list[tuple[float, str]], place: float) -> str:
-    if not words or not np.isfinite(place):
+    if not words or not math.isfinite(place):
         return ""
     at, word = min(words, key=lambda tick: abs(tick[0] - place))
     return word if abs(at - place) <= NEAR else ""
 
 
 def _number(value: float) -> str:
-    return f"{value:.5g}" if np.isfinite(value) else ""
+    return f"{value:.5g}" if math.isfinite(value) else ""

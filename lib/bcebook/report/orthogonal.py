@@ -1,5 +1,4 @@
-"""Features that cannot be negative: their minimum beside that of free features, and trained networks between the two.
-Minimisations are shared within a process."""
+"""Features that cannot be negative: their minimum beside that of free features, and trained networks between the two."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bcebook.report import frames, predictions
+from bcebook.report.theory_tables import TheoryTable
 from bcebook.runs.config import PLAIN
 from bcebook.science import metrics, theory
 
@@ -21,33 +21,48 @@ KINDS = ("positive", "negative", "bias")
 
 
 @functools.cache
-def minimised(count: int = SETTINGS) -> pd.DataFrame:
-    """The minimum of nonnegative features beside a bounded minimisation over W, H and b, a row for each drawn setting.
-
-    loss, K, c, lambda_b; f_mine, f_free, f_found: f in nats at the minimum of nonnegative features, of free ones, and
-    as found; off: the largest distance of any score or bias from the first (nan where it is not the only minimum: two
-    classes, and no decay of the bias); cosine, cosine_found: of two class features, the largest of the found ones by
-    distance (nan where there is no length).
-    """
-    rng, rows = np.random.default_rng(0), []
-    for at in range(count):
+def _drawn() -> list[dict]:
+    """loss, K, c and lambda_b of each setting."""
+    rng, found = np.random.default_rng(0), []
+    for at in range(SETTINGS):
         k = int(rng.choice([2, 3, 4, 5, 6, 8]))
         within = at % 5 > 0  # every fifth setting beyond the c at which the scores vanish
         c = float(np.sqrt((k - 1) / k) / k * np.exp(rng.uniform(*((-5, -0.1) if within else (-0.1, 0.6)))))
         lambda_b = float(c * np.exp(rng.uniform(-4, 4))) if at % 4 else 0.0
-        loss = "ce" if at % 8 == 3 else "bce"
-        m, free = (theory.minimum(loss, k, c, lambda_b, features) for features in ("nonnegative", "free"))
-        found = theory.solve(loss, k, k, 1.0, c, c, lambda_b, restarts=RESTARTS, features="nonnegative")
-        own = np.eye(k, dtype=bool)
-        off = np.abs(found.W @ found.H - np.where(own, m.positive, m.negative)).max()
-        off = np.nan if (k, lambda_b) == (2, 0) else max(off, np.abs(found.b - m.bias).max())
-        lengths = np.linalg.norm(found.H, axis=0)
-        cosines = (found.H.T @ found.H / np.outer(lengths, lengths))[~own] if lengths.min() > 1e-6 else [np.nan]
-        furthest = max(cosines, key=lambda value: abs(value - m.cosine))
-        rows.append({"loss": loss, "K": k, "c": c, "lambda_b": lambda_b, "f_mine": m.objective,
-                     "f_free": free.objective, "f_found": found.objective, "off": off, "cosine": m.cosine,
-                     "cosine_found": float(furthest)})
-    return pd.DataFrame(rows)
+        found.append({"loss": "ce" if at % 8 == 3 else "bce", "K": k, "c": c, "lambda_b": lambda_b})
+    return found
+
+
+def _minimised(draw: int) -> dict:
+    loss, k, c, lambda_b = (setting := _drawn()[draw]).values()
+    m, free = (theory.minimum(loss, k, c, lambda_b, features) for features in ("nonnegative", "free"))
+    found = theory.solve(loss, k, k, 1.0, c, c, lambda_b, restarts=RESTARTS, features="nonnegative")
+    own = np.eye(k, dtype=bool)
+    off = np.abs(found.W @ found.H - np.where(own, m.positive, m.negative)).max()
+    off = np.nan if (k, lambda_b) == (2, 0) else max(off, np.abs(found.b - m.bias).max())
+    lengths = np.linalg.norm(found.H, axis=0)
+    cosines = (found.H.T @ found.H / np.outer(lengths, lengths))[~own] if lengths.min() > 1e-6 else [np.nan]
+    furthest = max(cosines, key=lambda value: abs(value - m.cosine))
+    return setting | {"above": found.objective - m.objective, "above_free": found.objective - free.objective,
+                      "off": float(off), "cosine": float(m.cosine), "cosine_found": float(furthest)}
+
+
+MINIMISED = TheoryTable(
+    "nonnegative_minima",
+    f"Best of {RESTARTS} minimisations over W, H >= 0 and b from random starts (seed 0), d = K, n = 1, both decays c, "
+    "at drawn settings (seed 0).", tuple({"draw": draw} for draw in range(SETTINGS)), _minimised,
+    tuple({"draw": draw} for draw in range(4)))
+
+
+def minimised() -> pd.DataFrame:
+    """The minimum of nonnegative features beside a bounded minimisation over W, H and b, a row for each drawn setting.
+
+    loss, K, c, lambda_b; above, above_free: f as found minus f at the minimum of nonnegative features, and of free
+    ones, in nats; off: the largest distance of any score or bias from the first (nan where it is not the only minimum:
+    two classes, and no decay of the bias); cosine, cosine_found: of two class features, the largest of the found ones
+    by distance (nan where there is no length).
+    """
+    return MINIMISED.frame
 
 
 @functools.cache

@@ -100,7 +100,8 @@ class TheoryTable:
         found = [{name: row.get(name) for name in settings}
                  for row, settings in zip(rows, self.settings, strict=False)]
         if len(rows) != len(self.settings) or found != list(self.settings):
-            raise ValueError(f"{self.path} holds other settings than the {len(self.settings)} of this version; {AGAIN}.")
+            raise ValueError(f"{self.path} holds other settings than the {len(self.settings)} of this version; "
+                             f"{AGAIN}.")
         return rows
 
 
