@@ -64,7 +64,7 @@ def pictures(runs: list[Run]) -> Figure:
         for spine in ax.spines.values():
             spine.set_visible(False)
     for number, (title, run) in enumerate(shown.items()):
-        points = [palette[label % len(palette)] for label in run.features["labels"]]
+        points = [palette[label % len(palette)] for label in run.features["labels"][layouts.drawn(run)]]
         for ax, epoch, layout in zip(axes[number], run.features["epochs"], layouts.layouts(run), strict=False):
             ax.scatter(*layout.T, c=points, s=1.5, linewidth=0)
             ax.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
@@ -114,9 +114,11 @@ def ends(runs: list[Run]) -> tables.Table:
     columns |= {name: tables.fixed(NUMBERS[name], 3) for name in ("compactness", "distinctiveness", "silhouette")}
     columns |= {"neighbours": tables.percents(NUMBERS["neighbours"]), "trust": tables.fixed("trust in the picture", 3)}
     kept = f"the {len(runs[0].features['labels'])} kept images" if runs else "the kept images"
+    pictured = f"the {len(runs[0].features['labels'][layouts.drawn(runs[0])])} pictured ones" if runs else "the pictures"
     return tables.Table(pd.concat(rows) if rows else table, columns, (
         f"NC1 of the whole training set; the others of {kept}. *Neighbours*: the share of images whose ten nearest "
-        "others vote for their class. *Trust*: 1 where every neighbour in the picture is one among the features.",))
+        f"others vote for their class. *Trust*, of {pictured}: 1 where every neighbour in the picture is one among the "
+        "features.",))
 
 
 # ---- what the runs say

@@ -23,8 +23,10 @@ torch = lazy("torch")
 kept, metrics = lazy("bcebook.training.kept"), lazy("bcebook.science.metrics")
 
 PERPLEXITY, NEIGHBOURS = 30, 10
-FIRST, THEN = 500, 300  # iterations of the first layout, and of each that starts from the one before
+FIRST, THEN = 500, 250  # iterations of the first layout, and of each that starts from the one before
+DRAWN = 250  # images, at most: twice as many take four times as long, and look the same
 _LAYOUTS: dict[str, np.ndarray] = {}  # of this process, by the key of the run: several views draw the same
+_NUMBERS: dict[str, pd.DataFrame] = {}
 
 
 def features(run: Run) -> np.ndarray:
@@ -32,12 +34,17 @@ def features(run: Run) -> np.ndarray:
     return kept.decode(run.features).numpy()
 
 
+def drawn(run: Run) -> slice:
+    """Which of the kept images the layouts show: all, or evenly spaced ones."""
+    return slice(None, None, -(-len(run.features["labels"]) // DRAWN))
+
+
 def layouts(run: Run) -> np.ndarray:
-    """t-SNE of the kept features of each epoch, (E, n, 2), largest coordinate 1; each starts from the last one's
-    layout, so that a point moves only as far as its features do. Deterministic."""
+    """t-SNE of the features of the images `drawn` at each kept epoch, (E, n, 2), largest coordinate 1; each starts from
+    the last one's layout, so that a point moves only as far as its features do. Deterministic."""
     if run.config.key not in _LAYOUTS:
         found, last = [], None
-        for each in features(run):
+        for each in features(run)[:, drawn(run)]:
             few = min(PERPLEXITY, (len(each) - 1) / 3)
             start = dict(init="pca", max_iter=FIRST) if last is None else dict(
                 init=last, early_exaggeration=1.0, max_iter=THEN)
@@ -51,10 +58,18 @@ def layouts(run: Run) -> np.ndarray:
 
 
 def numbers(run: Run) -> pd.DataFrame:
+    """`_numbers`, computed once; read-only."""
+    if run.config.key not in _NUMBERS:
+        _NUMBERS[run.config.key] = _numbers(run)
+    return _NUMBERS[run.config.key]
+
+
+def _numbers(run: Run) -> pd.DataFrame:
     """What the pictures are of, a row for each kept epoch: epoch, nc1 (of the whole training set, nan where it was not
     measured), and of the kept images compactness, distinctiveness, silhouette (Rousseeuw, 1987; -1 to 1), neighbours
     (accuracy of the vote of the 10 nearest other images, by distance of their features) and trust (trustworthiness of
-    the layout: Venna and Kaski, 2001; 1 where every neighbour in the picture is one among the features)."""
+    the layout, of the images `drawn`: Venna and Kaski, 2001; 1 where every neighbour in the picture is one among the
+    features)."""
     labels, rows = np.array(run.features["labels"]), []
     near = min(NEIGHBOURS, len(labels) // 3)  # a rehearsal keeps few images
     for epoch, each, layout in zip(run.features["epochs"], features(run), layouts(run), strict=True):
@@ -65,7 +80,7 @@ def numbers(run: Run) -> pd.DataFrame:
             "epoch": epoch, "nc1": run.history["nc1"][epoch] if "nc1" in run.history else math.nan,
             "compactness": metrics.compactness(h, y), "distinctiveness": metrics.distinctiveness(h, y),
             "silhouette": float(silhouette_score(each, labels)), "neighbours": float((votes == labels).mean()),
-            "trust": float(trustworthiness(each, layout, n_neighbors=near))})
+            "trust": float(trustworthiness(each[drawn(run)], layout, n_neighbors=near))})
     return pd.DataFrame(rows)
 
 
@@ -73,7 +88,7 @@ def slider(runs: dict[str, Run], colours: list[str]) -> str:
     """HTML with a slider over the epochs: the layouts of some runs (title -> run) beside each other, drawn by a few
     lines of JavaScript; nothing is loaded from anywhere. Between two epochs the points go straight."""
     first = next(iter(runs.values()))
-    panels = [{"title": title, "points": np.round(layouts(run), 3).tolist(), "labels": run.features["labels"]}
+    panels = [{"title": title, "points": np.round(layouts(run), 3).tolist(), "labels": run.features["labels"][drawn(run)]}
               for title, run in runs.items()]
     data = json.dumps({"epochs": first.features["epochs"], "panels": panels, "colours": colours},
                       separators=(",", ":"))

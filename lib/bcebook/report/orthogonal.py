@@ -1,4 +1,4 @@
-"""Features that cannot be negative: their minimum beside that of free features, and trained networks between the two."""
+"""Features that cannot be negative: their minimum beside that of free ones, and trained networks between the two."""
 
 from __future__ import annotations
 
