@@ -23,19 +23,32 @@ def published(varied: str, optimizer: str = "sgd") -> pd.DataFrame:
 
 
 def at_times(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
-    """What the flow says of each row of a panel after each effective time, (rows, times)."""
+    """What the flow says of each row of a panel after each effective time, one of `moments`, (rows, times)."""
     classes, decays = predictions.CLASSES[panel["dataset"].iloc[0]], panel["varied"].iloc[0] == predictions.DECAY_SWEEP
-    moments, found = tuple(times.tolist()), []
+    at, found = np.searchsorted(moments(), times), []
+    assert np.array_equal(moments()[at], times)
     for row in panel.itertuples():
         start, lambda_b = (predictions.START, row.value) if decays else (row.value, 0.0)
-        found.append(getattr(_flow(classes, float(start), float(lambda_b), features, moments), row.quantity))
+        found.append(getattr(_flow(classes, float(start), float(lambda_b), features), row.quantity)[at])
     return np.stack(found)
 
 
 @functools.cache
-def _flow(classes: int, start: float, lambda_b: float, features: str, times: tuple[float, ...]) -> theory.BiasFlow:
-    """The flow at the paper's c. Kept, since networks with as many classes share it."""
-    return theory.bias_flow(classes, predictions.paper_c(classes), start, np.array(times), lambda_b, features)
+def moments() -> np.ndarray:
+    """The effective times that this page asks for: none, those of `fit`'s grid, and the authors' schedule's."""
+    return np.unique([0.0, *grid(), predictions.effective_time("authors-step")])
+
+
+def grid() -> np.ndarray:
+    """TIMES in steps of 1 %."""
+    return np.geomspace(*TIMES, 1 + round(math.log(TIMES[1] / TIMES[0]) / 0.01))
+
+
+@functools.cache
+def _flow(classes: int, start: float, lambda_b: float, features: str) -> theory.BiasFlow:
+    """The flow at the paper's c at all `moments`: one integration for every fit and comparison, and for all networks
+    with as many classes."""
+    return theory.bias_flow(classes, predictions.paper_c(classes), start, moments(), lambda_b, features)
 
 
 def rms(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
@@ -46,13 +59,13 @@ def rms(panel: pd.DataFrame, times: np.ndarray, features: str) -> np.ndarray:
 
 def fit(panel: pd.DataFrame, features: str) -> tuple[float, float, float, float]:
     """(time, low, high, rms): the effective time that fits a panel best, between TIMES, and the times whose sum of
-    squares is not worse at the 5 % level (F(1, n-1); low or high at an end of TIMES: not bounded by this panel). On a
-    grid of steps of 1 %."""
-    grid = np.geomspace(*TIMES, 1 + round(math.log(TIMES[1] / TIMES[0]) / 0.01))
-    errors = rms(panel, grid, features)
+    squares is not worse at the 5 % level (F(1, n-1); low or high at an end of TIMES: not bounded by this panel). On
+    `grid`."""
+    times = grid()
+    errors = rms(panel, times, features)
     at, n = int(errors.argmin()), len(panel)
     inside = errors <= errors[at] * math.sqrt(1 + stats.f.ppf(0.95, 1, n - 1) / (n - 1))
-    return float(grid[at]), float(grid[inside][0]), float(grid[inside][-1]), float(errors[at])
+    return float(times[at]), float(times[inside][0]), float(times[inside][-1]), float(errors[at])
 
 
 @functools.cache

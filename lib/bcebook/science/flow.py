@@ -39,9 +39,12 @@ def resting_scores(num_classes, c, bias, features="free"):
     >>> [round(x, 3) for x in resting_scores(10, 5e-4 * 12.8**0.5, 5.2787)]  # at the bias of the minimum
     [9.393, -1.044]
     """
-    k, c, b = classes(num_classes), finite("c", c, above=True).item(), float(bias)
+    return _resting(classes(num_classes), finite("c", c, above=True).item(), float(bias), known_features(features))
+
+
+def _resting(k: int, c: float, b: float, features: str) -> tuple[float, float]:
     p, q = _free(k, c, b)
-    if known_features(features) == "nonnegative" and -(p + (k - 1) * q) < p - q:
+    if features == "nonnegative" and -(p + (k - 1) * q) < p - q:
         there = np.hypot(expit(b), np.sqrt(k - 1) * expit(-b))  # at p = q = 0
         return (0.0, 0.0) if there <= c * k else _orthogonal(k, c, b)
     return p, q
@@ -90,8 +93,12 @@ def speed(num_classes, c, bias, lambda_b=0.0, features="free") -> float:
     >>> speed(10, 1e-3, 0.0) <= 1e-3
     True
     """
-    k = classes(num_classes)
-    p, q = resting_scores(k, c, bias, features)
+    return _speed(classes(num_classes), finite("c", c, above=True).item(), float(bias), lambda_b,
+                  known_features(features))
+
+
+def _speed(k: int, c: float, bias: float, lambda_b: float, features: str) -> float:
+    p, q = _resting(k, c, bias, features)
     return float(-(expit(bias - p) - (k - 1) * expit(q - bias)) / k - lambda_b * bias)
 
 
@@ -119,7 +126,7 @@ def bias_flow(num_classes, c, start, time, lambda_b=0.0, features="free") -> Bia
     (5.279, 9.393)
     """
     k, c = classes(num_classes), finite("c", c, above=True).item()
-    lambda_b = finite("lambda_b", lambda_b).item()
+    lambda_b, features = finite("lambda_b", lambda_b).item(), known_features(features)
     starts, times = np.broadcast_arrays(np.asarray(start, float), np.asarray(time, float))
     if not np.isfinite(starts).all() or not np.isfinite(times).all() or (times < 0).any():
         raise ValueError("start and time have to be numbers, time at least 0.")
@@ -129,8 +136,8 @@ def bias_flow(num_classes, c, start, time, lambda_b=0.0, features="free") -> Bia
         here = np.flatnonzero(flat == value)
         moments, back = np.unique(due[here], return_inverse=True)
         found[0, here] = _path(k, c, value, moments, lambda_b, features)[back]
-    for at, bias in enumerate(found[0]):
-        found[1:, at] = resting_scores(k, c, bias, features)
+    for at, bias in enumerate(found[0].tolist()):
+        found[1:, at] = _resting(k, c, bias, features)
     return BiasFlow(*(row.reshape(starts.shape) if starts.shape else float(row[0]) for row in found))
 
 
@@ -138,7 +145,7 @@ def _path(k: int, c: float, start: float, moments: np.ndarray, lambda_b: float, 
     last = moments[-1]
     if last == 0:
         return np.full(len(moments), start)
-    solved = solve_ivp(lambda t, b: [speed(k, c, float(b[0]), lambda_b, features)], (0.0, last), [start],
+    solved = solve_ivp(lambda t, b: [_speed(k, c, float(b[0]), lambda_b, features)], (0.0, last), [start],
                        method="LSODA", t_eval=moments, rtol=1e-8, atol=1e-9)
     return solved.y[0]
 
