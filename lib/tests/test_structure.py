@@ -133,6 +133,21 @@ def test_the_command_line_starts_without_torch():
     assert out.stdout.splitlines()[-1] == "False"
 
 
+def test_pages_of_theory_and_of_stored_runs_need_no_torch():
+    """It costs a second a page. (minima, two_geometries, relu_features and imbalance compute with it.)"""
+    names = ("bias_paths", "codes", "flows", "frames", "imbalances", "orthogonal", "plots", "predictions", "seeds")
+    code = f"""
+import sys
+import bcebook.book.notebook
+from bcebook.report import {", ".join(names)}
+from bcebook.chapters import bias_saturates, fewer_dimensions, published_predicted
+codes.properties(codes.minimiser("bce", 5, 2))
+assert "torch" not in sys.modules
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+
+
 def test_the_top_level_holds_only_what_it_may():
     tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
     if tracked.returncode == 0:

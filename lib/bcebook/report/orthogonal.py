@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bcebook.lazy import lazy
 from bcebook.report import frames, predictions
 from bcebook.report.theory_tables import TheoryTable
 from bcebook.runs.config import PLAIN
-from bcebook.science import metrics, theory
+from bcebook.science import theory
 
 if TYPE_CHECKING:
     from bcebook.runs.store import Run
+
+metrics = lazy("bcebook.science.metrics")
 
 SETTINGS, RESTARTS = 40, 12
 KINDS = ("positive", "negative", "bias")

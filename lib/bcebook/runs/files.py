@@ -25,7 +25,7 @@ FINAL = tuple(f"{split}_{name}" for split in ("train", "test") for name in (
 BEST = ("test_accuracy", "test_accuracy_epoch", "test_uniform_accuracy_there", "test_uniform_accuracy",
         "test_uniform_accuracy_epoch")
 KINDS = ("positive", "negative", "bias")  # of scores
-LEVELS = 11  # quantiles of a summary; summaries.QUANTILES has them, but imports torch
+LEVELS = 11  # quantiles of a summary; summaries.QUANTILES has them, but imports NumPy
 _CHECKED: set[tuple[str, bytes]] = set()  # runs found whole before: a checksums.json stands for all that it sums
 
 

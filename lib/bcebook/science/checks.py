@@ -1,14 +1,20 @@
 """What a measure accepts: finite tensors or arrays of the right shape, labels that fit; else one clear sentence."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # at run time inside the functions: a page that only reads summaries needs no torch
 
 
 def labelled(x: Tensor, labels: Tensor, name: str, num_classes: int | None = None) -> tuple[Tensor, Tensor]:
     """x (N, columns) and labels (N,) int64 on its device, checked against each other."""
+    import torch
+
     x, labels = array(x, name, 2, "float"), array(labels, "labels", 1, "int")
     if len(labels) != len(x):
         raise ValueError(f"{name} has {len(x)} rows but labels has {len(labels)}. "
@@ -23,7 +29,9 @@ def labelled(x: Tensor, labels: Tensor, name: str, num_classes: int | None = Non
 
 def array(x: Tensor | np.ndarray, name: str, ndim: int, kind: str) -> Tensor:
     """x as a finite tensor of ndim dimensions and a dtype whose name holds kind: "float" or "int"."""
-    x = x.detach() if isinstance(x, Tensor) else np.require(x, requirements=["C", "W"])  # as torch needs it
+    import torch
+
+    x = x.detach() if isinstance(x, torch.Tensor) else np.require(x, requirements=["C", "W"])  # as torch needs it
     if x.ndim != ndim or 0 in x.shape or kind not in str(x.dtype):
         raise ValueError(f"{name} must be non-empty, {ndim}-dimensional, of some {kind} type; "
                          f"got {tuple(x.shape)}, {x.dtype}.")

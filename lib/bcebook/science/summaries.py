@@ -1,13 +1,17 @@
 """A sample of scores or biases in a few numbers: enough to redraw its distribution without storing it."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from bcebook.science.checks import array, labelled
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 1.0)  # the levels that a ScoreSummary keeps
 
@@ -50,7 +54,7 @@ class ScoreSummary:
         return {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, d: dict) -> "ScoreSummary":
+    def from_dict(cls, d: dict) -> ScoreSummary:
         names = cls.__dataclass_fields__
         if set(d) != set(names) or len(d["quantiles"]) != len(QUANTILES) or sum(d["counts"]) != d["count"]:
             raise ValueError(f"expected {list(names)} as to_dict wrote it, got {list(d)} or incomplete lists.")
@@ -63,6 +67,7 @@ def score_summary(values: Tensor, bin_width: float = 0.05, max_bins: int = 2048)
     The width doubles from bin_width until max_bins bins span the values: coarse edges are among the finer ones.
     Source: ours.
 
+    >>> import torch
     >>> found = score_summary(torch.tensor([0.0, 1.0, 1.0, 2.0]), bin_width=1.0)
     >>> found.mean, found.median, found.counts
     (1.0, 1.0, (1, 2, 1))
@@ -85,11 +90,14 @@ def decision_scores_summary(scores: Tensor, labels: Tensor, bias: Tensor) -> dic
     scores (N, K) = features @ weight.T, labels (N,), bias (K,), which the logit SUBTRACTS. Source: the paper's bias
     figures.
 
+    >>> import torch
     >>> scores = torch.tensor([[2.0, -1.0], [-1.0, 3.0]])
     >>> found = decision_scores_summary(scores, torch.tensor([0, 1]), torch.tensor([0.5, 0.5]))
     >>> found["positive"].mean, found["negative"].mean, found["bias"].count
     (2.5, -1.0, 2)
     """
+    import torch
+
     scores, labels = labelled(scores, labels, "scores")
     if np.shape(bias) != (scores.shape[1],):
         raise ValueError(f"bias has shape {tuple(np.shape(bias))}, expected ({scores.shape[1]},). "
