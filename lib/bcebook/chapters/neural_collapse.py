@@ -14,6 +14,7 @@ from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
 from bcebook.report.claims import Claim
+from bcebook.runs.specs import DENSE_EPOCHS
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
 np, pd, plt = lazy("numpy"), lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots = lazy("bcebook.report.frames"), lazy("bcebook.report.plots")
-measure, seeds = lazy("bcebook.training.measure"), lazy("bcebook.report.seeds")
-stats = lazy("bcebook.science.stats")
+seeds, stats = lazy("bcebook.report.seeds"), lazy("bcebook.science.stats")
 
 PAPERS = ("nc1", "nc2_means", "nc3")  # NC2 as the paper's poster defines it, of the centred class means
 ROWS = ("nc2",)  # and as the authors' line of work does, of the classifier's rows
@@ -44,7 +44,7 @@ def whole_training(runs: list[Run]) -> Figure:
 
 def first_epochs(runs: list[Run]) -> Figure:
     """The same, enlarged: the first epochs, every one of which is measured, and the levels whose passing is timed."""
-    return panels(runs, measure.DENSE_EPOCHS, LEVELS)
+    return panels(runs, DENSE_EPOCHS, LEVELS)
 
 
 def panels(runs: list[Run], until: float = math.inf, levels: tuple[float, ...] = ()) -> Figure:

@@ -86,6 +86,8 @@ def _images(side: int, channels: int) -> str:
     return f"{side}x{side} {'grey' if channels == 1 else 'colour'}"
 
 
+DENSE_EPOCHS = 20  # so many from the first on are measured, each of them: `measure.measured_epochs`
+
 # CIFAR's as in the authors' code. Over all training pixels the standard deviation is 0.247; 0.202 is the mean over the
 # images of each image's own.
 _CIFAR = dict(image_shape=(32, 32, 3), side=32, channels=3, train_count=50_000, test_count=10_000, flipped=True,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bcebook.runs.specs import DENSE_EPOCHS
 from bcebook.science import metrics, summaries, uniform
 from bcebook.training.images import Images
 
-DENSE_EPOCHS = 20
 MANY, FEW = 100, 20  # training images: a class with more is many-shot, one with fewer few-shot; see `shots`
 MARGIN_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)  # of the margins that a finished run keeps, as quantiles
 # After every epoch: the test set is small.
