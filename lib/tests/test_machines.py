@@ -130,6 +130,54 @@ def test_a_clone_with_other_line_endings_is_the_same(tmp_path):
     assert _git(clone, "status", "--porcelain") == ""
 
 
+STUB_PYTHON = """#!/bin/sh
+case "$*" in
+    "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    "-m pip config list") printf '%s\\n' "$PIP_SETTINGS" ;;
+    "-m pip install"*) echo "pip $*" >> installs; exit $PIP_FAILS ;;
+esac
+"""
+STUB_UV = """#!/bin/sh
+echo "uv $*" >> installs; exit $UV_FAILS
+"""
+
+
+def test_setup_installs_with_uv_as_pip_is_set_up_and_with_pip_where_uv_fails(tmp_path):
+    for name in ("ci/setup", "requirements.txt", "lib/pyproject.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    for name, text in (("python3", STUB_PYTHON), ("uv", STUB_UV)):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    def setup(settings="", uv=0, pip=0, fresh=True) -> tuple[int, list[str]]:
+        (tmp_path / "installs").write_text("")
+        if fresh:
+            shutil.rmtree(tmp_path / ".venv", ignore_errors=True)
+        chosen = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "bin" / "python3"),
+                  "PIP_SETTINGS": settings, "UV_FAILS": str(uv), "PIP_FAILS": str(pip)}
+        done = subprocess.run(["bash", tmp_path / "ci" / "setup"], env=os.environ | chosen, capture_output=True)
+        return done.returncode, (tmp_path / "installs").read_text().splitlines()
+
+    code, installs = setup()
+    assert code == 0 and len(installs) == 1 and installs[0].startswith("uv pip install ")
+    assert installs[0].endswith(" -r requirements.txt") and "index-url" not in installs[0]
+    assert setup(fresh=False) == (0, [])  # what is installed is not installed again
+    with open(tmp_path / "requirements.txt", "a") as file:
+        file.write("another\n")
+    assert setup(fresh=False)[1] == installs
+    code, installs = setup("global.index-url='https://c/s'\n:env:.extra-index-url='https://a/s\\n https://b/s'\n"
+                           "global.extra-index-url='https://d/s'")
+    assert code == 0 and [word for word in installs[0].split() if "http" in word] == [
+        "--index-url=https://c/s", "--extra-index-url=https://a/s", "--extra-index-url=https://b/s"]
+    assert [line.split()[0] for line in setup(uv=2)[1]] == ["uv", "pip"]
+    assert [line.split()[0] for line in setup("global.no-index='true'")[1]] == ["pip"]
+    code, installs = setup(uv=2, pip=1)
+    assert code == 1 and len(installs) == 2
+    assert setup(fresh=False)[0] == 0  # and what failed is tried again
+
+
 def test_the_commit_is_that_of_our_own_checkout_and_says_where_it_is_modified(tmp_path):
     inner = tmp_path / "inner"
     shutil.copytree(PACKAGE, inner / "lib" / "bcebook", ignore=shutil.ignore_patterns("__pycache__"))
