@@ -36,8 +36,8 @@ seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
 # The networks are those of the chapter on neural collapse, trained with SGD, without augmentation; each keeps the
-# features of the same 500 training images at ten epochs. The pictures show every second of these images, the numbers
-# are of all. The runs come from the store; what is missing is trained now.
+# features of the same training images at ten epochs. The pictures show every second of these images, the numbers are of
+# all. The runs come from the store; what is missing is trained now.
 
 # %%
 from bcebook.book.notebook import Chapter
