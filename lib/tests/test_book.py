@@ -1,4 +1,4 @@
-"""The book itself: its sources, and a fixture book, a chapter of each kind, as a reader makes it; with --all the whole quick book."""
+"""The book itself: its sources, and the tiny book, a chapter of each kind; with --all the whole quick book."""
 
 import ast
 import base64
@@ -22,24 +22,22 @@ import jupytext
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
-import papermill
 import pytest
 import torch
 
 from bcebook.book import build, digests, findings, render
 from bcebook.book.notebook import Chapter
-from bcebook.chapters import catalog, recipes
+from bcebook.chapters import catalog
 from bcebook.chapters.registry import rooms
 from bcebook.paths import REPOSITORY
 from bcebook.report import claims, drawn, frames, markdown
 from bcebook.report.claims import MIME
 from bcebook.runs.store import open_store
 from bcebook.science import losses, theory, verdicts
+from tiny_book import KINDS, PROGRAM, started
 
 BOOK = REPOSITORY / "book"
-PROGRAM = [sys.executable, "-c", "from bcebook.cli import main; main()"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-KINDS = ("score_histograms", "two_geometries")  # one chapter of experiments, one of theory
 TRAINED = [name for name, room in rooms().items() if room.runs]
 
 
@@ -100,14 +98,14 @@ def posed(config):
     return dataclasses.replace(run, config=config, features=features, final=run.final | shots)
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if rooms()[name].configs("laptop") != rooms()[name].configs("quick")])
+# Three have a test of their own for that, and views that take long.
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in ("bias_travels", "imbalance", "transformers")])
 def test_every_view_stands_a_part_of_its_runs(name):
-    """Recorded runs come in pieces: one run, one loss, one pair, every third."""
+    """Recorded runs come in pieces: one run, one loss, every third."""
     room, runs = rooms()[name], recorded(name)
     if len(runs) < 8:  # until more are recorded: the layout alone
         runs = [posed(config) for config in room.configs("laptop")]
-    parts = [runs, runs[:1], runs[1:2], runs[:2], runs[::3], *([r for r in runs if r.config.loss == loss] for loss in recipes.LOSSES)]
-    for part in parts:
+    for part in (runs[:1], runs[::3], [run for run in runs if run.config.loss == "ce"]):
         for draw in room.figures:
             plt.close(draw(part))
         for table in room.tables:
@@ -120,7 +118,7 @@ def test_every_view_stands_a_part_of_its_runs(name):
         assert judged.finding.verdict == verdicts.NOT_RUN or judged.finding.n, f"{judged.name} judges without a number"
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED if name != "imbalance" and rooms()[name].configs("paper")])
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in ("imbalance", "relu_features")])
 def test_every_view_takes_all_networks_of_the_paper_profile(name):
     """The layout alone: recorded runs under the paper profile's configurations, nine networks and three data sets; no number counts."""
     room = rooms()[name]
@@ -134,7 +132,7 @@ def test_every_view_takes_all_networks_of_the_paper_profile(name):
         assert "nan" not in markdown.told(judged)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "features_by_epoch"])  # t-SNE takes seconds
 def test_a_finding_follows_from_its_runs_alone(name):
     """Judged twice, in another order of the runs: the same verdicts and the same numbers."""
     runs = recorded(name) if rooms()[name].configs("laptop") != rooms()[name].configs("quick") else []
@@ -173,22 +171,7 @@ def test_the_strongest_evidence_comes_first_and_once(monkeypatch):
     assert shown == []
 
 
-# --- the fixture book, built once for the tests below ----------------------------------------------------------------------
-
-def command(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([*PROGRAM, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """(data folder, output folder) of a cold quick build of KINDS by the command itself."""
-    folder = tmp_path_factory.mktemp("book")
-    for name in KINDS:
-        done = command("build", "--only", name, "--data", folder / "data", "--out", folder / "out")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert str(folder / "out" / "html" / "index.html") in done.stdout
-    return folder / "data", folder / "out"
-
+# --- the tiny book, built once for the tests below -------------------------------------------------------------------
 
 class Page(HTMLParser):
     def __init__(self, path: Path):
@@ -230,8 +213,6 @@ def check_pages(out: Path, names) -> None:
 
 def test_the_html_holds_the_figures_with_alternative_text_and_loads_nothing_from_elsewhere(built):
     check_pages(built[1], KINDS)
-    waiting = next(name for name in rooms() if name not in KINDS)
-    assert "has not been executed yet" in Page(built[1] / "html" / f"{waiting}.html").text
 
 
 def check_notebooks(out: Path, names) -> None:
@@ -252,7 +233,7 @@ def test_the_findings_file_is_what_the_page_shows_and_what_the_runs_say(built):
     store, room = open_store(data), rooms()["score_histograms"]
     runs = [run for config in room.configs("quick") if (run := store.find(config))]
     page = findings.read(out / "findings" / "quick" / "score_histograms.json")
-    assert (page.runs, page.of, page.networks) == (len(runs), len(room.configs("quick")), (("convnet", "digits"),))
+    assert (page.runs, page.of, page.networks) == (len(runs), len(room.configs("quick")), (("mlp", "digits"),))
     again = claims.judge(room.claims, runs)
     assert [(each.name, each.finding.verdict, each.finding.value) for each in page.claims] == \
            [(each.name, each.finding.verdict, each.finding.value) for each in again]
@@ -273,31 +254,36 @@ def test_a_damaged_findings_file_is_one_sentence(built, tmp_path):
             findings.read_all(tmp_path / "findings")
 
 
-def test_a_second_build_does_nothing_again(built):
+def test_a_second_build_does_nothing_again(built, checkout):
     data, out = built
     folders = (data, out / "html", out / "notebooks", out / "findings")
     state = lambda: {p: p.stat().st_mtime_ns for folder in folders for p in folder.rglob("*") if p.is_file()}  # noqa: E731
-    before = state()
-    done = command("build", "--only", KINDS[0], "--data", data, "--out", out)
-    assert done.returncode == 0 and "all there" in done.stdout and done.stdout.count("up to date") == 2
+    before, again = state(), started(checkout, data, out)
+    said, _ = again.communicate()
+    assert again.returncode == 0 and "all there" in said
+    assert said.count("up to date") == 4  # three chapters, and the HTML
     assert state() == before
 
 
 def test_a_failing_notebook_is_named_and_the_last_good_html_stays(built, tmp_path, monkeypatch, capsys):
+    """In a book whose other chapters have not been executed."""
     data, out = built
     mine, book = tmp_path / "out", tmp_path / "book"
     shutil.copytree(out, mine)
     shutil.copytree(BOOK, book, ignore=shutil.ignore_patterns("_build"))
     monkeypatch.setattr(digests, "BOOK", book)
     name = KINDS[0]
-    with open(book / f"{name}.py", "a") as file:
-        file.write("\n# %%\nraise KeyError('a planted fault')\n")
+    source = (book / f"{name}.py").read_text()
+    fault = "\n# %%\nraise KeyError('a planted fault')\n\n# %%\n"
+    (book / f"{name}.py").write_text(source.replace("\n# %%\n", fault, 1))
     assert build.build("quick", "cpu", data, out=mine, only=name) == 1
     said = capsys.readouterr().out
     assert re.search(rf"{name}: FAILED in cell \d+ \(raise KeyError\('a planted fault'\)\): KeyError: 'a planted fault'", said)
     page = (mine / "html" / f"{name}.html").read_text()
     assert "a planted fault" in page and "fig-score-histograms" in page  # warned, last good page kept
     assert (mine / "findings" / "quick" / f"{name}.json").read_text() == (out / "findings" / "quick" / f"{name}.json").read_text()
+    for waiting in rooms().keys() - KINDS:
+        assert "has not been executed yet" in (mine / "html" / f"{waiting}.html").read_text(), waiting
     # Sphinx itself failing leaves the HTML alone.
     (book / "conf.py").write_text("raise RuntimeError('no configuration')\n")
     index = (mine / "html" / "index.html").read_bytes()
@@ -305,32 +291,23 @@ def test_a_failing_notebook_is_named_and_the_last_good_html_stays(built, tmp_pat
     assert (mine / "html" / "index.html").read_bytes() == index and "untouched" in capsys.readouterr().out
 
 
-def test_papermill_by_name_runs_a_chapter_from_any_folder(tmp_path):
-    """As README has it; a chapter of theory, with every parameter given."""
-    name = next(name for name in KINDS if not rooms()[name].runs)
-    done = subprocess.run([sys.executable, "-m", "papermill", BOOK / f"{name}.ipynb", tmp_path / "out.ipynb", "-p", "profile", "paper",
-                           "-p", "device", "cpu"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    executed = nbformat.read(tmp_path / "out.ipynb", 4)
-    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
-    assert "paper; this page is the same in every profile" in json.dumps(executed)
-
-
-def test_a_chapter_trains_what_it_lacks_when_it_is_run_by_hand(built, tmp_path):
-    """As in JupyterLab: a notebook alone, with its own parameters, in a data folder that lacks one of its runs."""
+def test_papermill_runs_a_chapter_from_any_folder_and_the_chapter_trains_what_it_lacks(built, tmp_path):
+    """As README has it, and as in JupyterLab: a notebook alone, in a data folder that lacks one of its runs."""
     configs, data = catalog.configs("score_histograms", "quick", (0,)), tmp_path / "data"
     for config in configs[1:]:
         shutil.copytree(built[0] / "runs" / config.key, data / "runs" / config.key)
-    nbformat.write(jupytext.read(BOOK / "score_histograms.py"), tmp_path / "in.ipynb")
-    papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"data_dir": str(data), "seeds": [0]},
-                               kernel_name="python3", progress_bar=False, cwd=str(tmp_path))
+    command = [sys.executable, "-m", "papermill", BOOK / "score_histograms.ipynb", tmp_path / "out.ipynb",
+               "-p", "device", "cpu", "-y", json.dumps({"data_dir": str(data), "seeds": [0]})]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     store = open_store(data)
     assert [store.state(config) for config in configs] == ["trained"] * 4
     # Trained twice on one machine, by the build and by the notebook: the same to the last bit.
     ours, theirs = store.find(configs[0]), open_store(built[0]).find(configs[0])
     assert repr((ours.history, ours.final, ours.scores)) == repr((theirs.history, theirs.final, theirs.scores))
-    outputs = json.dumps(nbformat.read(tmp_path / "out.ipynb", 4))
-    assert "4 of 4, seeds 0" in outputs and "image/svg+xml" in outputs
+    executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+    assert "4 of 4, seeds 0" in json.dumps(executed) and "image/svg+xml" in json.dumps(executed)
 
 
 def test_a_chapters_page_says_first_what_was_found_and_where_its_files_are(built):
@@ -357,6 +334,8 @@ def test_every_link_of_every_page_leads_somewhere(built):
         for target in re.findall(r'\b(?:href|src)="([^"]*)"', content):
             if re.match(r"https?:|mailto:|data:|javascript:", target) or target in ("", "#"):
                 continue
+            if target.removeprefix("#") in rooms().keys() - KINDS:  # a chapter that the tiny book does not have
+                continue
             path, _, anchor = unescape(target).partition("#")
             path = html / path.partition("?")[0] if path else page
             if not path.exists() or (anchor and path.suffix == ".html" and unquote(anchor) not in anchors[path]):
@@ -380,24 +359,35 @@ def visit(browser, page: Path | str, width: int, dark: bool = False):
     return view, said, asked
 
 
-def check_page(browser, page: Path, width: int, dark: bool = False, fits: bool = False) -> None:
-    """A page shows itself whole, has no serious fault that axe-core finds, and asks nobody. fits: no table scrolls."""
-    where = f"{page.name} at {width} pixels, {'dark' if dark else 'light'}"
-    view, said, asked = visit(browser, page, width, dark)
-    assert (said, asked) == ([], []), where
-    assert view.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), f"{where} scrolls sideways as a whole"
+def check_page(browser, page: Path, *sizes: tuple[int, bool], axe=((390, False),), fits: bool = False) -> None:
+    """At these sizes (width in pixels, dark or light), a page shows itself whole, has no serious fault that axe-core
+    finds, and asks nobody. axe: where axe-core looks, the longest check; fits: no table scrolls in a window of 1,280
+    pixels."""
+    view, said, asked = visit(browser, page, *sizes[0])
     view.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
     view.wait_for_function("[...document.images].every(image => image.complete)")
-    assert view.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == [], where
-    # What is wider than its box scrolls in it, can be reached with the keyboard, and shows that there is more.
-    boxes = view.evaluate("""[...document.querySelectorAll('.bd-article .pst-scrollable-table-container')].map(box =>
-        [box.scrollWidth > box.clientWidth + 1, box.classList.contains('more'), box.tabIndex === 0,
-         box.getBoundingClientRect().right <= innerWidth + 1])""")
-    assert all(inside and wide == more == reached for wide, more, reached, inside in boxes), where
-    assert boxes or page.stem not in ("scoreboard", "departures", KINDS[0])
-    assert not fits or not any(wide for wide, *_ in boxes), f"{where}: a table of numbers is cut"
-    if (width, dark) in ((390, False), (1280, True)):  # the longest check of a page
-        assert faults(view) == [], where
+    broken = view.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)")
+    assert broken == [], page.name
+    for width, dark in sizes:
+        scheme = "dark" if dark else "light"
+        where = f"{page.name} at {width} pixels, {scheme}"
+        view.set_viewport_size({"width": width, "height": 900})
+        view.emulate_media(color_scheme=scheme)
+        view.wait_for_function(f"innerWidth == {width} && document.documentElement.dataset.theme == '{scheme}'")
+        view.wait_for_timeout(100)  # for what the page does when its window changes
+        whole = view.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+        assert whole, f"{where} scrolls sideways as a whole"
+        # What is wider than its box scrolls in it, can be reached with the keyboard, and shows that there is more.
+        boxes = view.evaluate("""
+            [...document.querySelectorAll('.bd-article .pst-scrollable-table-container')].map(box =>
+            [box.scrollWidth > box.clientWidth + 1, box.classList.contains('more'), box.tabIndex === 0,
+             box.getBoundingClientRect().right <= innerWidth + 1])""")
+        assert all(inside and wide == more == reached for wide, more, reached, inside in boxes), (where, boxes)
+        assert boxes or page.stem not in ("scoreboard", "departures", KINDS[0])
+        cut = fits and width == 1280 and any(wide for wide, *_ in boxes)
+        assert not cut, f"{where}: a table of numbers is cut"
+        assert (width, dark) not in axe or faults(view) == [], where
+    assert (said, asked) == ([], []), page.name
     view.close()
 
 
@@ -413,22 +403,16 @@ def faults(view) -> list[str]:
 MATRIX = [*KINDS, "index", "departures", "explorer", "runs"]  # a page of each kind
 
 
-@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (1920, False), (1920, True), (390, False), (390, True)])
 @pytest.mark.parametrize("name", MATRIX)
-def test_a_page_fits_its_window_can_be_read_by_everyone_and_asks_nobody(built, browser, name, width, dark):
-    check_page(browser, built[1] / "html" / f"{name}.html", width, dark, fits=width == 1280 and name in KINDS)
+def test_a_page_fits_its_window_can_be_read_by_everyone_and_asks_nobody(built, browser, name):
+    check_page(browser, built[1] / "html" / f"{name}.html", (1280, False), (1280, True), (1920, True), (1920, False),
+               (390, False), (390, True), axe=((390, False), (1280, True)), fits=name in KINDS)
 
 
 def test_every_other_page_does_too(built, browser):
-    """Of the chapters that this book has not executed one: their pages all say so. With --all, see below, each."""
-    waiting = sorted(name for name in rooms() if name not in KINDS)[1:]
-    check_pages_in_a_browser(browser, [page for page in (built[1] / "html").glob("*.html") if page.stem not in (*MATRIX, *waiting)])
-
-
-def check_pages_in_a_browser(browser, pages) -> None:
-    for page in sorted(pages):
-        check_page(browser, page, 390)
-        check_page(browser, page, 1280, dark=True)
+    """Of a narrow window; with --all, see below, every page of the whole book in a wide one too."""
+    for page in sorted(page for page in (built[1] / "html").glob("*.html") if page.stem not in MATRIX):
+        check_page(browser, page, (390, False))
 
 
 @pytest.fixture
@@ -476,15 +460,15 @@ def test_a_figure_opens_large_and_tables_and_pictures_can_be_saved(built, browse
     view.close()
 
 
-@pytest.mark.parametrize("words, page", [("score histograms", KINDS[0]), ("uniform_gap", "api"), ("departs paper", "departures"),
-                                         ("SLURM", "more_machines")])
-def test_the_search_finds_chapters_functions_and_pages(built, browser, served, words, page):
-    view, _, asked = visit(browser, f"{served}/search.html?q={words.replace(' ', '+')}", 1280)
-    view.locator("#search-results li a").first.wait_for()
-    found = view.evaluate("[...document.querySelectorAll('#search-results li a')].map(link => link.getAttribute('href'))")
-    assert any(re.match(rf"{page}\.html", link) for link in found), found
-    assert asked == []
-    view.close()
+def test_the_search_finds_chapters_functions_and_pages(built, browser, served):
+    for words, page in (("score histograms", KINDS[0]), ("uniform_gap", "api"), ("SLURM", "more_machines")):
+        view, _, asked = visit(browser, f"{served}/search.html?q={words.replace(' ', '+')}", 1280)
+        view.locator("#search-results li a").first.wait_for()
+        links = view.locator("#search-results li a")
+        found = links.evaluate_all("links => links.map(link => link.getAttribute('href'))")
+        assert any(re.match(rf"{page}\.html", link) for link in found), found
+        assert asked == []
+        view.close()
 
 
 def test_the_explorer_computes_what_the_library_does(built, browser):
@@ -568,18 +552,23 @@ def test_the_list_of_runs_can_be_filtered_and_sorted(built, browser):
 # --- the whole quick book: bash ci/test --all ------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
-def whole(request, tmp_path_factory):
+def whole(tmp_path_factory):
     """(data folder, output folder) of a cold quick build."""
-    if not request.config.getoption("--all"):
-        pytest.skip("the whole quick book is built by `bash ci/test --all`")
     folder = tmp_path_factory.mktemp("whole")
-    done = command("build", "--data", folder / "data", "--out", folder / "out")
+    done = build_whole(folder / "data", folder / "out")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "data", folder / "out"
 
 
+def build_whole(data: Path, out: Path) -> subprocess.CompletedProcess:
+    command = [*PROGRAM, "build", "--data", data, "--out", out]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+@pytest.mark.long
 def test_every_page_of_the_whole_book_fits_its_window_and_can_be_read_by_everyone(whole, browser):
-    check_pages_in_a_browser(browser, (whole[1] / "html").glob("*.html"))
+    for page in sorted((whole[1] / "html").glob("*.html")):
+        check_page(browser, page, (390, False), (1280, True), axe=((390, False), (1280, True)))
 
 
 def quick(data: Path, name: str) -> list:
@@ -587,17 +576,19 @@ def quick(data: Path, name: str) -> list:
     return [store.find(config) for config in catalog.configs(name, "quick")]
 
 
+@pytest.mark.long
 def test_the_whole_book_is_built_without_a_warning_and_twice_without_work(whole):
     check_pages(whole[1], rooms())
     check_notebooks(whole[1], rooms())
-    done = command("build", "--data", whole[0], "--out", whole[1])
+    done = build_whole(*whole)
     assert done.returncode == 0 and done.stdout.count("up to date") == len(rooms()) + 1
 
 
+@pytest.mark.long
 def test_ce_leaves_the_biases_and_bce_puts_them_between_the_scores(whole):
     """The paper's claim, for every initial mean, both optimizers."""
     runs = quick(whole[0], "initial_bias")
-    assert len(runs) == 36
+    assert len(runs) == 16
     for run in runs:
         start, end = run.history["bias_mean"][0], run.history["bias_mean"][-1]
         assert abs(start - run.config.bias_init_mean) < 0.15  # ten draws in +- 0.18
@@ -612,6 +603,7 @@ def test_ce_leaves_the_biases_and_bce_puts_them_between_the_scores(whole):
     assert moved[0] > 1 and moved[10] < -1
 
 
+@pytest.mark.long
 def test_decay_takes_ces_bias_down_as_predicted_and_bces_no_further_than_the_scores(whole):
     """Plain SGD on a quantity that only the decay moves: the prediction holds within a twentieth at every lambda_b."""
     for run in quick(whole[0], "bias_decay"):
@@ -625,8 +617,9 @@ def test_decay_takes_ces_bias_down_as_predicted_and_bces_no_further_than_the_sco
             assert abs(end - run.history["bias_mean"][0]) < 1.1 * frames.rates_sum(run)
 
 
+@pytest.mark.long
 def test_uniform_accuracy_is_what_bce_gains(whole):
     """The table's one large effect, paired by seed: with DA1, BCE's uniform accuracy is higher for every seed."""
     table = frames.differences(quick(whole[0], "accuracy"), ["test_uniform_accuracy"])
     rows = table[table["augmentation"] == "da1"]
-    assert len(rows) == 2 and all(len(each) == 5 and each.min() > 0.02 for each in rows["each"])
+    assert len(rows) == 2 and all(len(each) == 3 and each.min() > 0.02 for each in rows["each"])

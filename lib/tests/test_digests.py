@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from bcebook.book import digests, execute
-from bcebook.book.build import build
 from bcebook.chapters import catalog
 from bcebook.paths import PACKAGE
 
@@ -70,19 +69,18 @@ def test_a_module_belongs_to_its_own_closure(house):
     assert digests.closure(house / "alone.py", house) == {house / "alone.py"}
 
 
-@pytest.mark.parametrize(("name", "profile"), [("two_geometries", "quick"), ("published_predicted", "quick"),
-                                               ("initial_bias", "laptop")])
-def test_whatever_a_chapter_has_imported_is_in_its_closure(name, profile):
+def test_whatever_a_chapter_has_imported_is_in_its_closure():
     """The whole script is executed, lazy imports included (the laptop's runs are recorded: nothing is trained)."""
+    name = "initial_bias"
     code = """
 import pathlib, sys
-text = pathlib.Path(sys.argv[1]).read_text().replace('profile = "quick"', f'profile = "{sys.argv[2]}"')
+text = pathlib.Path(sys.argv[1]).read_text().replace('profile = "quick"', 'profile = "laptop"')
 exec(compile(text, "chapter", "exec"))
 import sys
 ours = [module for name, module in sys.modules.items() if name.split(".")[0] == "bcebook"]
 print(*("IMPORTED " + module.__file__ for module in ours), sep="\\n")
 """
-    done = subprocess.run([sys.executable, "-c", code, digests.BOOK / f"{name}.py", profile], capture_output=True,
+    done = subprocess.run([sys.executable, "-c", code, digests.BOOK / f"{name}.py"], capture_output=True,
                           text=True, env=execute.without_startup() | {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     imported = {Path(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("IMPORTED ")}
@@ -92,6 +90,15 @@ print(*("IMPORTED " + module.__file__ for module in ours), sep="\\n")
     assert PACKAGE / "cli.py" not in found and PACKAGE / "book" / "build.py" not in found  # it is not everything
 
 
+def test_the_chapters_can_import_what_all_share_and_few_of_each_others_rooms():
+    found = {name: digests.closure(digests.BOOK / f"{name}.py") for name in catalog.CHAPTERS}
+    reaching = lambda module: {name for name, files in found.items() if PACKAGE / module in files}  # noqa: E731
+    assert reaching("cli.py") == set() and reaching("book/notebook.py") == set(catalog.CHAPTERS)
+    for name in catalog.CHAPTERS:
+        reached = reaching(f"chapters/{name}.py")
+        assert name in reached and len(reached) <= len(found) / 2, f"{name} reaches {reached}"
+
+
 def test_a_change_reaches_the_chapters_that_can_import_it_and_no_other(tmp_path, monkeypatch):
     copy, book = tmp_path / "bcebook", tmp_path / "book"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -99,27 +106,21 @@ def test_a_change_reaches_the_chapters_that_can_import_it_and_no_other(tmp_path,
     monkeypatch.setattr(digests, "PACKAGE", copy)
     monkeypatch.setattr(digests, "BOOK", book)
     monkeypatch.setattr(digests, "tools", lambda: "")
+    chapters = ("initial_bias", "score_histograms", "two_geometries")
+    closures = {name: digests.closure(book / f"{name}.py", copy) | {book / f"{name}.py"} for name in chapters}
 
     def state() -> dict[str, str]:
-        return {name: digests.chapter_digest(name, "quick", tmp_path / "data") for name in catalog.CHAPTERS}
+        return {name: digests.chapter_digest(name, "quick", tmp_path / "data") for name in chapters}
 
-    def changed_by(path: Path) -> set[str]:
-        before = state()
+    before = state()
+    assert state() == before
+    for path in (copy / "cli.py", copy / "report" / "frames.py", copy / "chapters" / "score_histograms.py",
+                 book / "two_geometries.py"):
         path.write_text(path.read_text() + "\n# touched\n")
-        return {name for name, digest in state().items() if digest != before[name]}
-
-    assert state() == state()
-    assert changed_by(copy / "cli.py") == set()
-    assert changed_by(copy / "book" / "notebook.py") == set(catalog.CHAPTERS)
-    for name in catalog.CHAPTERS:
-        assert changed_by(book / f"{name}.py") == {name}
-    for module in ("science/metrics.py", "report/frames.py"):
-        reached = {name for name in catalog.CHAPTERS if copy / module in digests.closure(book / f"{name}.py", copy)}
-        assert changed_by(copy / module) == reached
-    rooms = [name for name in catalog.CHAPTERS if (copy / "chapters" / f"{name}.py").exists()]
-    for name in rooms:
-        touched = changed_by(copy / "chapters" / f"{name}.py")
-        assert name in touched and len(touched) <= max(1, len(rooms) / 2), f"{name} reaches {touched}"
+        after = state()
+        reached = {name for name in chapters if path in closures[name]}
+        assert {name for name in chapters if after[name] != before[name]} == reached, path
+        before = after
 
 
 # --- execution -------------------------------------------------------------------------------------------------------
@@ -171,8 +172,12 @@ def tiny(tmp_path, monkeypatch):
     return run
 
 
-def test_a_users_settings_reach_no_page(tiny, tmp_path, monkeypatch):
-    """Another python3 kernel, a backend without pictures, start-up files, warnings as errors: each would break it."""
+BARE = TINY.split("import os, sys")[0]  # nothing is drawn, nothing found
+
+
+def test_what_is_kept_of_notebooks_whatever_a_user_has_set(tiny, tmp_path, monkeypatch):
+    """A user's settings reach no page: another python3 kernel, a backend without pictures, start-up files, warnings as
+    errors would each break the first build. A figure without a picture has failed. Findings go with their notebook."""
     kernel = tmp_path / "jupyter" / "kernels" / "python3"
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     for folder in (kernel, startup):
@@ -181,52 +186,30 @@ def test_a_users_settings_reach_no_page(tiny, tmp_path, monkeypatch):
     (kernel / "kernel.json").write_text(json.dumps(spec))
     (startup / "own.py").write_text("import os; os._exit(1)")
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\n")
-    for name, value in {"JUPYTER_PATH": tmp_path / "jupyter", "IPYTHONDIR": tmp_path / "ipython", "MPLBACKEND": "agg",
-                        "MATPLOTLIBRC": tmp_path, "PYTHONWARNINGS": "error::UserWarning",
-                        "PYTHONSTARTUP": "/nothing.py"}.items():
-        monkeypatch.setenv(name, str(value))
-    failures, _ = tiny(tiny=TINY)
-    assert failures == {}
-    found = json.loads((tmp_path / "out" / "findings" / "quick" / "tiny.json").read_text())
-    assert os.path.normpath(found["python"]) == os.path.normpath(sys.executable)
-
-
-def test_a_figure_without_a_picture_has_failed_and_findings_go_with_their_notebook(tiny, tmp_path):
-    out = tmp_path / "out"
+    out, drawn = tmp_path / "out", "\n# %% mystnb={\"figure\": {\"name\": \"fig-tiny\"}}\n1 + 1\n"
     findings, notebooks = out / "findings" / "quick", out / "notebooks" / "quick"
-    assert tiny(tiny=TINY, other=TINY)[0] == {}
-    assert {path.name for path in findings.iterdir()} == {"tiny.json", "other.json"}
+    findings.mkdir(parents=True)
+    (findings / "other.json").write_text("{}")  # of a chapter that is no more
+    with monkeypatch.context() as patch:
+        for name, value in {"JUPYTER_PATH": tmp_path / "jupyter", "IPYTHONDIR": tmp_path / "ipython",
+                            "MPLBACKEND": "agg", "MATPLOTLIBRC": tmp_path, "PYTHONWARNINGS": "error::UserWarning",
+                            "PYTHONSTARTUP": "/nothing.py"}.items():
+            patch.setenv(name, str(value))
+        failures, _ = tiny(tiny=TINY, planned=None)
+    # A chapter without a notebook stops no other.
+    assert list(failures) == ["planned"] and "planned.py" in failures["planned"]
+    assert [path.name for path in findings.iterdir()] == ["tiny.json"]
+    found = json.loads((findings / "tiny.json").read_text())
+    assert os.path.normpath(found["python"]) == os.path.normpath(sys.executable)
     good = (notebooks / "tiny.ipynb").read_bytes()
-    failures, _ = tiny(tiny=TINY.replace("warnings.warn", "plt.switch_backend('agg')\nwarnings.warn"))  # no `other`
+    failures, _ = tiny(tiny=BARE + drawn)
     assert list(failures) == ["tiny"]
-    assert failures["tiny"].startswith("in cell 3 (plt.plot([1, 2]);): no picture was produced")
+    assert failures["tiny"].startswith("in cell 2 (1 + 1): no picture was produced")
     assert (notebooks / "tiny.ipynb").read_bytes() == good and execute.failed_before("quick", out) == failures
     assert [path.name for path in findings.iterdir()] == ["tiny.json"]
     assert tiny(tiny=TINY) == ({}, ["    tiny: up to date"]) and execute.failed_before("quick", out) == {}
     (findings / "tiny.json").unlink()  # what is not there is made
     failures, said = tiny(tiny=TINY)
     assert failures == {} and "up to date" not in said[0] and (findings / "tiny.json").exists()
-    failures, _ = tiny(tiny=TINY.split("found =")[0])
+    failures, _ = tiny(tiny=BARE)
     assert failures == {} and not list(findings.iterdir())  # nothing is found any more, nothing is left behind
-
-
-def test_a_chapter_without_a_notebook_stops_no_other(tiny, tmp_path):
-    failures, _ = tiny(tiny=TINY, planned=None)
-    assert list(failures) == ["planned"] and "planned.py" in failures["planned"]
-    assert (tmp_path / "out" / "notebooks" / "quick" / "tiny.ipynb").exists()
-
-
-def test_one_chapter_alone_can_be_built(tmp_path, capsys):
-    chapter = catalog.WITHOUT_RUNS[0]
-    other = next(name for name in catalog.CHAPTERS if name != chapter)
-    assert build("quick", "cpu", tmp_path / "data", 1, tmp_path / "out", chapter) == 0
-    html = tmp_path / "out" / "html"
-    assert (tmp_path / "out" / "notebooks" / "quick" / f"{chapter}.ipynb").exists()
-    assert list((html / "_images").glob("*.svg")) and "not been executed" not in (html / f"{chapter}.html").read_text()
-    assert "not been executed" in (html / f"{other}.html").read_text()
-    assert not (tmp_path / "data" / "runs").exists()
-    capsys.readouterr()
-    assert build("quick", "cpu", tmp_path / "data", 1, tmp_path / "out", chapter) == 0
-    assert capsys.readouterr().out.count("up to date") == 2
-    with pytest.raises(ValueError, match="there is no chapter 'nonsense'; choose one of"):
-        build("quick", "cpu", tmp_path / "data", 1, tmp_path / "out", "nonsense")

@@ -9,14 +9,15 @@ import pytest
 
 from bcebook.runs import files, index
 from bcebook.runs.store import RunStore, open_store
-from bcebook.training.sessions import train
+from test_store import make_run
 
 
 @pytest.fixture
 def stored(small, tmp_path):
     """(store, three configurations: trained, recorded, missing)."""
     store = open_store(tmp_path)
-    run = train(small(), RunStore(tmp_path / "runs"), progress=False)
+    run = make_run(small())
+    RunStore(tmp_path / "runs").save(run)
     other = dataclasses.replace(run, config=small(seed=1))
     RunStore(tmp_path / "recorded").save(other)
     return store, [small(), small(seed=1), small(seed=2)]

@@ -54,6 +54,7 @@ def lab(tmp_path):
         server.wait(30)
 
 
+@pytest.mark.long  # what saving changes, test_saving asks of the contents manager alone
 def test_a_chapter_that_is_opened_run_and_saved_is_as_it_was(lab, browser):
     folder, address = lab
     view = browser.new_page(viewport={"width": 1280, "height": 1000})

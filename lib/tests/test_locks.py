@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bcebook.execution.processes import Processes
+from bcebook.execution.turns import Turns
 from bcebook.runs.locks import Barred, Held
 from bcebook.runs.store import RunStore, open_store
 from bcebook.training.loop import RunFailed
@@ -28,7 +29,7 @@ with contextlib.ExitStack() as stack:
     for settings in json.loads(sys.argv[2]):
         stack.enter_context(RunStore(sys.argv[1]).lock(RunConfig(**settings)))
     print("held", flush=True)
-    time.sleep(120)
+    time.sleep(600)
 """
 
 
@@ -50,33 +51,41 @@ def hold():
         holder.stdout.close()
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_what_is_free_is_trained_first_and_the_budget_is_kept(small, tmp_path, hold, capsys, at_once):
+def test_what_is_free_is_trained_first_and_the_budget_is_kept(small, tmp_path, hold, capsys):
     store, configs = open_store(tmp_path), [small(epochs=1, seed=seed) for seed in range(4)]
     train(small(epochs=1, seed=9), store, progress=False)  # what torch does once is not what is measured
     hold(store, configs[:1])
     began = time.monotonic()
-    assert train_together(configs, store, "cpu", at_once, began + 8, progress=False) == []
-    assert 7.9 < time.monotonic() - began < 10
+    assert train_together(configs, store, "cpu", 2, began + 5, progress=False) == []
+    assert 4.9 < time.monotonic() - began < 50  # the three runs take a tenth of a second, but this machine may be busy
     assert [store.state(config) for config in configs] == ["missing"] + ["trained"] * 3
     said = capsys.readouterr().err
     assert said.count("waiting for another process, which trains") == 1 and configs[0].describe() in said
 
 
-def test_a_worker_does_not_wait_while_there_is_something_to_do(small, tmp_path, hold):
-    """Two workers, and the first two runs are held until the other two are there."""
+def test_a_worker_does_not_wait_while_there_is_something_to_do_and_trains_as_one_process_does(small, tmp_path, hold):
+    """Two workers, and the first two runs are held until the other two are there. With a run that fails, all is as in
+    one process that trains them in turns."""
     store, configs = open_store(tmp_path), [small(epochs=epochs) for epochs in (4, 3, 2, 1)]
+    fails = small(learning_rate=1e6, epochs=1)
     holder, problems = hold(store, configs[:2]), []
-    thread = threading.Thread(target=lambda: problems.extend(Processes(tmp_path, "cpu", 2).run(configs)))
+    thread = threading.Thread(target=lambda: problems.extend(Processes(tmp_path, "cpu", 2).run([*configs, fails])))
     thread.start()
-    deadline, free = time.monotonic() + 90, [store.root / config.key for config in configs[2:]]
+    deadline, free = time.monotonic() + 300, [store.root / config.key for config in configs[2:]]
     while not all(folder.exists() for folder in free) and time.monotonic() < deadline:
         time.sleep(0.1)
     there = [folder.exists() for folder in free]
     holder.kill()
     thread.join()
-    assert there == [True, True] and problems == []
-    assert [store.state(config) for config in configs] == ["trained"] * 4
+    assert there == [True, True]
+    alone = open_store(tmp_path / "alone")
+    found = [problems, Turns(tmp_path / "alone", "cpu", 2).run([*configs, fails])]
+    for told, each in zip(found, (store, alone), strict=True):
+        assert len(told) == 1 and "rate 1e+06" in told[0] and "smaller learning_rate" in told[0]
+        assert [each.state(config) for config in [*configs, fails]] == ["trained"] * 4 + ["failed"]
+    numbers = [repr([(run.config, run.history, run.final, run.best, run.scores) for run in map(each.find, configs)])
+               for each in (store, alone)]
+    assert numbers[0] == numbers[1]
 
 
 def test_one_run_waits_for_its_holder_and_says_so(small, tmp_path, hold, capsys):
@@ -84,9 +93,17 @@ def test_one_run_waits_for_its_holder_and_says_so(small, tmp_path, hold, capsys)
     holder = hold(store, [small(epochs=1)])
     with pytest.raises(Held, match="waiting for another process"), store.lock(small(epochs=1), wait=False):
         pass
-    threading.Timer(3, holder.kill).start()
-    assert train(small(epochs=1), store, progress=False).config == small(epochs=1)
-    assert capsys.readouterr().err.count("waiting for another process") == 1
+    found, said = [], ""
+    thread = threading.Thread(target=lambda: found.append(train(small(epochs=1), store, progress=False).config))
+    thread.start()
+    until = time.monotonic() + 120
+    while "waiting for another process" not in said and time.monotonic() < until:
+        time.sleep(0.05)
+        said += capsys.readouterr().err
+    assert found == []
+    holder.kill()
+    thread.join()
+    assert found == [small(epochs=1)] and (said + capsys.readouterr().err).count("waiting for another process") == 1
 
 
 def test_a_build_says_that_it_waits_for_another(tmp_path):
@@ -100,9 +117,9 @@ def test_a_build_says_that_it_waits_for_another(tmp_path):
     said = []
     reader = threading.Thread(target=lambda: said.append(build.stderr.readline()))
     reader.start()
-    reader.join(30)
+    reader.join(120)
     build.send_signal(signal.SIGINT)
-    out, _ = build.communicate(timeout=30)
+    out, _ = build.communicate(timeout=120)
     holder.kill()
     holder.wait()
     holder.stdout.close()

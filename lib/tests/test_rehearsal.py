@@ -55,8 +55,8 @@ def test_a_long_tail_leaves_each_class_an_image():
 
 def test_the_paper_profile_is_rehearsed_on_a_cpu(tmp_path):
     said = []
-    chapter = "bias_decay"
-    assert books.rehearse("paper", out=tmp_path, only=chapter, say=said.append) == 0, said
+    chapter = "features_by_epoch"  # the one of fewest runs
+    assert books.rehearse("paper", 1, out=tmp_path, only=chapter, say=said.append) == 0, said
     out = tmp_path / "rehearsal" / "paper"
     notebook = json.loads((out / "notebooks" / "paper" / f"{chapter}.ipynb").read_text())
     shown = json.dumps(notebook)

@@ -1,12 +1,11 @@
 """The self-test for a GPU, on a CPU and tiny: every check reports, by itself, and the file can be sent."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from bcebook import cli
 from bcebook.book import machine
 from bcebook.runs.provenance import engine_version
 from bcebook.training import loop, selftest
@@ -123,13 +122,15 @@ def test_a_step_that_is_not_the_cpus_is_found(bench, monkeypatch):
     assert not passed and 0 < figures["apart"] < 1
 
 
-def test_without_a_gpu_it_is_one_sentence(tmp_path):
+def test_without_a_gpu_it_is_one_sentence(tmp_path, monkeypatch, capsys):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    program = [sys.executable, "-c", "from bcebook.cli import main; main()"]
-    done = subprocess.run([*program, "doctor", "--gpu", "--out", tmp_path / "a.json"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr == "bcebook: --gpu tests a CUDA GPU, and PyTorch finds none here.\n"
-    assert done.stdout == "" and not list(tmp_path.iterdir())
+    monkeypatch.setattr("sys.argv", ["bcebook", "doctor", "--gpu", "--out", str(tmp_path / "a.json")])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "bcebook: --gpu tests a CUDA GPU, and PyTorch finds none here.\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_writes_the_file_and_says_what_did_not_pass(bench, tmp_path, monkeypatch, capsys):

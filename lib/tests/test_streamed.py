@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from bcebook.chapters import catalog, recipes
+from bcebook.chapters import catalog
 from bcebook.execution import choose
 from bcebook.book.notebook import Chapter
 from bcebook.chapters.registry import rooms
@@ -44,7 +44,8 @@ def record(self, *arguments):
     if self.done and ranks.first():
         torch.save(self.model.state_dict(), sys.argv[4])
 loop.Training._record = record
-digits = dict(dataset="digits", model="convnet", loss="ce", optimizer="sgd", learning_rate=0.1, epochs=1, lambda_w=0, lambda_h=0, lambda_b=0)
+digits = dict(dataset="digits", model="mlp", loss="ce", optimizer="sgd", learning_rate=0.1, epochs=1, lambda_w=0,
+              lambda_h=0, lambda_b=0)
 said = train_missing([RunConfig(**json.loads(sys.argv[2])), RunConfig(**digits)], Path(sys.argv[3]), "cpu")
 print(json.dumps(said) + "\\n", end="", flush=True)  # in one piece: two processes write here
 """
@@ -116,7 +117,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(folder, tmp_path):
     whole = loop.Training(config, source, CPU)
     while not whole.done:
         whole.step()
-    for after in (4, 6, 8):
+    for after in (6, 8):  # between two epochs, and in the middle of one
         first = loop.Training(config, source, CPU)
         while first.steps < after:
             first.step()
@@ -159,9 +160,8 @@ def accumulated(config, source) -> loop.Training:
     return training
 
 
-@pytest.mark.parametrize("loss", recipes.LOSSES)
-def test_two_processes_train_as_one_that_accumulates_their_halves(folder, loss):
-    config = RunConfig(**SETTINGS | {"loss": loss})
+def test_two_processes_train_as_one_that_accumulates_their_halves(folder):
+    config = RunConfig(**SETTINGS)
     script, weights = folder / "worker.py", folder / "weights.pt"
     script.write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script,
@@ -225,7 +225,7 @@ def test_what_a_streamed_data_set_cannot_be_asked_for_is_one_sentence():
             RunConfig(**good | change)
 
 
-@pytest.mark.parametrize(("name", "dim", "count"), [("resnet50-224", 2048, 25_557_032), ("resnet101-224", 2048, 44_549_160),
+@pytest.mark.parametrize(("name", "dim", "count"), [("resnet50-224", 2048, 25_557_032),
                                                     ("densenet161-224", 2208, 28_681_000)])
 def test_the_papers_networks_take_torchvisions_weights(name, dim, count, monkeypatch):
     """Their published sizes; and files whose layers have the older names ("norm.1") are understood."""
