@@ -113,8 +113,9 @@ def ends(runs: list[Run]) -> tables.Table:
                "nc1": tables.significant("NC1")}
     columns |= {name: tables.fixed(NUMBERS[name], 3) for name in ("compactness", "distinctiveness", "silhouette")}
     columns |= {"neighbours": tables.percents(NUMBERS["neighbours"]), "trust": tables.fixed("trust in the picture", 3)}
-    kept = f"the {len(runs[0].features['labels'])} kept images" if runs else "the kept images"
-    pictured = f"the {len(runs[0].features['labels'][layouts.drawn(runs[0])])} pictured ones" if runs else "the pictures"
+    labels = runs[0].features["labels"] if runs else []
+    kept = f"the {len(labels)} kept images" if runs else "the kept images"
+    pictured = f"the {len(labels[layouts.drawn(runs[0])])} pictured ones" if runs else "the pictured ones"
     return tables.Table(pd.concat(rows) if rows else table, columns, (
         f"NC1 of the whole training set; the others of {kept}. *Neighbours*: the share of images whose ten nearest "
         f"others vote for their class. *Trust*, of {pictured}: 1 where every neighbour in the picture is one among the "

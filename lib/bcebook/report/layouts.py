@@ -88,7 +88,8 @@ def slider(runs: dict[str, Run], colours: list[str]) -> str:
     """HTML with a slider over the epochs: the layouts of some runs (title -> run) beside each other, drawn by a few
     lines of JavaScript; nothing is loaded from anywhere. Between two epochs the points go straight."""
     first = next(iter(runs.values()))
-    panels = [{"title": title, "points": np.round(layouts(run).astype(float), 3).tolist(), "labels": run.features["labels"][drawn(run)]}
+    panels = [{"title": title, "points": np.round(layouts(run).astype(float), 3).tolist(),
+               "labels": run.features["labels"][drawn(run)]}
               for title, run in runs.items()]
     data = json.dumps({"epochs": first.features["epochs"], "panels": panels, "colours": colours},
                       separators=(",", ":"))
