@@ -150,7 +150,7 @@ class Chapter:
                 else f"{self.profile}; this page is the same in every profile",
                 "runs": "none in this profile: computed from data/paper"
                 if self.room.runs
-                else "none: computed from formulas and from data/paper",
+                else "none: computed from formulas, data/paper and data/theory",
                 "versions": ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("python", "numpy", "scipy")),
                 "code of this page": code_version(),
                 "computed": now().date().isoformat(),

@@ -22,6 +22,7 @@ COLUMNS = ("panel", "title", "x_axis", "y_axis", "drawn_as", "label", "colour", 
            "value")
 NEAR = 0.5  # ticks with words stand at distance 1
 FINEST = 60  # rows and columns of a mesh at most; of a finer one every second, third ... is written
+OUTLINE = 100  # points of one outline of an area at most, thinned likewise
 
 
 def as_csv(figure: Figure) -> str:
@@ -79,7 +80,8 @@ def _vertices(artist: Artist) -> tuple[np.ndarray, np.ndarray, object]:
     elif isinstance(artist, PathCollection):
         points, transform = np.asarray(artist.get_offsets()), artist.get_offset_transform()
     elif isinstance(artist, Collection):
-        paths = [path.vertices for path in artist.get_paths()]
+        paths = [path.vertices[::-(-len(path.vertices) // OUTLINE)] for path in artist.get_paths()
+                 if len(path.vertices)]
         points = np.concatenate(paths) if paths else np.empty((0, 2))
         transform = artist.get_transform()
     else:
