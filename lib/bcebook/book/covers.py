@@ -35,7 +35,7 @@ def put(source: Path, executed: Path, room: Room, pages: dict[tuple[str, str], P
 
 
 def for_reading(executed: Path) -> str:
-    """An executed notebook without what its outputs carry for the build alone: findings and figures' numbers as data."""
+    """An executed notebook without the data in its outputs that only the build reads: findings, figures' numbers."""
     notebook = json.loads(executed.read_text())
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):

@@ -50,7 +50,8 @@ class Chapter:
         if self.recorded:
             runs = self._stored(self.configs)
             if not runs:
-                raise ValueError(f"{self.data / 'recorded'} holds no run of this chapter; the profile quick trains some.")
+                raise ValueError(f"{self.data / 'recorded'} holds no run of this chapter; the profile quick trains "
+                                 "some.")
             display(Markdown(f"*Made from recorded runs: {_networks(runs)} (profile {self.profile}, {len(runs)} of "
                              f"{len(self.configs)} runs). Nothing was trained for this page.*"))
             return runs

@@ -74,8 +74,8 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
 
 
 def _slim(html: Path) -> None:
-    """Remove what no page asks for: of MathJax all but the component that Sphinx names and what that loads for a page in
-    English; the theme's translations and source maps."""
+    """Remove what no page asks for: of MathJax all but the component that Sphinx names and what that loads in English;
+    the theme's translations and source maps."""
     static, mathjax = html / "_static", html / "_static" / "mathjax"
     spoken = (path for path in mathjax.glob("sre/mathmaps/*.json") if path.stem not in ("base", "en", "nemeth"))
     bundles = (path for path in mathjax.glob("*.js") if path.name != MATHJAX)

@@ -24,25 +24,23 @@ plots, tails = lazy("bcebook.report.plots"), lazy("bcebook.report.tails")
 
 # Five values of lambda_W, with the paper's lambda_H, on both sides of the threshold of minority collapse. lambda_H,
 # whose sum over the batch makes training stiff, stays; only the product counts. The long tail has few images, hence the
-# epochs. One value is also trained longer, because near the threshold the tail opens slowly. The quick profile: one
-# value a side, a smaller network.
-IMBALANCE, TAIL_LAMBDA_W, TAIL_EPOCHS, LONGER = 20, (0.02, 0.1, 0.2, 0.4, 0.8), 300, (0.1, 1200)
-QUICK = [(0.02, 150), (0.1, 150), (0.8, 150), (0.1, 450)]
+# epochs. One value is also trained longer, because near the threshold the tail opens slowly. The
+# network, and (lambda_W, epochs):
+FULL = "convnet", [(0.02, 300), (0.1, 300), (0.2, 300), (0.4, 300), (0.8, 300), (0.1, 1200)]
+QUICK = "mlp", [(0.02, 150), (0.1, 150), (0.8, 150), (0.1, 450)]
+IMBALANCE = 20
 STYLE = {"ce": "-", "bce": "--"}
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
     """Long-tailed digits in every profile: the question is whether a network follows the theory, at settings of our
     own."""
-    model, settings = "convnet", [*((value, TAIL_EPOCHS) for value in TAIL_LAMBDA_W), LONGER]
-    if profile == "quick":
-        model, settings = "mlp", QUICK
+    model, settings = QUICK if profile == "quick" else FULL
     return [RunConfig(model=model, dataset="digits", loss=loss, optimizer="sgd", learning_rate=0.1,
                       schedule="cosine", epochs=epochs, batch_size=recipes.BATCH_SIZE, seed=seed,
                       imbalance_factor=IMBALANCE, decay="decoupled", lambda_w=lambda_w,
                       lambda_h=recipes.PAPER_DECAY, lambda_b=0)
-            for lambda_w, epochs in settings
-            for loss in recipes.LOSSES]
+            for lambda_w, epochs in settings for loss in recipes.LOSSES]
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Training:
 class Profile:
     """One way to train the book. text: in words; networks: pairs of network and data set, those of most value first;
     also: those of the collapse experiment alone; accuracy: those of the accuracy experiment, and their augmentations;
-    training: of all networks but those that have their `own`; means: of the initial biases; lambdas: lambda_b, swept."""
+    training: of all networks but those that have their `own`; means: of the initial biases; lambdas: of lambda_b."""
 
     text: str
     networks: tuple[tuple[str, str], ...]

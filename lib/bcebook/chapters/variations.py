@@ -135,7 +135,7 @@ def measured(runs: list[Run]) -> tables.Table:
                "bias": tables.fixed("bias"), "negative": tables.fixed("negative")}
     count = len({run.config.seed for run in runs})
     return tables.Table(pd.DataFrame(rows, columns=list(columns)), columns, (
-        f"Percent, {markdown.counted(count, 'seed')}; over several their mean ± standard deviation. The other columns are "
+        f"Percent, {markdown.counted(count, 'seed')}; over several their mean ± standard deviation. The others are "
         "means over the seeds: NC1 (geometric) and the medians of scores and biases of the training set, compactness "
         "of the test set.",))
 

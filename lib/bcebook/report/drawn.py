@@ -115,7 +115,7 @@ def _colour(artist: Artist) -> str:
 def _words(axis: Axis) -> list[tuple[float, str]]:
     """(place, word) of the ticks that say words; none where they say numbers."""
     ticks = [(place, label.get_text()) for place, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels())]
-    words = [tick for tick in ticks if tick[1] and "mathdefault" not in tick[1]]  # that is a number as matplotlib sets it
+    words = [tick for tick in ticks if tick[1] and "mathdefault" not in tick[1]]  # that is a number of matplotlib's
     return words if any(char.isalpha() for _, word in words for char in word) else []
 
 
