@@ -106,11 +106,11 @@ def book(folder: Path) -> None:
     (folder / "kernels" / "sitecustomize.py").write_text(IN_KERNELS)
     program, log = Path(sys.executable).with_name("bcebook"), folder / "log"
     row("the command line alone: bcebook --help", timed("bcebook --help", [program, "--help"], 60, log))
-    training = [program, "train", "--data", folder / "data"]
-    row("training, quick profile", timed("training", training, 1800, log))
+    training = timed("training", [program, "train", "--data", folder / "data"], 1800, log)
+    row("training, quick profile", training)
     build = [program, "build", "--data", folder / "data", "--out", folder / "out"]
-    both = timed("notebooks and HTML", build, 1800, log, PYTHONPATH=str(folder / "kernels"))
-    if both is None:
+    both = training and timed("notebooks and HTML", build, 1800, log, PYTHONPATH=str(folder / "kernels"))
+    if not both:
         return
     kernels = [json.loads(path.read_text()) for path in (folder / "kernels").glob("*.json")]
     for made in ("html", "doctrees", "source"):
