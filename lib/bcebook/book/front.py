@@ -35,14 +35,16 @@ def strongest() -> list[str]:
 
 
 def pages() -> dict[tuple[str, str], Page]:
-    """(profile, chapter) -> what the recorded runs say, for the chapters of the paper's figures and tables."""
+    """(profile, chapter) -> what the recorded runs say of the paper's claims, for the chapters of its figures and
+    tables."""
     found = {}
     for name, room in rooms().items():
         if room.part not in PARTS or not room.runs:
             continue
         for profile in strongest():
             if runs := recorded(room, profile):
-                judged = claims.judge(tuple(claim for claim in room.claims if not claim.theory), runs)
+                papers = tuple(claim for claim in room.claims if claim.of_the_paper and not claim.theory)
+                judged = claims.judge(papers, runs)
                 payload = claims.payload(name, profile, judged, runs, len(room.configs(profile)))
                 found[profile, name] = findings.of_payload(payload)
     return found
