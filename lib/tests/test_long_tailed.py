@@ -191,7 +191,7 @@ def test_the_growth_is_paired_by_seed():
 def test_views_take_runs_in_pieces():
     runs = planted(0.02, 0.1, 0.0, {50: 0.05, 100: 0.05})
     laptop = planted(0.02, profile="laptop", later=0.1)
-    for part in (runs, runs[:1], runs[::2], runs[::7], frames.select(runs, loss="ce"), [], laptop, laptop[::3]):
+    for part in (runs[:1], runs[::7], frames.select(runs, loss="ce"), [], laptop):
         for view in room.ROOM.tables:
             assert "nan" not in view(part).markdown()
         for draw in room.ROOM.figures:

@@ -11,7 +11,7 @@ DECAY = 5e-4
 C = DECAY * np.sqrt(12.8)  # the paper's, for ten classes
 
 
-def settings(count=64, seed=0):
+def settings(count=32, seed=1):
     """loss, K, c, lambda_b: drawn at random; K = 2, no decay of the bias, and c beyond every border among them."""
     rng, found = np.random.default_rng(seed), []
     for at in range(count):
@@ -23,10 +23,10 @@ def settings(count=64, seed=0):
     return found
 
 
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(4))
 def test_a_bounded_minimisation_finds_nothing_lower_and_nothing_else(part):
-    """64 settings; the restarts are many, as there are local minima."""
-    for loss, k, c, lambda_b in settings()[part::8]:
+    """32 settings; the restarts are many, as there are local minima."""
+    for loss, k, c, lambda_b in settings()[part::4]:
         n, lambda_w = 30, 3e-3
         m = theory.minimum(loss, k, c, lambda_b, "nonnegative")
         found = theory.solve(loss, k, k, n, lambda_w, c**2 / n / lambda_w, lambda_b, restarts=12,
@@ -47,7 +47,7 @@ def test_the_settings_see_every_regime():
     seen = [theory.minimum(*each, "nonnegative") for each in settings()]
     gap = np.array([m.positive - m.negative for m in seen])
     cosine = np.nan_to_num([m.cosine for m in seen])
-    assert (gap == 0).sum() >= 5 and (cosine > 1e-9).sum() >= 5 and ((gap > 0) & (cosine == 0)).sum() >= 25
+    assert (gap == 0).sum() >= 5 and (cosine > 1e-9).sum() >= 5 and ((gap > 0) & (cosine == 0)).sum() >= 20
 
 
 def lead_5(loss, k, c, lambda_b):

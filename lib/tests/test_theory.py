@@ -120,18 +120,18 @@ def test_the_objective_is_the_smallest_of_its_family(loss, k, log_c, log_b, ds, 
     assert reduced_objective(loss, k, c, lambda_b, s + ds, m.offset + do, m.bias + db) >= at - 1e-10 * (1 + at)
 
 
-# ---- accuracy at the extremes: 50-digit arithmetic on the stationarity conditions in s, o and b as they stand -------
+# ---- accuracy at the extremes: 40-digit arithmetic on the stationarity conditions in s, o and b as they stand -------
 
 def exact_bce(k, c, lambda_b):
-    """(positive, negative, bias) for c < 1/K from nested bisections with 50 digits; shares no formula with it."""
-    getcontext().prec = 50
+    """(positive, negative, bias) for c < 1/K from nested bisections with 40 digits; shares no formula with it."""
+    getcontext().prec = 40
     k, c, lambda_b = Decimal(k), Decimal(c), Decimal(lambda_b)
 
     def sigmoid(x):
         return 1 / (1 + (-x).exp())
 
     def root(f, low, high):  # f increasing
-        for _ in range(120):
+        for _ in range(70):
             middle = (low + high) / 2
             low, high = (middle, high) if f(middle) < 0 else (low, middle)
         return (low + high) / 2

@@ -17,7 +17,7 @@ from bcebook.runs.store import Run
 from bcebook.science.summaries import score_summary
 from bcebook.training import checkpoint, datasets, loop, models
 
-TINY = dict(dataset="digits", model="vit-tiny", loss="bce", optimizer="adamw", learning_rate=0.003, epochs=2,
+TINY = dict(dataset="digits", model="vit-mini", loss="bce", optimizer="adamw", learning_rate=0.003, epochs=2,
             schedule="cosine", train_size=300, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
 
 
