@@ -66,7 +66,9 @@ def test_the_measuring_schedule_is_dense_first_and_ends_with_the_last_epoch():
     for epochs in (1, 2, 5, 20, 21, 40, 100, 500):
         chosen = measured_epochs(epochs)
         assert {*range(min(20, epochs // 5) + 1), 1, epochs} <= chosen <= set(range(epochs + 1))
-    assert len(measured_epochs(100)) == 28
+        late = [epoch for epoch in chosen | measured_epochs(epochs, augmented=True) if epoch >= round(2 / 3 * epochs)]
+        assert len(late) >= min(5, epochs / 3)  # enough for a slope
+    assert len(measured_epochs(100)) == 32 and sorted(measured_epochs(16, augmented=True)) == [4, 8, 11, 12, 13, 15, 16]
 
 
 def test_learning_rates_are_the_papers():

@@ -32,7 +32,7 @@ EXACT = 1e-9  # cosines of doubles: rounding leaves some 1e-16 each
 
 def configs(profile: str, seed: int) -> list:
     """The networks of the accuracy chapter, and those of the chapter on neural collapse."""
-    return list(dict.fromkeys([*recipes.classification(profile, seed), *recipes.collapse(profile, seed)]))
+    return list(dict.fromkeys([*recipes.studied(profile, seed), *recipes.collapse(profile, seed)]))
 
 
 def differences(runs: list[Run]) -> Figure:

@@ -250,7 +250,7 @@ def transfers(runs: list[Run]) -> Finding:
 ROOM = Room(
     name=__name__, part="beyond", number=5, short="Uniform accuracy", title="What uniform accuracy measures",
     of_the_paper="an open question of it: uniform accuracy", asks="what does CE lose to one threshold, and why?",
-    runs=recipes.classification, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
+    runs=recipes.studied, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(ladder,), tables=(scales, shares, way, margins),
     claims=(
         Claim("one_threshold.on_unit", "With features of length one, BCE still reaches a higher uniform accuracy",

@@ -32,7 +32,7 @@ def configs(profile: str, seed: int) -> list:
     def kind(config) -> tuple[str, str, str]:
         return config.model, config.dataset, config.augmentation
 
-    every = recipes.classification(profile, seed)
+    every = recipes.studied(profile, seed)
     return [config for config in every if kind(config) == kind(every[0])]
 
 

@@ -109,6 +109,10 @@ class RunStore:
         """The folder for the checkpoints of a run that is not whole yet."""
         return self.root / ".checkpoints" / config.key
 
+    def weights(self, config: RunConfig) -> Path:
+        """The file for the weights of a run that was trained here, to measure it anew; they do not travel."""
+        return self.root / ".weights" / f"{config.key}.pt"
+
     def save(self, run: Run) -> None:
         """Write a run, all of it or nothing. Call it under `lock`. Raises OSError (a full disk, say) with nothing
         half-written."""

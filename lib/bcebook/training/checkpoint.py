@@ -26,29 +26,37 @@ def save(folder: Path, number: int, state: dict) -> None:
     A file is 32 bytes of SHA-256 and what torch.save wrote, under its final name only when it is whole. Raises OSError
     (a full disk, say) with the earlier checkpoints as they were.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    torch.save(state, content)
-    payload = content.getbuffer()
-    atomic.write(folder / f"{number:012d}{SUFFIX}", hashlib.sha256(payload).digest(), payload)
+    write(folder / f"{number:012d}{SUFFIX}", state)
     for path in _newest_first(folder)[KEPT:]:
         path.unlink(missing_ok=True)
     for path in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
         path.unlink(missing_ok=True)
 
 
+def write(path: Path, state: dict) -> None:
+    """One such file, whole or not at all. Raises OSError (a full disk, say) with an earlier one as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    torch.save(state, content)
+    payload = content.getbuffer()
+    atomic.write(path, hashlib.sha256(payload).digest(), payload)
+
+
+def read(path: Path) -> dict:
+    """What `write` wrote, on the CPU. Raises ValueError where it is damaged, and whatever a hostile file makes torch
+    raise; nothing in it is executed: torch.load with weights_only takes tensors and plain data only."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise ValueError("it fails its checksum")
+    return _load(content[32:])
+
+
 def latest(folder: Path) -> dict | None:
     """The newest checkpoint of `folder` that is whole, on the CPU; None if there is none. A damaged one is named in a
-    warning.
-
-    Nothing in the file is executed: torch.load with weights_only takes tensors and plain data only.
-    """
+    warning."""
     for path in _newest_first(folder):
         try:
-            content = path.read_bytes()
-            if hashlib.sha256(content[32:]).digest() != content[:32]:
-                raise ValueError("it fails its checksum")
-            state = _load(content[32:])
+            state = read(path)
             # What another engine wrote may have another structure: who reads it asks for the engine first.
             if (trouble := problem(state)) and state.get("engine") == engine_version():
                 raise ValueError(trouble)

@@ -305,6 +305,11 @@ class Training:
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
         }
 
+    def weights(self) -> dict:
+        """What measures the network again: its weights and batch statistics, and whose they are."""
+        return {"engine": engine_version(), "config": self.config.to_dict(), "autocast": self.autocast,
+                "model": {name: value.cpu() for name, value in self.model.state_dict().items()}}
+
     def resume(self, folder) -> None:
         """Go on from the newest whole checkpoint in `folder`, if there is one and the same engine wrote it."""
         state = checkpoint.latest(folder)

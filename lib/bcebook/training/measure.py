@@ -12,6 +12,7 @@ from bcebook.training.images import Images
 
 MANY, FEW = 100, 20  # training images: a class with more is many-shot, one with fewer few-shot; see `shots`
 MARGIN_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)  # of the margins that a finished run keeps, as quantiles
+LATE = 5  # measurements at equal steps in the last third of a run
 # After every epoch: the test set is small.
 EVERY = ("test_accuracy", "test_uniform_accuracy", "test_uniform_threshold")
 MEASURED = ("train_accuracy", "train_uniform_accuracy", "train_uniform_threshold", "nc1", "nc2", "nc2_means", "nc3",
@@ -34,18 +35,19 @@ class Outputs:
 
 def measured_epochs(epochs: int, augmented: bool = False) -> set[int]:
     """The epochs after which the whole training and test sets are measured: dense first, then ever more rarely, and
-    the last.
+    LATE times in the last third, for the late slope of log NC1.
 
-    A measurement is a forward pass over both sets, about a third of an epoch's work, so about 28 in 100 epochs cost a
+    A measurement is a forward pass over both sets, about a third of an epoch's work, so about 32 in 100 epochs cost a
     tenth of the run: 0 to 20 (the paper's claim on speed is about those), and seven more (never fewer than three) in
-    geometric steps. augmented: after each quarter of the epochs. Such runs are there for what the finished network
-    does; in a short one the dense measurements would cost a third of it.
+    geometric steps. augmented: after each quarter of the epochs and in the last third. Such runs are there for what
+    the finished network does; in a short one the dense measurements would cost a third of it.
     """
+    late = {round(epochs * (1 - i / (3 * (LATE - 1)))) for i in range(LATE)}
     if augmented:
-        return {round(epochs * quarter / 4) for quarter in range(1, 5)}
+        return {round(epochs * quarter / 4) for quarter in range(1, 5)} | late
     dense = min(DENSE_EPOCHS, epochs)
     more = max(3, epochs // 14)
-    return set(range(dense + 1)) | {round(dense * (epochs / dense) ** (i / more)) for i in range(1, more + 1)}
+    return set(range(dense + 1)) | {round(dense * (epochs / dense) ** (i / more)) for i in range(1, more + 1)} | late
 
 
 @torch.inference_mode()

@@ -312,6 +312,7 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         run.environment.update(seconds=round(training.seconds, 2), resumed=training.resumed,
                                precision="bfloat16" if training.autocast else "float32")
         if ranks.first():
+            _keep_weights(store.weights(config), training)
             store.save(run)
             checkpoint.remove(folder)
         return run
@@ -323,6 +324,14 @@ def _dataset(config: RunConfig, data_root) -> data.Dataset | streamed.Folders:
     if rehearsal.active():
         return data.noise(config.dataset, rehearsal.images(config), rehearsal.STEPS)
     return data.load(config.dataset, data_root)
+
+
+def _keep_weights(path, training: loop.Training) -> None:
+    """Before the run is stored, so that whoever finds the run finds its weights."""
+    try:
+        checkpoint.write(path, training.weights())
+    except OSError as error:  # a full disk must not cost a run that is whole
+        warnings.warn(f"the weights could not be kept in {path} ({error}); the run is stored without.", stacklevel=2)
 
 
 def _save(folder, training: loop.Training) -> None:
