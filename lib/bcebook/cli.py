@@ -148,6 +148,23 @@ def record(
     raise typer.Exit(1 if problems else 0)
 
 
+@app.command()
+def measure(profile: Profile = "quick", device: Device = "cpu", data: DataDir = None, chapter: ChapterName = None,
+            match: Match = "",
+            again: Annotated[bool, typer.Option("--again", help="Also the runs that have today's measures.")] = False):
+    """Measure finished runs from their weights: rejection of unknown images, calibration, retrieval, transfer.
+
+    Each run is measured so when it is trained; this brings the measures up to date, without training, where they have
+    changed since or a data set has come to hand. Only for runs that were trained here: weights do not travel.
+    """
+    chosen = _chosen(profile, chapter, match)
+    from bcebook.runs.store import open_store
+    from bcebook.training import remeasure
+
+    failed = remeasure.all_of(chosen, open_store(data_dir(data)), device, data_dir(data) / "datasets", again, typer.echo)
+    raise typer.Exit(1 if failed else 0)
+
+
 @app.command("import")
 def import_(archives: Annotated[list[Path], typer.Argument(help="The runs.zip of `bcebook record`, and runs-2.zip "
                                                                 "and so on where there are.")],

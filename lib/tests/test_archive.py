@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bcebook.chapters import catalog
-from bcebook.runs import archive
+from bcebook.runs import archive, measured
 from bcebook.runs.archive import ArchiveError
 from bcebook.execution.choose import train_missing
 from bcebook.runs.config import RunConfig
@@ -57,7 +57,7 @@ def _rewrite(path, members: dict) -> None:
 def _signed(members: dict, key: str, name: str, content: bytes) -> dict:
     """The members with one file of one run replaced and its checksum set right: a careful forger's work."""
     members = members | {f"{key}/{name}": content}
-    sums = {n.split("/")[1]: hashlib.sha256(c).hexdigest() for n, c in members.items() if n.startswith(key) and "checksums" not in n}
+    sums = {n.split("/")[1]: hashlib.sha256(c).hexdigest() for n, c in members.items() if n.startswith(key) and not n.endswith(("checksums.json", measured.NAME))}
     return members | {f"{key}/checksums.json": json.dumps(sums).encode()}
 
 

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
+from timm.data import mixup as timm_mixup
 from torchvision.transforms import v2
 
+from bcebook.science import losses
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
 
@@ -102,6 +105,37 @@ def test_mixup_and_cutmix_mix_images_and_targets_by_the_same_share():
                 kinds.append("mixup")
                 assert torch.allclose(mixed[i], share * x[i] + (1 - share) * x[j], atol=1e-2)
     assert 0.3 < kinds.count("mixup") / len(kinds) < 0.7
+
+
+def test_soft_targets_with_smoothing_are_timms():
+    """timm's Mixup is what the authors' recipe names; its partner is the batch in reverse order."""
+    y, lam, logits = torch.tensor([3, 0, 7, 7, 2, 9]), 0.3, torch.randn(6, 10)
+    onehot = torch.eye(10)[y]
+    for smoothing in (0.0, 0.1):
+        theirs = timm_mixup.mixup_target(y, 10, lam, smoothing)
+        ours = losses._prepare(logits, torch.lerp(onehot.flip(0), onehot, lam), smoothing)[1]
+        assert torch.allclose(ours, theirs, atol=1e-6) and torch.allclose(ours.sum(dim=1), torch.ones(6))
+    expected = F.binary_cross_entropy_with_logits(logits, theirs, reduction="none").sum(dim=1).mean()
+    assert losses.bce_loss(logits, torch.lerp(onehot.flip(0), onehot, lam), 0.1).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("augmentation", ["da1+mixup", "da1+cutmix"])
+def test_an_images_own_share_is_distributed_as_timms_and_torchvisions(augmentation):
+    """Mixup's as timm's; CutMix's as torchvision's, whose boxes are the original's: those of timm's latest version are a
+    pixel wider where their side is odd."""
+    images, count = Images(data.noise("cifar10", 1, 1), augmentation, torch.device("cpu"), 0), 10_000
+    np.random.seed(0)  # timm draws from NumPy's global generator, torchvision from torch's
+    if augmentation == "da1+mixup":
+        mixer = timm_mixup.Mixup(mixup_alpha=0.8, cutmix_alpha=0.0, label_smoothing=0.1, num_classes=2)
+        theirs = np.array([mixer._params_per_batch()[0] for _ in range(count)])
+    else:
+        mixer = v2.CutMix(alpha=1.0, num_classes=2)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            theirs = np.array([mixer.make_params([torch.zeros(2, 3, 32, 32)])["lam_adjusted"] for _ in range(count)])
+    area = lambda row: row[0] - (row[2] - row[1]) * (row[4] - row[3]) / 32**2  # noqa: E731 - of a mixture, its own share
+    ours = np.array([area(images._mixture()) for _ in range(count)])
+    assert scipy.stats.ks_2samp(ours, theirs).pvalue > 0.001 and abs(ours.mean() - theirs.mean()) < 0.015
 
 
 @pytest.mark.parametrize("augmentation", ["none", "da1", "da1+da2"])

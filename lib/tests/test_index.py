@@ -33,7 +33,7 @@ def test_a_listing_says_what_the_store_says_and_reads_nothing_twice(stored, monk
     accuracy = store.find(configs[0]).final["test_accuracy"]
     assert first == [(configs[0], "trained", accuracy, True), (configs[1], "recorded", accuracy, True), (configs[2], "missing", None, False)]
     assert [state for _, state, *_ in first] == [store.state(config) for config in configs]
-    monkeypatch.setattr(files, "_content", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(files, "content", lambda path: pytest.fail(f"{path} was read"))
     assert lines(store, configs[:2]) == first[:2]
 
 

@@ -103,6 +103,17 @@ def _lag() -> str:
     return " and ".join(told)
 
 
+def _recipe(profile: recipes.Profile) -> str:
+    """BCE's start, and each optimizer's weight decay times its summed learning rates, in a profile's accuracy runs."""
+    name = next(name for name, each in PROFILES.items() if each is profile)
+    network, told = profile.accuracy[0], []
+    for optimizer in recipes.OPTIMIZERS:
+        config = recipes.accuracy_run(name, network, "bce", optimizer, 0, "da1")
+        told.append(f"{names.of(optimizer)} weight decay {config.weight_decay:g} (times the summed rates: "
+                    f"{config.weight_decay * recipes.summed_rates(config):.2f})")
+    return f"BCE's biases start around {recipes.AUTHORS_START:g}; " + ", ".join(told)
+
+
 def _networks(profile: recipes.Profile) -> str:
     return ", ".join(dict.fromkeys(names.model(model) for model, _ in profile.every))
 
@@ -226,11 +237,26 @@ DEPARTURES = {
         "A digit's neighbours in the paper's table are of another task, so that only the direction can be compared; "
         "the profile laptop has half of its rows.",
     ),
+    "recipe": Departure(
+        "Recipe of the accuracy runs",
+        "BCE's biases start around 6, CE's around 0; SGD with rate 0.01, weight decay 5e-4 and the step schedule; AdamW "
+        "with rate 0.001, weight decay 0.05 and the cosine; label smoothing 0.1 with Mixup and CutMix; weight decay on "
+        "every parameter, by the optimizer. The source is the branch `if args.SOTA` in an early public version of the "
+        "authors' `train.py` (commit d164f6c); the next commit removed it. Crop, flip and rotation are applied only under "
+        "the same flag, so the tables' DA1 rows were made with this branch: that is an inference",
+        by_profile(_recipe),
+        "AdamW's weight decay multiplies each weight by $\\exp(-\\lambda \\sum \\eta)$ over a training, apart from the "
+        "gradients. A training of another length or rate therefore gets the decay with the same product $\\lambda \\sum "
+        "\\eta$ as the authors', to one digit. SGD's weight decay is a term of the objective, whose minimum does not depend "
+        "on the learning rate, so it keeps the authors' value. Before the recipe was known, this book used weight decay "
+        "5e-4 for both optimizers and biases around 0; {doc}`accuracy` compares the two.",
+    ),
     "mixup": Departure(
         "Mixup's and CutMix's partner",
         "unknown; a widely used implementation mixes a batch with itself in reverse order",
         here("each image's partner is drawn at random from the batch; one share or box a batch"),
-        "The distribution of the pairs is the same where batches are drawn at random.",
+        "The distribution of the pairs is the same where batches are drawn at random. CutMix's boxes are those of "
+        "the original and of torchvision; recent versions of timm make boxes of odd size one pixel wider.",
     ),
     "last_batch": Departure(
         "The last batch of an epoch",

@@ -241,12 +241,17 @@ def table_uniform() -> Finding:
     return verdicts.every(wins, wins + losses + ties, "BCE is above CE", of="pairs").but(detail=told, p=p)
 
 
+def tested(table: pandas.DataFrame, label_of: Callable[[dict], str]) -> list[Finding]:
+    """Each row's test of "BCE is higher", by Student's interval over the seeds: the paper's direction, whatever its table
+    has in this cell, if anything."""
+    return [verdicts.sign(row["estimate"], 1, unit="points", p=row["p"], label=label_of(row))
+            for row in table.to_dict("records")]
+
+
 def parts(runs: list[Run], name: str, recipe: str) -> list[Finding]:
-    """Each setting's test of "BCE is higher" in a measure, by Student's interval over the seeds: the paper's direction,
-    whatever its table has in this cell, if anything."""
+    """Each setting's test of a recipe in a measure."""
     several, table = len(frames.networks(runs)) > 1, differences(runs, name)
-    return [verdicts.sign(row["estimate"], 1, unit="points", p=row["p"], label=label(row, several))
-            for row in table[table["recipe"] == recipe].to_dict("records")]
+    return tested(table[table["recipe"] == recipe], lambda row: label(row, several))
 
 
 def with_signs(finding: Finding) -> Finding:

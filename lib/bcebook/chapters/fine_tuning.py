@@ -177,7 +177,11 @@ def gaps(runs: list[Run]) -> tables.Table:
 
 
 def _higher(runs: list[Run], name: str, frozen: bool) -> Finding:
-    return verdicts.family(accuracy.parts(frames.select(runs, frozen=frozen), name), stats.holm)
+    chosen = frames.select(runs, frozen=frozen)
+    several = len(frames.networks(chosen)) > 1
+    found = accuracy.tested(frames.differences(chosen, [f"test_{name}"]), lambda row: frames.label(
+        row["optimizer"], row["augmentation"], row["model"], row["dataset"], several))
+    return verdicts.family(found, stats.holm)
 
 
 def higher_accuracy(runs: list[Run]) -> Finding:

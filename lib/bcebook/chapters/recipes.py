@@ -189,7 +189,7 @@ def accuracy_run(profile: str, network: tuple[str, str], loss: str, optimizer: s
     """
     settings = {
         "augmentation": augmentation,
-        "label_smoothing": 0.0 if augmentation == "da1" else AUTHORS_SMOOTHING,
+        "label_smoothing": AUTHORS_SMOOTHING if "+" in augmentation else 0.0,  # with Mixup and CutMix
         "bias_init_mean": (AUTHORS_START if start is None else start) if loss == "bce" else 0.0,
     }
     ours = run(profile, network, loss, optimizer, seed, **GLOBAL, **settings)
@@ -235,7 +235,7 @@ def recipes_of(config: RunConfig) -> tuple[str, ...]:
     neither."""
     if config.decay != "global":
         return ()
-    smoothing = 0.0 if config.augmentation == "da1" else AUTHORS_SMOOTHING
+    smoothing = AUTHORS_SMOOTHING if "+" in config.augmentation else 0.0
     of_authors = (config.bias_init_mean == (AUTHORS_START if config.loss == "bce" else 0.0)
                   and config.label_smoothing == smoothing
                   and (config.optimizer == "sgd") == (config.weight_decay == PAPER_DECAY))

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bcebook.runs import atomic, meanwhile
+from bcebook.runs import atomic, meanwhile, measured
 from bcebook.runs.files import FEATURES, FILES, Run, check_folder, in_a_line, read_folder
 from bcebook.runs.store import RunStore
 
@@ -26,7 +26,8 @@ ARCHIVE_LIMIT, CONTENT_LIMIT = 4 * LIMIT, 32 * LIMIT  # bytes of an archive that
 UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
               lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error)
 MEMBER = re.compile(r"([0-9a-f]{16})/([a-z]+\.(?:json|csv))")
-MEMBERS = (*FILES, "checksums.json")  # of every run; FEATURES, of some
+MEMBERS = (*FILES, "checksums.json")  # of every run
+SOME = (FEATURES, measured.NAME)  # of some
 
 
 class ArchiveError(ValueError):
@@ -43,7 +44,7 @@ def write(store: RunStore, keys: list[str], path: Path) -> list[str]:
     left, size, whole = [], 0, io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
         for key in keys:
-            names = [name for name in (*MEMBERS, FEATURES) if name in MEMBERS or (store.root / key / name).exists()]
+            names = [name for name in (*MEMBERS, *SOME) if name in MEMBERS or (store.root / key / name).exists()]
             contents = {f"{key}/{name}": (store.root / key / name).read_bytes() for name in names}
             packed = io.BytesIO()  # to know what a run adds before it is added
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as single:
@@ -102,6 +103,7 @@ def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
 def add(path: Path, recorded: Path,
         refuse: Callable[[list[Run]], str] = lambda runs: "") -> tuple[list[Run], list[Run]]:
     """Verify every run in the archive `path` and move the new ones into the folder `recorded`; (added, already there).
+    A run that is already there gets the archive's measures where it has none, or those of an earlier version.
 
     All or nothing: raises ArchiveError, with `recorded` unchanged, if a member is not a file of a run, a checksum
     fails, a run is not whole (see `store.check_folder`), or `refuse` says why the runs are not wanted. Only plain text
@@ -111,13 +113,18 @@ def add(path: Path, recorded: Path,
     recorded.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".import-", dir=recorded))
     try:
-        runs = {}
+        runs, found = {}, {}
         for key, files in contents.items():
             (folder / key).mkdir()
             for name, content in files.items():
                 (folder / key / name).write_bytes(content)
             if damage := check_folder(folder / key):
                 raise ArchiveError(f"{path}: run {key} is damaged ({damage}); nothing was added.")
+            if measured.NAME in files:
+                try:
+                    found[key] = measured.read(files[measured.NAME])
+                except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                    raise ArchiveError(f"{path}: run {key} is damaged ({in_a_line(error)}); nothing was added.") from error
             runs[key] = read_folder(folder / key)
         if why := refuse(list(runs.values())):
             raise ArchiveError(f"{path}: {why}; nothing was added.")
@@ -126,6 +133,10 @@ def add(path: Path, recorded: Path,
         for key in fresh:
             shutil.rmtree(recorded / key, ignore_errors=True)  # a damaged one: `find` has just said so
             (folder / key).rename(recorded / key)
+        for key in found.keys() - set(fresh):
+            before = store.find(runs[key].config).measures
+            if not before or before["version"] < found[key]["version"]:
+                measured.write(recorded / key, found[key])
         return [runs[key] for key in fresh], [runs[key] for key in runs if key not in fresh]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,7 +168,7 @@ def _members(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, dict[str, zi
         match, named = MEMBER.fullmatch(info.filename), json.dumps(info.filename[:100])
         if match and match[2] == "failed.json":
             raise ArchiveError(f"{path}: {match[1]} is a failed run; nothing was added.")
-        if not match or match[2] not in (*MEMBERS, FEATURES) or (info.external_attr >> 16) & 0o170000 == 0o120000:
+        if not match or match[2] not in (*MEMBERS, *SOME) or (info.external_attr >> 16) & 0o170000 == 0o120000:
             raise ArchiveError(f"{path}: {named} is not a file of a run; nothing was added.")
         if info.file_size > FILE_LIMIT:
             raise ArchiveError(f"{path}: {info.filename} is larger than any file of a run; nothing was added.")
@@ -165,7 +176,7 @@ def _members(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, dict[str, zi
             raise ArchiveError(f"{path}: {info.filename} stands in it twice; nothing was added.")
         members[match[1]][match[2]] = info
     for key, files in members.items():
-        if set(files) - {FEATURES} != set(MEMBERS):
+        if set(files) - set(SOME) != set(MEMBERS):
             raise ArchiveError(f"{path}: run {key} does not have each of {', '.join(MEMBERS)} once; nothing was added.")
     if not members:
         raise ArchiveError(f"{path} has no run in it; nothing was added.")

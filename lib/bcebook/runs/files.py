@@ -37,7 +37,8 @@ class Run:
     not measured. final, best: name -> value (accuracies are fractions). scores: split ("train", "test") -> kind
     ("positive", "negative", "bias") -> the dictionary of a `summaries.ScoreSummary`. environment: what it ran on, how
     long, which code, when. features: None, or those of config.keep_features training images: "labels" (n), "epochs"
-    (E), "width" (d) and "values", (E, n, d) float16 in C order, little-endian, as base64.
+    (E), "width" (d) and "values", (E, n, d) float16 in C order, little-endian, as base64. measures: None, or what
+    `training.finished.measures` found, which lie in a file of their own (runs/measured.py).
     """
 
     config: RunConfig
@@ -47,18 +48,19 @@ class Run:
     scores: dict[str, dict[str, dict]]
     environment: dict
     features: dict | None = None
+    measures: dict | None = None
 
 
 def check_folder(folder: Path) -> str:
     """What is wrong with a run's folder, or "": its checksums fail, or its files, sums or no sums, are not those of a
     finished run of the configuration that its name is the key of."""
     try:
-        listed = _content(folder / "checksums.json")
+        listed = content(folder / "checksums.json")
         expected = parse_json(listed)
         if sorted(expected) != sorted([*FILES, FEATURES] if (folder / FEATURES).exists() else FILES):
             return "checksums.json does not list the files of a run"
         for name, digest in expected.items():
-            if hashlib.sha256(_content(folder / name)).hexdigest() != digest:
+            if hashlib.sha256(content(folder / name)).hexdigest() != digest:
                 return f"{name} fails its checksum"
         seen = folder.name, hashlib.sha256(listed).digest()
         if seen in _CHECKED:
@@ -77,21 +79,21 @@ def check_folder(folder: Path) -> str:
 def read_folder(folder: Path) -> Run:
     """The run that the files of a folder hold. Raises ValueError, one sentence, where they hold none: the one place
     that reads a run, so that nobody behind it meets a missing name, a text for a number or an infinite one."""
-    result = parse_json(_content(folder / "result.json"))
+    result = parse_json(content(folder / "result.json"))
     if set(result) != {"final", "best", "scores"}:
         raise ValueError("result.json does not have final, best and scores.")
-    environment = parse_json(_content(folder / "environment.json"))
+    environment = parse_json(content(folder / "environment.json"))
     if lacking := [name for name, fits in ENVIRONMENT.items()
                    if not (fits(environment.get(name)) or (name in LATER and name not in environment))]:
         raise ValueError(f"environment.json does not say {', '.join(lacking)} as a run does.")
     return Run(
-        RunConfig.from_dict(parse_json(_content(folder / "config.json"))),
-        _history(_content(folder / "history.csv").decode()),
-        _figures("final", result["final"], FINAL),
-        _figures("best", result["best"], BEST),
+        RunConfig.from_dict(parse_json(content(folder / "config.json"))),
+        _history(content(folder / "history.csv").decode()),
+        figures("final", result["final"], FINAL),
+        figures("best", result["best"], BEST),
         _scores(result["scores"]),
         environment,
-        _features(parse_json(_content(folder / FEATURES))) if (folder / FEATURES).exists() else None,
+        _features(parse_json(content(folder / FEATURES))) if (folder / FEATURES).exists() else None,
     )
 
 
@@ -150,7 +152,7 @@ def in_a_line(error: Exception) -> str:
     return text if plain and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
     """A file whose size is known before it is read."""
     if path.stat().st_size > FILE_LIMIT:
         raise ValueError(f"{path.name} is larger than any file of a run.")
@@ -190,7 +192,7 @@ def _history(text: str) -> dict[str, list[float]]:
     return found
 
 
-def _figures(part: str, values: dict, needed: tuple[str, ...]) -> dict[str, float]:
+def figures(part: str, values: dict, needed: tuple[str, ...]) -> dict[str, float]:
     """Named numbers; nan for null. Accuracies are fractions."""
     if not isinstance(values, dict) or not set(needed) <= set(values):
         raise ValueError(f"result.json does not have the {part} figures of a run.")
@@ -208,7 +210,7 @@ def _scores(splits: dict) -> dict[str, dict[str, dict]]:
         if not isinstance(kinds, dict) or set(kinds) != set(KINDS):
             raise ValueError(f"result.json does not have the {', '.join(KINDS)} scores of {split}.")
         for kind, summary in kinds.items():
-            if not isinstance(summary, dict) or not _is_summary(summary):
+            if not isinstance(summary, dict) or not is_summary(summary):
                 raise ValueError(f"result.json has {kind} scores of {split} that are no summary of a sample.")
     return splits
 
@@ -232,7 +234,7 @@ def _features(values: dict) -> dict:
     return values
 
 
-def _is_summary(values: dict) -> bool:
+def is_summary(values: dict) -> bool:
     """Whether a `summaries.ScoreSummary` can have these fields: of the right kinds, and about one sample."""
     if set(values) != {"count", "mean", "std", "quantiles", "bin_width", "first_bin", "counts"}:
         return False
@@ -253,7 +255,7 @@ def _is_summary(values: dict) -> bool:
 
 def read_failure(path: Path, config: RunConfig) -> dict:
     """Why this run failed. Raises ValueError where the file does not say it of this run."""
-    values = parse_json(_content(path))
+    values = parse_json(content(path))
     check_failure(values, config)
     return values
 

@@ -6,10 +6,10 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bcebook.runs import atomic, files
+from bcebook.runs import atomic, files, measured
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import FILES, Run, check_folder, in_a_line, read_folder
 from bcebook.runs.index import Index
@@ -43,7 +43,7 @@ class RunStore:
     def find(self, config: RunConfig) -> Run | None:
         """The run of this configuration, or None. Never a damaged or a failed one."""
         folder = self._whole(config.key)
-        return read_folder(folder) if folder else None
+        return replace(read_folder(folder), measures=measured.beside(folder)) if folder else None
 
     def has(self, config: RunConfig) -> bool:
         """Whether `find` would give a run: its files are checked, but not read into one."""
@@ -79,7 +79,9 @@ class RunStore:
     def fingerprint(self, config: RunConfig) -> str:
         """A digest of the stored content ("" if there is none), to see whether what was made of it is up to date."""
         folder = self._whole(config.key)
-        return hashlib.sha256((folder / "checksums.json").read_bytes()).hexdigest()[:16] if folder else ""
+        parts = [folder / "checksums.json", folder / measured.NAME] if folder else []
+        content = b"".join(part.read_bytes() for part in parts if part.exists())
+        return hashlib.sha256(content).hexdigest()[:16] if folder else ""
 
     def failure(self, config: RunConfig) -> dict | None:
         """Why this run failed: {"config", "cause", "environment"}, or None if it did not."""
@@ -133,6 +135,8 @@ class RunStore:
             if run.features:
                 contents[files.FEATURES] = files.as_json(run.features, indent=None)
             sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in contents.items()}
+            if run.measures:
+                contents[measured.NAME] = measured.text(run.measures)
             for name, text in (contents | {"checksums.json": files.as_json(sums)}).items():
                 atomic.write(partial / name, text)
             target = self.root / key
@@ -181,7 +185,7 @@ def open_store(data: Path, recorded: bool = False) -> RunStore:
 
 def _unreadable(folder: Path) -> str:
     """The beginning of a sentence if the system does not let this user read a run's folder, or fails to; else ""."""
-    for path in (folder, *(folder / name for name in (*FILES, files.FEATURES, "checksums.json"))):
+    for path in (folder, *(folder / name for name in (*FILES, files.FEATURES, measured.NAME, "checksums.json"))):
         try:
             os.scandir(path).close() if path is folder else open(path, "rb").close()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -158,13 +158,7 @@ def compactness(features: Tensor, labels: Tensor) -> float:
     0.6
     """
     features, labels = labelled(features, labels, "features")
-    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
-    sums, lengths = torch.zeros_like(means), torch.zeros_like(means[:, 0])    # (K, d), (K,): unit vectors, lengths^2
-    for h, y in _chunks(features, labels):
-        h = h - global_mean
-        unit = torch.nn.functional.normalize(h, eps=1e-300) * (h.norm(dim=1, keepdim=True) > rounding)  # (chunk, d)
-        sums.index_add_(0, y, unit)
-        lengths.index_add_(0, y, unit.square().sum(dim=1))
+    sums, lengths = _unit_sums(features, labels)                              # (K, d), (K,)
     counts = torch.bincount(labels)                                           # (K,)
     if counts.max() == 1:
         raise ValueError("every class has a single sample; compactness needs a class with two or more. "
@@ -188,6 +182,83 @@ def distinctiveness(features: Tensor, labels: Tensor) -> float:
     means = means - global_mean
     unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
     return 1.0 - (unit.sum(dim=0).square().sum() - unit.square().sum()).item() / (len(means) * (len(means) - 1))
+
+
+def pair_distinctiveness(features: Tensor, labels: Tensor) -> float:
+    """One minus the mean cosine between two samples of different classes, taken around the global mean.
+
+    features (N, d), labels (N,). Mean over the pairs of classes of the mean over their pairs of samples. K/(K-1) where
+    the classes have collapsed to a simplex ETF; less where samples of a class scatter. A feature at the global mean
+    counts as cosine 0. Source: ours, for the paper's E_dis "across sample features".
+
+    >>> round(pair_distinctiveness(torch.eye(3), torch.tensor([0, 1, 2])), 2)
+    1.5
+    """
+    features, labels = labelled(features, labels, "features")
+    sums, _ = _unit_sums(features, labels)
+    means = sums / torch.bincount(labels)[:, None]
+    between = means.sum(dim=0).square().sum() - means.square().sum()
+    return 1.0 - between.item() / (len(means) * (len(means) - 1))
+
+
+def effective_rank(features: Tensor) -> float:
+    """How many directions features (N, d), taken around their mean, spread over: exp of the entropy of their singular
+    values, which are divided by their sum. From 1 to min(N - 1, d); nan if all are equal. Source: Roy and Vetterli,
+    2007.
+
+    >>> round(effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])), 6)
+    2.0
+    """
+    h = array(features, "features", 2, "float").double()
+    h = h - h.mean(dim=0)
+    values = torch.linalg.eigvalsh(h.T @ h).clamp(min=0).sqrt() if len(h) > h.shape[1] else torch.linalg.svdvals(h)
+    share = values / values.sum()
+    return math.exp(-torch.special.xlogy(share, share).sum().item())
+
+
+def nc0(weight: Tensor) -> float:
+    """The length of the mean row of W (K, d) over the Frobenius norm of W; 0 at neural collapse, at most 1/sqrt(K).
+    Source: Zhao et al., 2026, who take the sum of the rows.
+
+    >>> nc0(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    0.0
+    """
+    weight = array(weight, "weight", 2, "float").double()
+    return (weight.mean(dim=0).norm() / weight.norm()).item()
+
+
+def nc4(features: Tensor, logits: Tensor, means: Tensor) -> float:
+    """The share of the samples whose largest logit is not that of the nearest class mean; 0 at neural collapse.
+
+    features (N, d), logits (N, K), means (K, d) of the training set. Source: Papyan et al., 2020.
+
+    >>> nc4(torch.eye(2), torch.eye(2), torch.eye(2))
+    0.0
+    """
+    nearest = torch.cat([torch.cdist(h.double(), means.double()).argmin(dim=1) for h in features.split(5000)])
+    return (nearest != logits.argmax(dim=1)).double().mean().item()
+
+
+def class_means(features: Tensor, labels: Tensor) -> Tensor:
+    """Class means (K, d), float64, of features (N, d), labels (N,).
+
+    >>> class_means(torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1])).tolist()
+    [[2.0, 0.0], [0.0, 1.0]]
+    """
+    return _class_means(*labelled(features, labels, "features"))[0]
+
+
+def _unit_sums(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each class: the sum (K, d) of its features around the global mean, each scaled to length one, and the sum (K,)
+    of the squared lengths that they then have (a feature at the global mean stays 0)."""
+    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
+    sums, lengths = torch.zeros_like(means), torch.zeros_like(means[:, 0])
+    for h, y in _chunks(features, labels):
+        h = h - global_mean
+        unit = torch.nn.functional.normalize(h, eps=1e-300) * (h.norm(dim=1, keepdim=True) > rounding)  # (chunk, d)
+        sums.index_add_(0, y, unit)
+        lengths.index_add_(0, y, unit.square().sum(dim=1))
+    return sums, lengths
 
 
 def _simplex_error(M: Tensor) -> float:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bcebook.runs.config import batch_count
-from bcebook.runs.specs import DATASETS, NetworkSpec
+from bcebook.runs.specs import DATASETS, DatasetSpec, NetworkSpec
 from bcebook.training.datasets import Dataset
 
 MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0  # the paper's DA2
@@ -20,6 +20,14 @@ def normalised(x: Tensor, mean: Tensor, std: Tensor, channels: int) -> Tensor:
     channels."""
     x = (x.float() / 255 - mean) / std
     return x.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def placed(x: np.ndarray, spec: DatasetSpec, device: torch.device) -> Tensor:
+    """A data set's uint8 images (N, H, W, C) as its networks get them, (N, C, side, side), on the device."""
+    images = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
+    if spec.image_shape[:2] != (spec.side, spec.side):  # once and in uint8, as a transform of each image would do it
+        images = F.interpolate(images.float(), size=(spec.side, spec.side), mode="bilinear").round().to(torch.uint8)
+    return images.contiguous().to(device)
 
 
 class Images:
@@ -34,7 +42,7 @@ class Images:
     def __init__(self, dataset: Dataset, augmentation: str, device: torch.device, seed: int,
                  network: NetworkSpec | None = None):
         self.spec, self.augmentation, self.num_classes = DATASETS[dataset.name], augmentation, len(dataset.classes)
-        self.x_train, self.x_test = (self._place(x, device) for x in (dataset.x_train, dataset.x_test))
+        self.x_train, self.x_test = (placed(x, self.spec, device) for x in (dataset.x_train, dataset.x_test))
         labels = (dataset.y_train, dataset.y_test)
         self.y_train, self.y_test = (torch.from_numpy(y.astype(np.int64)).to(device) for y in labels)
         self.in_channels, self.train_count = self.spec.channels, len(self.x_train)
@@ -46,13 +54,6 @@ class Images:
         self.host = np.random.default_rng(seed)
         self.order = torch.arange(len(self.x_train), device=device)  # of this epoch
         self.mixtures = torch.zeros(0, 5, device=device)  # of this epoch: a row for each batch, see _mixture
-
-    def _place(self, x: np.ndarray, device: torch.device) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2)
-        side = self.spec.side
-        if self.spec.image_shape[:2] != (side, side):  # once and in uint8, as a transform of each image would do it
-            images = F.interpolate(images.float(), size=(side, side), mode="bilinear").round().to(torch.uint8)
-        return images.contiguous().to(device)
 
     def normalise(self, x: Tensor) -> Tensor:
         return normalised(x, self.mean, self.std, self.in_channels)

@@ -121,6 +121,7 @@ class Training:
         self.epoch = self.batch = 0  # epochs finished; batches finished of the epoch in progress
         self.seconds, self.resumed = 0.0, 0  # spent so far, over all attempts; attempts that went on from a checkpoint
         self.history, self.final, self.scores = defaultdict(list), {}, {}
+        self.outputs = None  # of the finished network on the training and the test set
         self.images = _images(config, dataset, device)
         # The caller's random state neither enters nor changes. After the weights are drawn only dropout uses the global
         # generator, from the state in `noise`.
@@ -277,6 +278,7 @@ class Training:
             train = self._outputs("train")
             row |= measure.row(classifier, train)
             if self.epoch == self.config.epochs:
+                self.outputs = train, test
                 self.final, self.scores = measure.final(classifier, train, test)
                 if self.config.imbalance_factor:
                     self.final |= measure.by_shots(train, test)

@@ -18,7 +18,7 @@ from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.runs.files import in_a_line
 from bcebook.runs.locks import Barred, Held
 from bcebook.runs.store import Run, RunStore
-from bcebook.training import checkpoint, gpu, loop, measure, memory, pretrained, ranks, streamed
+from bcebook.training import checkpoint, finished, gpu, loop, measure, memory, pretrained, ranks, streamed
 from bcebook.training import datasets as data
 from bcebook.training.loop import RunFailed, resolve
 
@@ -279,7 +279,7 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
             if place.type == "cpu":
                 memory.keep()
             with _threads(config):
-                training = loop.Training(config, given or _dataset(config, data_root), place)
+                training = loop.Training(config, given or dataset(config, data_root), place)
             training.resume(folder)
             last = saved
             while True:
@@ -308,7 +308,11 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
             bar.close()
         best = measure.best(training.history)
         kept = training.kept.to_dict() if training.kept else None
-        run = Run(config, dict(training.history), training.final, best, training.scores, surroundings, kept)
+        measures = None
+        if finished.applies(config):
+            measures = finished.measures(config, training.model, training.images, *training.outputs,
+                                         training.autocast, data_root)
+        run = Run(config, dict(training.history), training.final, best, training.scores, surroundings, kept, measures)
         run.environment.update(seconds=round(training.seconds, 2), resumed=training.resumed,
                                precision="bfloat16" if training.autocast else "float32")
         if ranks.first():
@@ -318,7 +322,8 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         return run
 
 
-def _dataset(config: RunConfig, data_root) -> data.Dataset | streamed.Folders:
+def dataset(config: RunConfig, data_root) -> data.Dataset | streamed.Folders:
+    """The images of a run, all of its data set; noise in a rehearsal."""
     if config.dataset in STREAMED:
         return streamed.load(config.dataset, data_root)
     if rehearsal.active():
