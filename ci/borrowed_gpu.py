@@ -12,8 +12,8 @@ from bcebook.runs.archive import following, write_parts
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import RunStore, open_store
 
-AT_ONCE = (2, 4)  # tried for TRIAL seconds each, from the second TRIAL on: the first has the start-up in it
-TRIAL, RESERVE, POLL = 25.0, 25.0, 0.5  # seconds; RESERVE: kept back for checkpoints and the archive
+AT_ONCE = (1, 2, 4)  # tried first, each for START seconds to get ready and TRIAL seconds of steps
+START, TRIAL, RESERVE, POLL = 18.0, 8.0, 25.0, 0.5  # seconds; RESERVE: kept back for checkpoints and the archive
 PART, PARTS = 15 * 2**20, 6  # bytes and number of the files in which an unfinished run is taken home
 
 
@@ -21,68 +21,95 @@ def wanted(profile: str) -> list[RunConfig]:
     """The first network of the accuracy experiment with DA1: SGD's pairs seed by seed, then AdamW's; then decoupled
     decay without augmentation, in the same order."""
     network = recipes.PROFILES[profile].accuracy[0]
-    accuracy = [[each for each in recipes.classification(profile, seed)
-                 if (each.model, each.dataset) == network and each.augmentation == "da1"] for seed in recipes.THREE_SEEDS]
+    accuracy = [[recipes.accuracy_run(profile, network, loss, optimizer, seed, "da1")
+                 for optimizer in recipes.OPTIMIZERS for loss in recipes.LOSSES] for seed in recipes.THREE_SEEDS]
     collapse = [recipes.decoupled(profile, network, seed) for seed in recipes.THREE_SEEDS]
     return [each for runs in (accuracy, collapse) for optimizer in recipes.OPTIMIZERS for seed in runs for each in seed
             if each.optimizer == optimizer]
 
 
-def steps(store: RunStore, configs: list[RunConfig]) -> int:
-    """Mini-batches that the newest checkpoints of the runs have behind them (their files are named so)."""
-    return sum(max((int(path.stem) for path in store.checkpoints(each).glob("*.ckpt")), default=0) for each in configs)
+def steps(store: RunStore, config: RunConfig) -> int:
+    """Mini-batches that the newest checkpoint of a run has behind it (its file is named so)."""
+    return max((int(path.stem) for path in store.checkpoints(config).glob("*.ckpt")), default=0)
+
+
+def child(options: argparse.Namespace, command: str, config: RunConfig, *more: str, **settings) -> subprocess.Popen:
+    """This script on one run, in a process of its own."""
+    return subprocess.Popen([sys.executable, __file__, command, "--profile", options.profile, "--data", options.data,
+                             "--device", options.device, "--out", options.out, "--key", config.key, *more],
+                            **settings)
+
+
+def paces(options: argparse.Namespace, config: RunConfig) -> dict[int, float]:
+    """Runs at once -> mini-batches a second of all together, on this device."""
+    found = {}
+    for count in AT_ONCE:
+        begin = time.time() + START
+        children = [child(options, "pace", config, "--begin", str(begin), stdout=subprocess.PIPE, text=True)
+                    for _ in range(count)]
+        found[count] = sum(float(each.communicate()[0] or 0) for each in children)
+    return found
+
+
+def pace(options: argparse.Namespace) -> int:
+    """Print how many mini-batches a second this process computes, from options.begin (of time.time) on, when the
+    others that are measured with it are ready too."""
+    from bcebook.training import loop, sessions
+
+    config = next(each for each in wanted(options.profile) if each.key == options.key)
+    images = sessions.dataset(config, Path(options.data) / "datasets")
+    training = loop.Training(config, images, loop.resolve(options.device))
+    training.full = set()  # nothing is measured
+    while time.time() < options.begin:
+        training.step()
+    began, before = time.monotonic(), training.steps
+    while time.monotonic() < began + TRIAL:
+        training.step()
+    if training.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    print((training.steps - before) / (time.monotonic() - began))
+    return 0
 
 
 class Pool:
     """Runs in processes of their own, `limit` at once."""
 
-    def __init__(self, options: argparse.Namespace, store: RunStore, configs: list[RunConfig], ends: float):
-        self.options, self.store, self.ends, self.limit, self.failed = options, store, ends, AT_ONCE[0], 0
+    def __init__(self, options: argparse.Namespace, store: RunStore, configs: list[RunConfig], limit: int, ends: float):
+        self.options, self.store, self.ends, self.limit, self.failed = options, store, ends, limit, 0
         self.waiting, self.running = configs, {}
 
-    def advance(self, until: float) -> None:
-        """Until a time of time.monotonic, or until nothing is left."""
-        while (self.waiting or self.running) and time.monotonic() < until:
-            while self.waiting and len(self.running) < self.limit:
+    def run(self) -> None:
+        """Until the time is over, or nothing is left."""
+        while self.running or (self.waiting and time.monotonic() < self.ends):
+            while self.waiting and len(self.running) < self.limit and time.monotonic() < self.ends:
                 config = self.waiting.pop(0)
                 print(f"start  {config.describe()}", flush=True)
-                self.running[config] = subprocess.Popen([
-                    sys.executable, __file__, "one", "--profile", self.options.profile, "--data", self.options.data,
-                    "--device", self.options.device, "--out", self.options.out, "--key", config.key,
-                    "--minutes", str((self.ends - time.monotonic()) / 60)])
+                self.running[config] = child(self.options, "one", config,
+                                             "--minutes", str((self.ends - time.monotonic()) / 60))
             time.sleep(POLL)
             for config, process in list(self.running.items()):
-                if process.poll() is not None:
+                if process.poll() is not None:  # done, or with a checkpoint at the end of the time
                     del self.running[config]
                     self.failed += process.returncode != 0
                     print(f"end    {config.describe()}: {self.store.state(config)}", flush=True)
-
-    def pace(self, limit: int) -> float:
-        """Mini-batches a second with so many runs at once, over TRIAL seconds after as many to get going."""
-        self.limit, everything = limit, [*self.running, *self.waiting]
-        self.advance(time.monotonic() + TRIAL)
-        began, before = time.monotonic(), steps(self.store, everything)
-        self.advance(began + TRIAL)
-        return (steps(self.store, everything) - before) / (time.monotonic() - began)
 
 
 def train(options: argparse.Namespace) -> int:
     ends = time.monotonic() + 60 * options.minutes - RESERVE
     store, chosen, out = open_store(Path(options.data)), wanted(options.profile), Path(options.out)
     left = [config for config in chosen if not store.has(config)]
-    pool = Pool(options, store, list(left), ends)
+    found = paces(options, left[0]) if left else {}
+    limit = max(found, key=found.__getitem__, default=1)
+    print(f"steps a second by runs at once: {found}; on with {limit}", flush=True)
+    pool = Pool(options, store, left, limit, ends)
 
     def done() -> list[str]:
         return [config.key for config in chosen if store.state(config) == "trained"]
 
     with following(store, done, out / "runs.zip"):
-        if time.monotonic() + 4 * TRIAL < ends and len(left) >= max(AT_ONCE):
-            paces = {limit: pool.pace(limit) for limit in AT_ONCE}
-            pool.limit = max(paces, key=paces.__getitem__)
-            print(f"steps a second by runs at once: {paces}; on with {pool.limit}", flush=True)
-        pool.advance(ends)
-        for process in pool.running.values():  # they end by themselves, each with a checkpoint
-            process.wait()
+        pool.run()
     archive(store, done(), out)
     unfinished(store, chosen, out)
     return 1 if pool.failed else 0
@@ -93,9 +120,9 @@ def one(options: argparse.Namespace) -> int:
     from bcebook.training.sessions import train_together
 
     config = next(each for each in wanted(options.profile) if each.key == options.key)
-    data = Path(options.data)
-    problems = train_together([config], open_store(data), options.device, deadline=time.monotonic() + 60 * options.minutes,
-                              progress=False, data_root=data / "datasets", checkpoint_every=10)
+    data, deadline = Path(options.data), time.monotonic() + 60 * options.minutes
+    problems = train_together([config], open_store(data), options.device, deadline=deadline, progress=False,
+                              data_root=data / "datasets", checkpoint_every=10)
     print("\n".join(problems), end="")
     return 1 if problems else 0
 
@@ -122,7 +149,7 @@ def unfinished(store: RunStore, chosen: list[RunConfig], out: Path) -> None:
     """The checkpoint of the unfinished run that is furthest, in parts, where PARTS of them hold it."""
     for stale in out.glob("unfinished.*"):
         stale.unlink()
-    furthest = max((each for each in chosen if steps(store, [each])), key=lambda each: steps(store, [each]), default=None)
+    furthest = max((each for each in chosen if steps(store, each)), key=lambda each: steps(store, each), default=None)
     if furthest is None:
         return
     whole = out / "unfinished.tar"
@@ -140,12 +167,13 @@ def unfinished(store: RunStore, chosen: list[RunConfig], out: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("train", "measure", "one"))
+    parser.add_argument("command", choices=("train", "measure", "one", "pace"))
     for name in ("data", "out", "device", "profile", "key"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--begin", type=float)
     options = parser.parse_args()
-    return {"train": train, "measure": measure, "one": one}[options.command](options)
+    return {"train": train, "measure": measure, "one": one, "pace": pace}[options.command](options)
 
 
 if __name__ == "__main__":
