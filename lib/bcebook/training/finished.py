@@ -27,7 +27,7 @@ VERSION = 1
 UNKNOWN = {"cifar10": ("cifar100", "mnist"), "cifar100": ("cifar10", "mnist")}
 OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}
 TRANSFER_IMAGES = 5000
-PENALTIES = (1e-3, 1e-2, 1e-1)  # of the logistic regression (scikit-learn's C), picked on a fifth of its images
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of the logistic regression (scikit-learn's C), picked on a fifth of its images
 BINS = 64  # of a histogram, at most
 
 
