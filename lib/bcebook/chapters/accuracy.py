@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from bcebook import names, paper
@@ -50,7 +51,7 @@ def configs(profile: str, seed: int) -> list[RunConfig]:
 
 def by_recipe(runs: list[Run], table: Callable[[list[Run]], pandas.DataFrame]) -> pandas.DataFrame:
     """A table of the runs of each recipe, one below the other, with the column `recipe`."""
-    found = [table([run for run in runs if recipe in recipes.recipes_of(run.config)]).assign(recipe=recipe)
+    found = [table(of_recipe(runs, recipe)).assign(recipe=recipe)
              for recipe in (recipes.AUTHORS, recipes.FORMER)]
     return pd.concat([each for each in found if len(each)] or found, ignore_index=True)
 
@@ -180,8 +181,7 @@ def whole(runs: list[Run]) -> tables.Table:
     """The paper's table as it stands, a row for each pair of losses, and beside it ours where the runs are of the same
     network, data set, optimizer and augmentation."""
     theirs = paper.accuracy().pivot(index=frames.GROUP, columns="loss", values=list(MEASURES))
-    authors = [run for run in runs if recipes.AUTHORS in recipes.recipes_of(run.config)]
-    ours = frames.by_setting(authors, [f"test_{name}" for name in MEASURES]).set_index([*frames.GROUP, "loss"])
+    ours = frames.by_setting(of_recipe(runs, recipes.AUTHORS), [f"test_{name}" for name in MEASURES]).set_index([*frames.GROUP, "loss"])
     rows, known = [], False
     order = paper_pairs()[frames.GROUP].itertuples(index=False, name=None)
     for key in order:
@@ -265,12 +265,26 @@ def with_signs(finding: Finding) -> Finding:
                               f"sign test over the settings: p = {p})")
 
 
+def of_recipe(runs: list[Run], recipe: str) -> list[Run]:
+    return [run for run in runs if recipe in recipes.recipes_of(run.config)]
+
+
 def higher_accuracy(runs: list[Run], recipe: str = recipes.AUTHORS) -> Finding:
-    return with_signs(verdicts.majority(parts(runs, "accuracy", recipe), stats.holm))
+    return with_signs(verdicts.majority(parts(runs, "accuracy", recipe), stats.holm)).but(runs=keys(runs, recipe))
 
 
 def higher_uniform(runs: list[Run], recipe: str = recipes.AUTHORS) -> Finding:
-    return with_signs(verdicts.family(parts(runs, "uniform_accuracy", recipe), stats.holm))
+    return with_signs(verdicts.family(parts(runs, "uniform_accuracy", recipe), stats.holm)).but(runs=keys(runs, recipe))
+
+
+def keys(runs: list[Run], recipe: str) -> tuple[str, ...]:
+    """Of the runs that are compared: those with a partner of the other loss."""
+    def pair(run: Run) -> tuple:
+        return (*(getattr(run.config, name) for name in frames.GROUP), run.config.seed)
+
+    chosen = of_recipe(runs, recipe)
+    losses = Counter(map(pair, chosen))
+    return tuple(run.config.key for run in chosen if losses[pair(run)] == len(recipes.LOSSES))
 
 
 # ---- what the recipe and its start change
