@@ -9,7 +9,7 @@ from bcebook.book.findings import Page
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.room import Room
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, drawn, markdown
+from bcebook.report import claims, drawn
 from bcebook.science import verdicts
 
 DOWNLOADS = "downloads"  # folder of the pages' source that Sphinx does not read
@@ -67,7 +67,7 @@ def found(room: Room, pages: dict[tuple[str, str], Page]) -> list[str]:
     best = next((page for page in there if judged(page)), None)
     lines = []
     if best:
-        lines += _by_verdict(judged(best), f" ({markdown.evidence(best.networks, len(best.seeds))})")
+        lines += _by_verdict(judged(best), f" ({best.evidence(judged(best))})")
     return lines + _by_verdict(proven, " (computed, without runs)")
 
 

@@ -40,6 +40,13 @@ class Page:
     seconds: int = 0  # of training, of all its runs
     listed: tuple[dict, ...] = ()  # each run in short, see `claims.in_short`
 
+    def evidence(self, claims: "list[Judged]") -> str:
+        """On what these claims were judged, in words: the networks, and the seeds of the claim that has most."""
+        used = [[run for run in self.listed if run["key"] in each.finding.runs] for each in claims]
+        networks = dict.fromkeys((run["model"], run["dataset"]) for runs in used for run in runs)
+        seeds = max((len({run["seed"] for run in runs}) for runs in used), default=0)
+        return markdown.evidence(tuple(networks) or self.networks, seeds or len(self.seeds))
+
 
 def extract(notebook: Path) -> dict[str, dict]:
     """Profile -> findings that the cells of an executed notebook carry. Raises ValueError if the file is no

@@ -69,12 +69,9 @@ def table(found: dict[tuple[str, str], Page], linked: bool) -> str:
     chapters as links within the book."""
     rows = []
     for room, page, each in first_claims(found):
-        used = [run for run in page.listed if run["key"] in each.finding.runs]
-        networks = dict.fromkeys((run["model"], run["dataset"]) for run in used) or page.networks
-        on = markdown.evidence(tuple(networks), len({run["seed"] for run in used}) or len(page.seeds))
         chapter = f"[{room.short}]({room.name})" if linked else room.short
         measured = f"{each.statistic}: {markdown.estimate(each.finding)}"
-        rows.append([each.text, f"**{each.finding.verdict}**", measured, chapter, on])
+        rows.append([each.text, f"**{each.finding.verdict}**", measured, chapter, page.evidence([each])])
     return markdown.table(["the paper's claim", "verdict", "what we found [95 %]", "chapter", "on"], rows)
 
 
