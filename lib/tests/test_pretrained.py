@@ -152,7 +152,7 @@ def test_other_weights_are_refused_and_the_run_is_not_marked_as_failed(tmp_path,
     with pytest.raises(pretrained.NoWeights, match="fails the SHA-256 check"):
         pretrained.weights(NAME)
     config, store = RunConfig(**FINE), open_store(tmp_path / "data")
-    monkeypatch.setattr("bcebook.training.sessions._dataset", lambda config, root: noise())
+    monkeypatch.setattr("bcebook.training.sessions.dataset", lambda config, root: noise())
     with pytest.raises(pretrained.NoWeights):
         train(config, store, "cpu", progress=False)
     problem, = train_missing([config], tmp_path / "data", "cpu", jobs=1)

@@ -1,6 +1,7 @@
 """The book of recorded runs: every chapter has some, nothing is trained, and each page says what it was made from."""
 
 import json
+import re
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_every_chapter_with_runs_has_recorded_ones_of_its_strongest_profile(name
 def test_a_chapter_of_recorded_runs_trains_none_and_takes_none_that_was_trained_here(data, capsys):
     chapter = Chapter(rooms()["accuracy"], "recorded", data_dir=data)
     recorded = {run.config.key for run in chapter.runs()}
-    assert len(recorded) == 12 and not (data / "runs").exists()
+    assert len(recorded) >= 14 and not (data / "runs").exists()
     moved = next(path for path in (REPOSITORY / "data" / "recorded").iterdir() if path.name in recorded)
     (data / "recorded").unlink()
     (data / "recorded").mkdir()
@@ -47,10 +48,10 @@ def test_a_page_of_recorded_runs_says_so_and_a_build_where_it_is(data, tmp_path)
     assert build.build("recorded", "cpu", data, 1, tmp_path / "out", "accuracy", say=said.append) == 0
     assert not (data / "runs").exists(), "nothing was trained"
     page = (tmp_path / "out" / "html" / "accuracy.html").read_text()
-    assert "Made from recorded runs: ResNet9 on CIFAR10, 3 seeds" in page and "Nothing was trained" in page
+    assert re.search(r"Made from recorded runs: ResNet9 on CIFAR10, \d seeds \(profile laptop", page) and "Nothing was trained" in page
     assert "1 of 1 notebooks" in "".join(said) and f"open {tmp_path / 'out' / 'html' / 'index.html'}" in said[-1]
     findings = json.loads((tmp_path / "out" / "findings-recorded" / "laptop" / "accuracy.json").read_text())
-    assert findings["runs"] == 12 and not (tmp_path / "out" / "findings").exists()
+    assert findings["runs"] >= 14 and not (tmp_path / "out" / "findings").exists()
     assert not list((tmp_path / "out" / "html").rglob("*.map")) and (tmp_path / "out/html/_static/mathjax/tex-chtml.js").exists()
 
 
