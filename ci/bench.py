@@ -7,7 +7,6 @@ Every part is a process of its own with a time limit: one that passes it is ende
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import resource
@@ -130,8 +129,11 @@ def book(folder: Path) -> None:
 # --- the training step -----------------------------------------------------------------------------------------------
 
 # Network: data set, images of each of its ten classes (on a GPU more), augmentation, learning rate.
-STEPS = {"resnet18": ("cifar10", 128, "none", 0.01), "resnet9": ("cifar10", 512, "da1", 0.1),
-         "resnet8": ("mnist", 1280, "none", 0.05)}
+STEPS = {
+    "resnet18": ("cifar10", 128, "none", 0.01),
+    "resnet9": ("cifar10", 512, "da1", 0.1),
+    "resnet8": ("mnist", 1280, "none", 0.05),
+}
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -161,10 +163,17 @@ class Reference:
         if dataset.name == "mnist":
             before = [transforms.Grayscale(3), transforms.Resize((32, 32))]
         normalize = transforms.Normalize(spec.mean * (3 // len(spec.mean)), spec.std * (3 // len(spec.std)))
-        pictures = Pictures(dataset.x_train, dataset.y_train,
-                            transforms.Compose([*before, transforms.ToTensor(), normalize]))
-        self.batches = DataLoader(pictures, config.batch_size, shuffle=True, num_workers=min(cores(), 8),
-                                  persistent_workers=True, pin_memory=device == "cuda")
+        pictures = Pictures(
+            dataset.x_train, dataset.y_train, transforms.Compose([*before, transforms.ToTensor(), normalize])
+        )
+        self.batches = DataLoader(
+            pictures,
+            config.batch_size,
+            shuffle=True,
+            num_workers=min(cores(), 8),
+            persistent_workers=True,
+            pin_memory=device == "cuda",
+        )
         self.model = models.build(config.model, spec.num_classes, spec.channels, config.bias_init_mean).to(device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), config.learning_rate, momentum=0.9)
 
@@ -210,8 +219,19 @@ def step(network: str, device: str, epochs: int = 3) -> None:
     """Both loops, an epoch each in turns; the first epoch of both only warms up."""
     name, count, augmentation, rate = STEPS[network]
     dataset = data.noise(name, 1280 if device == "cuda" else count, 10)
-    config = RunConfig(model=network, dataset=name, loss="bce", optimizer="sgd", learning_rate=rate, epochs=100,
-                       augmentation=augmentation, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0, precision="auto")
+    config = RunConfig(
+        model=network,
+        dataset=name,
+        loss="bce",
+        optimizer="sgd",
+        learning_rate=rate,
+        epochs=100,
+        augmentation=augmentation,
+        lambda_w=5e-4,
+        lambda_h=5e-4,
+        lambda_b=0.0,
+        precision="auto",
+    )
     slow, fast = Reference(config, dataset, device), Training(config, dataset, torch.device(device))
     dtype = torch.bfloat16 if fast.autocast else torch.float32
     counted = Training(config, dataset, torch.device("cpu"))
@@ -223,11 +243,14 @@ def step(network: str, device: str, epochs: int = 3) -> None:
     ratios = [theirs / ours for theirs, ours, _ in turns]
     theirs, ours, peak = map(statistics.median, zip(*turns, strict=True))
     seconds, flops = ours / fast.batches, counter.get_total_flops()
-    print(f"{network} / {name} on {device}, batch {config.batch_size}, augmentation {augmentation}: ratio "
-          f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); ms a step: reference "
-          f"{1000 * theirs / fast.batches:.1f}, ours {1000 * seconds:.1f} in {str(dtype).removeprefix('torch.')}; "
-          f"{flops / 1e9:.1f} GFLOP a step, {flops / seconds / 1e9:.0f} GFLOP/s, {flops / seconds / peak:.0%} of a "
-          f"matrix product's {peak / 1e9:.0f} in that precision", flush=True)
+    print(
+        f"{network} / {name} on {device}, batch {config.batch_size}, augmentation {augmentation}: ratio "
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); ms a step: reference "
+        f"{1000 * theirs / fast.batches:.1f}, ours {1000 * seconds:.1f} in {str(dtype).removeprefix('torch.')}; "
+        f"{flops / 1e9:.1f} GFLOP a step, {flops / seconds / 1e9:.0f} GFLOP/s, {flops / seconds / peak:.0%} of a "
+        f"matrix product's {peak / 1e9:.0f} in that precision",
+        flush=True,
+    )
 
 
 # --- the heavy metrics -----------------------------------------------------------------------------------------------
@@ -242,19 +265,22 @@ def metric(name: str) -> None:
     """Its inputs are made in place, so that making them leaves no higher peak behind."""
     g = torch.Generator().manual_seed(0)
     N, K, d = 50_000, 1_000, 2_048
-    labels = torch.arange(N) % K                                              # (N,)
+    labels = torch.arange(N) % K  # (N,)
     if name == "uniform_accuracy":
-        logits = torch.empty(N, K).normal_(generator=g)                       # (N, K) float32
+        logits = torch.empty(N, K).normal_(generator=g)  # (N, K) float32
         logits[torch.arange(N), labels] += 4
         measure, arguments = uniform.uniform_accuracy, (logits, labels)
     else:
-        features = torch.empty(N, d).normal_(generator=g)                     # (N, d) float32
-        weight = torch.empty(K, d).normal_(generator=g)                       # (K, d)
+        features = torch.empty(N, d).normal_(generator=g)  # (N, d) float32
+        weight = torch.empty(K, d).normal_(generator=g)  # (K, d)
         measure, arguments = metrics.neural_collapse, (features, labels, weight)
     before, began = peak_mib(), time.perf_counter()
     result = measure(*arguments)
-    print(f"{name}, {N:,} samples, {K:,} classes, {d:,} features: {time.perf_counter() - began:.2f} s, "
-          f"{peak_mib() - before:.0f} MiB beyond the inputs: {result}", flush=True)
+    print(
+        f"{name}, {N:,} samples, {K:,} classes, {d:,} features: {time.perf_counter() - began:.2f} s, "
+        f"{peak_mib() - before:.0f} MiB beyond the inputs: {result}",
+        flush=True,
+    )
 
 
 PARTS = {"book": None, "tests": None}

@@ -21,11 +21,23 @@ def wanted(profile: str) -> list[RunConfig]:
     """The first network of the accuracy experiment with DA1: SGD's pairs seed by seed, then AdamW's; then decoupled
     decay without augmentation, in the same order."""
     network = recipes.PROFILES[profile].accuracy[0]
-    accuracy = [[recipes.accuracy_run(profile, network, loss, optimizer, seed, "da1")
-                 for optimizer in recipes.OPTIMIZERS for loss in recipes.LOSSES] for seed in recipes.THREE_SEEDS]
+    accuracy = [
+        [
+            recipes.accuracy_run(profile, network, loss, optimizer, seed, "da1")
+            for optimizer in recipes.OPTIMIZERS
+            for loss in recipes.LOSSES
+        ]
+        for seed in recipes.THREE_SEEDS
+    ]
     collapse = [recipes.decoupled(profile, network, seed) for seed in recipes.THREE_SEEDS]
-    return [each for runs in (accuracy, collapse) for optimizer in recipes.OPTIMIZERS for seed in runs for each in seed
-            if each.optimizer == optimizer]
+    return [
+        each
+        for runs in (accuracy, collapse)
+        for optimizer in recipes.OPTIMIZERS
+        for seed in runs
+        for each in seed
+        if each.optimizer == optimizer
+    ]
 
 
 def steps(store: RunStore, config: RunConfig) -> int:
@@ -35,9 +47,25 @@ def steps(store: RunStore, config: RunConfig) -> int:
 
 def child(options: argparse.Namespace, command: str, config: RunConfig, *more: str, **settings) -> subprocess.Popen:
     """This script on one run, in a process of its own."""
-    return subprocess.Popen([sys.executable, __file__, command, "--profile", options.profile, "--data", options.data,
-                             "--device", options.device, "--out", options.out, "--key", config.key, *more],
-                            **settings)
+    return subprocess.Popen(
+        [
+            sys.executable,
+            __file__,
+            command,
+            "--profile",
+            options.profile,
+            "--data",
+            options.data,
+            "--device",
+            options.device,
+            "--out",
+            options.out,
+            "--key",
+            config.key,
+            *more,
+        ],
+        **settings,
+    )
 
 
 def paces(options: argparse.Namespace, config: RunConfig) -> dict[int, float]:
@@ -45,8 +73,10 @@ def paces(options: argparse.Namespace, config: RunConfig) -> dict[int, float]:
     found = {}
     for count in AT_ONCE:
         begin = time.time() + START
-        children = [child(options, "pace", config, "--begin", str(begin), stdout=subprocess.PIPE, text=True)
-                    for _ in range(count)]
+        children = [
+            child(options, "pace", config, "--begin", str(begin), stdout=subprocess.PIPE, text=True)
+            for _ in range(count)
+        ]
         found[count] = sum(float(each.communicate()[0] or 0) for each in children)
     return found
 
@@ -86,8 +116,9 @@ class Pool:
             while self.waiting and len(self.running) < self.limit and time.monotonic() < self.ends:
                 config = self.waiting.pop(0)
                 print(f"start  {config.describe()}", flush=True)
-                self.running[config] = child(self.options, "one", config,
-                                             "--minutes", str((self.ends - time.monotonic()) / 60))
+                self.running[config] = child(
+                    self.options, "one", config, "--minutes", str((self.ends - time.monotonic()) / 60)
+                )
             time.sleep(POLL)
             for config, process in list(self.running.items()):
                 if process.poll() is not None:  # done, or with a checkpoint at the end of the time
@@ -121,8 +152,15 @@ def one(options: argparse.Namespace) -> int:
 
     config = next(each for each in wanted(options.profile) if each.key == options.key)
     data, deadline = Path(options.data), time.monotonic() + 60 * options.minutes
-    problems = train_together([config], open_store(data), options.device, deadline=deadline, progress=False,
-                              data_root=data / "datasets", checkpoint_every=10)
+    problems = train_together(
+        [config],
+        open_store(data),
+        options.device,
+        deadline=deadline,
+        progress=False,
+        data_root=data / "datasets",
+        checkpoint_every=10,
+    )
     print("\n".join(problems), end="")
     return 1 if problems else 0
 
@@ -133,8 +171,12 @@ def measure(options: argparse.Namespace) -> int:
 
     store, chosen = open_store(Path(options.data)), wanted(options.profile)
     there = [config for config in chosen if store.state(config) == "trained"]
-    lacking = [config for config in there if set(finished.UNKNOWN.get(config.dataset, ())) - set(
-        (store.find(config).measures or {"images": {}})["images"])]
+    lacking = [
+        config
+        for config in there
+        if set(finished.UNKNOWN.get(config.dataset, ()))
+        - set((store.find(config).measures or {"images": {}})["images"])
+    ]
     failed = remeasure.all_of(lacking, store, options.device, Path(options.data) / "datasets", True, print)
     archive(store, [config.key for config in there], Path(options.out))
     return 1 if failed else 0

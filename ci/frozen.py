@@ -1,9 +1,9 @@
 """Compare before and after a change that must change no result: what the recorded runs show, and what the engine does.
 
-    .venv/bin/python ci/frozen.py findings             compares with lib/tests/frozen_findings.json (also a test)
-    .venv/bin/python ci/frozen.py findings --write     writes that file, from the runs that are recorded today
-    .venv/bin/python ci/frozen.py engine               prints a hash of each of some short trainings: compare them with
-                                                       those of the version before, on one machine
+.venv/bin/python ci/frozen.py findings             compares with lib/tests/frozen_findings.json (also a test)
+.venv/bin/python ci/frozen.py findings --write     writes that file, from the runs that are recorded today
+.venv/bin/python ci/frozen.py engine               prints a hash of each of some short trainings: compare them with
+                                                   those of the version before, on one machine
 """
 
 import argparse
@@ -19,7 +19,7 @@ EXACT, CLOSE = 0.0, 1e-9  # relative difference: of one machine, and of another 
 
 
 def findings(keys: set[str]) -> dict:
-    """"profile/claim" -> verdict, value, interval and the parts of the same kind, of every claim on these runs."""
+    """ "profile/claim" -> verdict, value, interval and the parts of the same kind, of every claim on these runs."""
     from bcebook.book.front import recorded
     from bcebook.chapters.recipes import PROFILES
     from bcebook.chapters.registry import rooms
@@ -44,8 +44,11 @@ def differences(before, after, tolerance: float, where: str = "") -> list[str]:
     """A line for each number or verdict that is not the same."""
     if isinstance(before, dict):
         gone = [f"{name}: is gone" for name in before.keys() - after.keys()]
-        return gone + [line for name in before.keys() & after.keys()
-                       for line in differences(before[name], after[name], tolerance, name)]
+        return gone + [
+            line
+            for name in before.keys() & after.keys()
+            for line in differences(before[name], after[name], tolerance, name)
+        ]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         return [line for a, b in zip(before, after, strict=True) for line in differences(a, b, tolerance, where)]
     numbers_both = isinstance(before, float) and isinstance(after, float)
@@ -63,21 +66,38 @@ def engine() -> dict[str, str]:
 
     torch.set_num_threads(1)
     found, digits = {}, datasets.load("digits")
-    decays = ({"decay": "global", "weight_decay": 5e-4},
-              {"decay": "decoupled", "lambda_w": 5e-4, "lambda_h": 5e-4, "lambda_b": 1e-3})
+    decays = (
+        {"decay": "global", "weight_decay": 5e-4},
+        {"decay": "decoupled", "lambda_w": 5e-4, "lambda_h": 5e-4, "lambda_b": 1e-3},
+    )
     heads = ({}, {"head": "etf", "scale": 3.0}, {"head": "cosine", "scale": 8.0}, {"bias": "none"})
-    extras = ({"model": "convnet"}, {"model": "vit-mini"}, {"precision": "bfloat16"}, {"label_smoothing": 0.1},
-              {"random_labels": True}, {"imbalance_factor": 4, "train_size": None}, {"keep_features": 20},
-              {"frozen": True}, {"schedule": "one-cycle"}, {"bias_init_mean": 6.0, "weight_start": 2.0})
-    plain = [{"loss": loss, "optimizer": optimizer, "augmentation": augmentation} | decay | head
-             for loss, optimizer, augmentation, decay, head in itertools.product(
-                 ("ce", "bce"), ("sgd", "adamw"), ("none", "da1", "da1+da2"), decays, heads)
-             if not (head.get("bias") and decay.get("lambda_b"))]
-    varied = [{"loss": loss, "optimizer": "sgd", "augmentation": "none"} | decays[0] | extra
-              for loss, extra in itertools.product(("ce", "bce"), extras)]
+    extras = (
+        {"model": "convnet"},
+        {"model": "vit-mini"},
+        {"precision": "bfloat16"},
+        {"label_smoothing": 0.1},
+        {"random_labels": True},
+        {"imbalance_factor": 4, "train_size": None},
+        {"keep_features": 20},
+        {"frozen": True},
+        {"schedule": "one-cycle"},
+        {"bias_init_mean": 6.0, "weight_start": 2.0},
+    )
+    plain = [
+        {"loss": loss, "optimizer": optimizer, "augmentation": augmentation} | decay | head
+        for loss, optimizer, augmentation, decay, head in itertools.product(
+            ("ce", "bce"), ("sgd", "adamw"), ("none", "da1", "da1+da2"), decays, heads
+        )
+        if not (head.get("bias") and decay.get("lambda_b"))
+    ]
+    varied = [
+        {"loss": loss, "optimizer": "sgd", "augmentation": "none"} | decays[0] | extra
+        for loss, extra in itertools.product(("ce", "bce"), extras)
+    ]
     for settings in plain + varied:
-        config = RunConfig(**({"dataset": "digits", "model": "mlp", "learning_rate": 0.01, "epochs": 2,
-                               "train_size": 512} | settings))
+        config = RunConfig(
+            **({"dataset": "digits", "model": "mlp", "learning_rate": 0.01, "epochs": 2, "train_size": 512} | settings)
+        )
         training = loop.Training(config, digits, torch.device("cpu"))
         while not training.done:
             training.step()

@@ -12,8 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: more threads on
 from bcebook.chapters import bias_saturates  # noqa: E402
 from bcebook.report import codes, orthogonal, tails  # noqa: E402
 
-TABLES = (codes.TABLE, tails.THRESHOLDS, tails.SIDES, tails.LONG_TAILS, bias_saturates.LOWER,
-          orthogonal.MINIMISED)
+TABLES = (codes.TABLE, tails.THRESHOLDS, tails.SIDES, tails.LONG_TAILS, bias_saturates.LOWER, orthogonal.MINIMISED)
 
 if __name__ == "__main__":
     for table in TABLES:

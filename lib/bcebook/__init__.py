@@ -21,8 +21,14 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "losses": "science.losses", "metrics": "science.metrics", "theory": "science.theory", "config": "runs.config",
-    "store": "runs.store", "train": "training.sessions", "data": "training.datasets", "models": "training.models",
+    "losses": "science.losses",
+    "metrics": "science.metrics",
+    "theory": "science.theory",
+    "config": "runs.config",
+    "store": "runs.store",
+    "train": "training.sessions",
+    "data": "training.datasets",
+    "models": "training.models",
     "catalog": "chapters.catalog",
 }
 

@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="The reproduction book of 'BCE vs. CE in Deep Feature Learning': train its runs, execute its chapters, read "
-         "it.",
+    "it.",
 )
 
 
@@ -53,31 +53,64 @@ def _written(path: Path | None) -> Path | None:
 
 Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(catalog.PROFILES)}.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.", callback=_device)]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: one a core; on a GPU one]",
-                                          show_default=False)]
-DataDir = Annotated[Path | None, typer.Option(
-    help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]", show_default=False,
-    callback=_folder)]
-ChapterName = Annotated[str | None, typer.Option(help=f"One chapter only: {', '.join(catalog.CHAPTERS)}.",
-                                                 show_default=False)]
-Match = Annotated[str, typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.",
-                                    show_default=False)]
-On = Annotated[str, typer.Option(help="Where to train: nothing for this machine; ray, ray:auto or ray:HOST:PORT for a "
-                                      "cluster (the book's page 'More machines').", show_default=False)]
-Checkpoints = Annotated[str | None, typer.Option(help="With --on: a folder that all machines share, or an address of "
-                                                      "fsspec, where a lost run is found again.", show_default=False)]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Runs at once. [default: one a core; on a GPU one]", show_default=False)
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]",
+        show_default=False,
+        callback=_folder,
+    ),
+]
+ChapterName = Annotated[
+    str | None, typer.Option(help=f"One chapter only: {', '.join(catalog.CHAPTERS)}.", show_default=False)
+]
+Match = Annotated[
+    str,
+    typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.", show_default=False),
+]
+On = Annotated[
+    str,
+    typer.Option(
+        help="Where to train: nothing for this machine; ray, ray:auto or ray:HOST:PORT for a "
+        "cluster (the book's page 'More machines').",
+        show_default=False,
+    ),
+]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        help="With --on: a folder that all machines share, or an address of fsspec, where a lost run is found again.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
-def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
-          out: Annotated[Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False,
-                                                   callback=_written)] = None,
-          only: ChapterName = None,
-          recorded: Annotated[bool, typer.Option("--recorded", help="Train nothing: make every page from the recorded "
-                                                                    "runs and the theory, in a few minutes.")] = False,
-          rehearse: Annotated[bool, typer.Option("--rehearse", help="Try it out on the CPU: each run two steps on "
-                                                                    "noise, pages apart and marked.")] = False,
-          on: On = "", checkpoints: Checkpoints = None):
+def build(
+    profile: Profile = "quick",
+    device: Device = "auto",
+    jobs: Jobs = None,
+    data: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False, callback=_written)
+    ] = None,
+    only: ChapterName = None,
+    recorded: Annotated[
+        bool,
+        typer.Option(
+            "--recorded", help="Train nothing: make every page from the recorded runs and the theory, in a few minutes."
+        ),
+    ] = False,
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="Try it out on the CPU: each run two steps on noise, pages apart and marked."),
+    ] = False,
+    on: On = "",
+    checkpoints: Checkpoints = None,
+):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
     from bcebook.book import build as books
@@ -95,9 +128,16 @@ def build(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
 
 
 @app.command()
-def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
-          chapter: ChapterName = None,
-          match: Match = "", on: On = "", checkpoints: Checkpoints = None):
+def train(
+    profile: Profile = "quick",
+    device: Device = "auto",
+    jobs: Jobs = None,
+    data: DataDir = None,
+    chapter: ChapterName = None,
+    match: Match = "",
+    on: On = "",
+    checkpoints: Checkpoints = None,
+):
     """Train the missing runs of a profile; stop it any time and call it again."""
     chosen = _chosen(profile, chapter, match)
     from bcebook.runs.store import open_store
@@ -112,12 +152,17 @@ def train(profile: Profile = "quick", device: Device = "auto", jobs: Jobs = None
 @app.command()
 def record(
     budget: Annotated[str, typer.Option(help="How long this may take in all, e.g. 90s, 9m, 2h.")],
-    out: Annotated[Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.",
-                                         callback=_written)],
-    profile: Profile = "paper", device: Device = "auto", jobs: Jobs = None, data: DataDir = None,
+    out: Annotated[
+        Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.", callback=_written)
+    ],
+    profile: Profile = "paper",
+    device: Device = "auto",
+    jobs: Jobs = None,
+    data: DataDir = None,
     chapter: ChapterName = None,
     match: Match = "",
-    on: On = "", checkpoints: Checkpoints = None,
+    on: On = "",
+    checkpoints: Checkpoints = None,
 ):
     """Train as many missing runs as a time allows, those of most value first, and put what is finished into one
     archive.
@@ -143,15 +188,22 @@ def record(
     states = Counter(each.state for each in store.listing(chosen))
     parts = write_parts(store, done(), out / "runs.zip")
     size = sum(part.stat().st_size for part in parts) / 2**20
-    typer.echo(f"{states['trained']} runs in {' and '.join(map(str, parts))}, {size:.2f} MiB, "
-               f"{states['missing']} still missing, {time.monotonic() - began:.0f} s.")
+    typer.echo(
+        f"{states['trained']} runs in {' and '.join(map(str, parts))}, {size:.2f} MiB, "
+        f"{states['missing']} still missing, {time.monotonic() - began:.0f} s."
+    )
     raise typer.Exit(1 if problems else 0)
 
 
 @app.command()
-def measure(profile: Profile = "quick", device: Device = "cpu", data: DataDir = None, chapter: ChapterName = None,
-            match: Match = "",
-            again: Annotated[bool, typer.Option("--again", help="Also the runs that have today's measures.")] = False):
+def measure(
+    profile: Profile = "quick",
+    device: Device = "cpu",
+    data: DataDir = None,
+    chapter: ChapterName = None,
+    match: Match = "",
+    again: Annotated[bool, typer.Option("--again", help="Also the runs that have today's measures.")] = False,
+):
     """Measure finished runs from their weights: rejection of unknown images, calibration, retrieval, transfer.
 
     Each run is measured so when it is trained; this brings the measures up to date, without training, where they have
@@ -161,22 +213,28 @@ def measure(profile: Profile = "quick", device: Device = "cpu", data: DataDir = 
     from bcebook.runs.store import open_store
     from bcebook.training import remeasure
 
-    failed = remeasure.all_of(chosen, open_store(data_dir(data)), device, data_dir(data) / "datasets", again, typer.echo)
+    failed = remeasure.all_of(
+        chosen, open_store(data_dir(data)), device, data_dir(data) / "datasets", again, typer.echo
+    )
     raise typer.Exit(1 if failed else 0)
 
 
 @app.command("import")
-def import_(archives: Annotated[list[Path], typer.Argument(help="The runs.zip of `bcebook record`, and runs-2.zip "
-                                                                "and so on where there are.")],
-            data: DataDir = None):
+def import_(
+    archives: Annotated[
+        list[Path], typer.Argument(help="The runs.zip of `bcebook record`, and runs-2.zip and so on where there are.")
+    ],
+    data: DataDir = None,
+):
     """Verify every run in an archive and add the new ones to data/recorded; of each archive all or nothing."""
     from bcebook.runs.archive import add
 
     for archive in archives:
         added, there = add(archive, data_dir(data) / "recorded")
         for run in added:
-            typer.echo(f"{run.config.key}  added  {run.config.describe()}  test accuracy "
-                       f"{run.final['test_accuracy']:.1%}")
+            typer.echo(
+                f"{run.config.key}  added  {run.config.describe()}  test accuracy {run.final['test_accuracy']:.1%}"
+            )
         typer.echo(f"{len(added)} runs added, {len(there)} were there already.")
 
 
@@ -196,9 +254,13 @@ def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName 
 
 
 @app.command()
-def data(names: Annotated[list[str] | None,
-                          typer.Argument(help="mnist, cifar10, cifar100; none: those of the profile.")] = None,
-         profile: Profile = "quick", data: DataDir = None):
+def data(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="mnist, cifar10, cifar100; none: those of the profile.")
+    ] = None,
+    profile: Profile = "quick",
+    data: DataDir = None,
+):
     """Fetch data sets and verify them.
 
     A data set that is not there is downloaded through torchvision. Where there is no network, put NAME.npz into
@@ -214,8 +276,10 @@ def data(names: Annotated[list[str] | None,
             typer.echo(f"{name}: {without_folders(name, data_dir(data) / 'datasets') or 'its folders are there'}")
             continue
         found = load(name, data_dir(data) / "datasets")
-        typer.echo(f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images "
-                   f"{found.x_train.shape[1:]}, {len(found.classes)} classes, verified")
+        typer.echo(
+            f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images "
+            f"{found.x_train.shape[1:]}, {len(found.classes)} classes, verified"
+        )
 
 
 @app.command()
@@ -228,13 +292,17 @@ def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to
     from bcebook.book.build import BOOK
 
     if not importlib.util.find_spec("jupyterlab"):
-        raise ValueError("JupyterLab is not installed here; install requirements.txt, for example with "
-                         "`bash ci/build`.")
+        raise ValueError(
+            "JupyterLab is not installed here; install requirements.txt, for example with `bash ci/build`."
+        )
     # -P, as everywhere: no module is taken from the folder.
     command = [sys.executable, "-P", "-m", "jupyterlab", *saving.options(BOOK / "_build" / "lab"), *(arguments or [])]
     # One thread a kernel, as in the build: small matrices are slower on more.
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {
-        "JUPYTER_PATH": str(saving.kernel(BOOK / "_build" / "lab" / "jupyter"))}
+    environment = (
+        {"OMP_NUM_THREADS": "1"}
+        | os.environ
+        | {"JUPYTER_PATH": str(saving.kernel(BOOK / "_build" / "lab" / "jupyter"))}
+    )
     raise typer.Exit(subprocess.run(command, cwd=BOOK, env=environment).returncode)
 
 
@@ -252,18 +320,26 @@ def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a fr
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=html))
     except OSError as error:
-        raise ValueError(f"port {port} cannot be used ({error.strerror}); choose another with --port, or 0 for a free "
-                         "one.") from error
+        raise ValueError(
+            f"port {port} cannot be used ({error.strerror}); choose another with --port, or 0 for a free one."
+        ) from error
     with server:
         typer.echo(f"http://127.0.0.1:{server.server_address[1]}/ (Ctrl-C ends it)")
         server.serve_forever()
 
 
 @app.command()
-def doctor(data: DataDir = None,
-           gpu: Annotated[bool, typer.Option("--gpu", help="Test a CUDA GPU instead, for two minutes, and write what "
-                                                           "was found into one file, to send home.")] = False,
-           out: Annotated[Path, typer.Option(help="The file that --gpu writes.")] = Path("gpu-selftest.json")):
+def doctor(
+    data: DataDir = None,
+    gpu: Annotated[
+        bool,
+        typer.Option(
+            "--gpu",
+            help="Test a CUDA GPU instead, for two minutes, and write what was found into one file, to send home.",
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="The file that --gpu writes.")] = Path("gpu-selftest.json"),
+):
     """Say what this machine has: versions, devices, data sets, runs, free disk."""
     from bcebook.book import machine
 
@@ -287,17 +363,21 @@ def _chosen(profile: str, chapter: str | None, match: str) -> list:
     configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)
     if not configs:
         others = [name for name in catalog.PROFILES if catalog.configs(chapter, name)]
-        raise ValueError(f"the chapter {chapter} trains nothing in the profile {profile}, only in "
-                         f"{' and '.join(others)}; choose one with --profile.")
+        raise ValueError(
+            f"the chapter {chapter} trains nothing in the profile {profile}, only in "
+            f"{' and '.join(others)}; choose one with --profile."
+        )
     chosen = [config for config in configs if match.lower() in config.describe().lower()]
     if not chosen:
-        raise ValueError(f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists "
-                         "them.")
+        raise ValueError(
+            f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists them."
+        )
     return chosen
 
 
-def _train(chosen: list, data: Path, device: str, jobs: int | None, deadline: float, on: str,
-           checkpoints: str | None) -> list[str]:
+def _train(
+    chosen: list, data: Path, device: str, jobs: int | None, deadline: float, on: str, checkpoints: str | None
+) -> list[str]:
     """Train the missing ones of the chosen runs; say what some want that is not here, and, in sentences that are
     returned, which failed."""
     from bcebook.execution.choose import elsewhere, left_out, train_missing

@@ -2,10 +2,23 @@
 
 LOSS = {"ce": "CE", "bce": "BCE"}
 OPTIMIZER = {"sgd": "SGD", "adamw": "AdamW"}
-AUGMENTATION = {"none": "no augmentation", "da1": "DA1", "da1+da2": "DA1+DA2", "da1+mixup": "DA1+Mixup",
-                "da1+cutmix": "DA1+CutMix"}
-MODEL = {"resnet": "ResNet", "densenet": "DenseNet", "mlp": "MLP", "vit": "ViT", "swin": "Swin", "relu": "ReLU",
-         "efficientnet-lite": "EfficientNet-Lite", "-224": ""}  # of the same name, for larger images
+AUGMENTATION = {
+    "none": "no augmentation",
+    "da1": "DA1",
+    "da1+da2": "DA1+DA2",
+    "da1+mixup": "DA1+Mixup",
+    "da1+cutmix": "DA1+CutMix",
+}
+MODEL = {
+    "resnet": "ResNet",
+    "densenet": "DenseNet",
+    "mlp": "MLP",
+    "vit": "ViT",
+    "swin": "Swin",
+    "relu": "ReLU",
+    "efficientnet-lite": "EfficientNet-Lite",
+    "-224": "",
+}  # of the same name, for larger images
 DATASET = {"digits": "digits", "unstated": "unstated data", "imagenet": "ImageNet-1k"}
 MEASURE = {  # columns of histories and final figures -> what a table's head says
     "accuracy": "$A$",

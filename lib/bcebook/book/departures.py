@@ -239,17 +239,17 @@ DEPARTURES = {
     ),
     "recipe": Departure(
         "Recipe of the accuracy runs",
-        "BCE's biases start around 6, CE's around 0; SGD with rate 0.01, weight decay 5e-4 and the step schedule; AdamW "
-        "with rate 0.001, weight decay 0.05 and the cosine; label smoothing 0.1 with Mixup and CutMix; weight decay on "
-        "every parameter, by the optimizer. The source is the branch `if args.SOTA` in an early public version of the "
-        "authors' `train.py` (commit d164f6c); the next commit removed it. Crop, flip and rotation are applied only under "
-        "the same flag, so the tables' DA1 rows were made with this branch: that is an inference",
+        "BCE's biases start around 6, CE's around 0; SGD with rate 0.01, weight decay 5e-4 and the step schedule; "
+        "AdamW with rate 0.001, weight decay 0.05 and the cosine; label smoothing 0.1 with Mixup and CutMix; weight "
+        "decay on every parameter, by the optimizer. The source is the branch `if args.SOTA` in an early public "
+        "version of the authors' `train.py` (commit d164f6c); the next commit removed it. Crop, flip and rotation are "
+        "applied only under the same flag, so the tables' DA1 rows were made with this branch: that is an inference",
         by_profile(_recipe),
-        "AdamW's weight decay multiplies each weight by $\\exp(-\\lambda \\sum \\eta)$ over a training, apart from the "
-        "gradients. A training of another length or rate therefore gets the decay with the same product $\\lambda \\sum "
-        "\\eta$ as the authors', to one digit. SGD's weight decay is a term of the objective, whose minimum does not depend "
-        "on the learning rate, so it keeps the authors' value. Before the recipe was known, this book used weight decay "
-        "5e-4 for both optimizers and biases around 0; {doc}`accuracy` compares the two.",
+        "AdamW's weight decay multiplies each weight by $\\exp(-\\lambda \\sum \\eta)$ over a training, apart from "
+        "the gradients. A training of another length or rate therefore gets the decay with the same product $\\lambda "
+        "\\sum \\eta$ as the authors', to one digit. SGD's weight decay is a term of the objective, whose minimum does "
+        "not depend on the learning rate, so it keeps the authors' value. Before the recipe was known, this book used "
+        "weight decay 5e-4 for both optimizers and biases around 0; {doc}`accuracy` compares the two.",
     ),
     "mixup": Departure(
         "Mixup's and CutMix's partner",

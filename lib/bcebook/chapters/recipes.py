@@ -10,8 +10,8 @@ LOSSES, OPTIMIZERS = ("ce", "bce"), ("sgd", "adamw")
 PAPER_DECAY = 5e-4  # lambda_W, lambda_H and the optimizers' weight decay: the defaults of the authors' code
 DECOUPLED = {"decay": "decoupled", "lambda_w": PAPER_DECAY, "lambda_h": PAPER_DECAY}
 GLOBAL = {"decay": "global", "weight_decay": PAPER_DECAY}
-# The recipe of the authors' accuracy experiments, as an early public version of their train.py spells it out (README and
-# the page on departures): where BCE's biases start (CE's start at 0), AdamW's decay, and the smoothing that goes with
+# The recipe of the authors' accuracy experiments, as an early public version of their train.py spells it out (the page
+# on departures quotes it): where BCE's biases start (CE's start at 0), AdamW's decay, and the smoothing that goes with
 # Mixup and CutMix.
 AUTHORS_START, AUTHORS_ADAMW_DECAY, AUTHORS_SMOOTHING = 6.0, 0.05, 0.1
 AUTHORS, FORMER = "authors", "former"  # FORMER: this book's own before it knew the authors'

@@ -33,15 +33,23 @@ def elsewhere(on: str, checkpoints: str | None = None) -> Elsewhere | None:
     anything else."""
     kind, colon, address = on.partition(":")
     if on and (kind != "ray" or (colon and not address)):
-        raise ValueError(f"runs cannot be trained on {on!r}; write ray (this machine), ray:auto (the cluster that this "
-                         "machine is in) or ray:HOST:PORT.")
+        raise ValueError(
+            f"runs cannot be trained on {on!r}; write ray (this machine), ray:auto (the cluster that this "
+            "machine is in) or ray:HOST:PORT."
+        )
     if checkpoints and not on:
         raise ValueError("--checkpoints is for runs on a cluster, see --on; here they lie in the data folder.")
     return Elsewhere(address, checkpoints) if on else None
 
 
-def train_missing(configs: list[RunConfig], data: Path, device: str = "auto", jobs: int | None = None,
-                  deadline: float = math.inf, on: Elsewhere | None = None) -> list[str]:
+def train_missing(
+    configs: list[RunConfig],
+    data: Path,
+    device: str = "auto",
+    jobs: int | None = None,
+    deadline: float = math.inf,
+    on: Elsewhere | None = None,
+) -> list[str]:
     """Train what the store of `data` lacks, but for what is `left_out`; returns a sentence for each run that failed.
 
     jobs: how many at once; by default a process a core on the CPU, and ON_A_GPU, or as many of more as fit in its
@@ -74,8 +82,9 @@ def left_out(configs: list[RunConfig], data: Path) -> list[str]:
     another try would change."""
     store = open_store(data)
     # In this order: `has` reads every file of a run, and nearly all want nothing.
-    wanted = Counter(sentence for config in dict.fromkeys(configs)
-                     if (sentence := lacks(config, data)) and not store.has(config))
+    wanted = Counter(
+        sentence for config in dict.fromkeys(configs) if (sentence := lacks(config, data)) and not store.has(config)
+    )
     return [f"{number} of the runs: {sentence}" for sentence, number in wanted.items()]
 
 

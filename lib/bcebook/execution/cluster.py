@@ -50,8 +50,13 @@ def joined(address: str) -> Iterator[None]:
 
     own = {} if address else {"num_cpus": cores(), "include_dashboard": False}
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR,
-                 runtime_env=_environment(), **own)
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=_environment(),
+            **own,
+        )
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         where = f"no Ray cluster answers at {address}" if address else "Ray could not be started on this machine"
         raise ValueError(f"{where} ({in_a_line(error)}).") from error
@@ -67,8 +72,10 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
-        raise ValueError(f"no Ray cluster answers at {address} ({in_a_line(error)}); write HOST:PORT of its head, as "
-                         "`ray start --head` has said it.") from error
+        raise ValueError(
+            f"no Ray cluster answers at {address} ({in_a_line(error)}); write HOST:PORT of its head, as "
+            "`ray start --head` has said it."
+        ) from error
 
 
 @functools.cache  # Ray reads it once
@@ -82,8 +89,11 @@ def _environment() -> dict:
     variables = {provenance.COMMIT: provenance.commit_here(), **QUIET}
     if rehearsal.active():
         variables[rehearsal.VARIABLE] = "1"
-    return {"working_dir": str(PACKAGE.parent), "excludes": ["/tests", "*.egg-info", "/build", ".pytest_cache"],
-            "env_vars": variables}
+    return {
+        "working_dir": str(PACKAGE.parent),
+        "excludes": ["/tests", "*.egg-info", "/build", ".pytest_cache"],
+        "env_vars": variables,
+    }
 
 
 @dataclass
@@ -152,8 +162,11 @@ class Cluster:
     def room(self, needs: dict) -> int:
         """Tasks with these needs that the machines have room for at once, those that are out included."""
         self.look()
-        return min(int(self.resources[name] / needs[key]) for key, name in (("num_cpus", "CPU"), ("num_gpus", "GPU"))
-                   if needs.get(key))
+        return min(
+            int(self.resources[name] / needs[key])
+            for key, name in (("num_cpus", "CPU"), ("num_gpus", "GPU"))
+            if needs.get(key)
+        )
 
     def running(self) -> int:
         """Of the tasks that are out, those that the machines have room for."""
@@ -213,17 +226,28 @@ def _lost(ray, error: Exception) -> str:
     kinds = ray.exceptions
     if isinstance(error, kinds.RayTaskError):
         return f"it raised {in_a_line(error.cause)}" if isinstance(error.cause, Exception) else in_a_line(error)
-    words = {kinds.OutOfMemoryError: "its machine ran out of memory", kinds.NodeDiedError: "its machine was lost",
-             kinds.LocalRayletDiedError: "its machine was lost", kinds.OutOfDiskError: "its machine's disk is full",
-             kinds.ObjectStoreFullError: "its machine's object store is full",
-             kinds.RuntimeEnvSetupError: "the library could not be brought to its machine",
-             kinds.WorkerCrashedError: "its process was ended from outside"}
-    return next((text for kind, text in words.items() if isinstance(error, kind)),
-                f"{type(error).__name__}: {in_a_line(error)}")
+    words = {
+        kinds.OutOfMemoryError: "its machine ran out of memory",
+        kinds.NodeDiedError: "its machine was lost",
+        kinds.LocalRayletDiedError: "its machine was lost",
+        kinds.OutOfDiskError: "its machine's disk is full",
+        kinds.ObjectStoreFullError: "its machine's object store is full",
+        kinds.RuntimeEnvSetupError: "the library could not be brought to its machine",
+        kinds.WorkerCrashedError: "its process was ended from outside",
+    }
+    return next(
+        (text for kind, text in words.items() if isinstance(error, kind)), f"{type(error).__name__}: {in_a_line(error)}"
+    )
 
 
-def run(cluster: Cluster, tasks: Callable[[], Task | None], took: Callable[[Task, object], str | None],
-        tell: Callable[[], None] = lambda: None, deadline: float = math.inf, patience: float = PATIENCE) -> bool:
+def run(
+    cluster: Cluster,
+    tasks: Callable[[], Task | None],
+    took: Callable[[Task, object], str | None],
+    tell: Callable[[], None] = lambda: None,
+    deadline: float = math.inf,
+    patience: float = PATIENCE,
+) -> bool:
     """Do every task that `tasks` gives, one a call, until it gives None. took: takes an answer; a sentence where it is
     no good, and the task has to be done again. tell: called now and then. False where no machine was left to do them
     on. The cluster's problems have a sentence for each task that was lost ATTEMPTS times, and for each machine that was
@@ -244,8 +268,9 @@ def run(cluster: Cluster, tasks: Callable[[], Task | None], took: Callable[[Task
                 return False
             if time.monotonic() - none_since > patience:
                 needs = next(iter(cluster.out.values())).had
-                cluster.problems.append(f"no machine of the cluster had room for {needs} in {patience:.0f} s; the runs "
-                                        "stay missing.")
+                cluster.problems.append(
+                    f"no machine of the cluster had room for {needs} in {patience:.0f} s; the runs stay missing."
+                )
                 return False
             for task, answer in cluster.answers(LOOK):
                 sentence = None if answer is None else took(task, answer)
@@ -258,8 +283,10 @@ def run(cluster: Cluster, tasks: Callable[[], Task | None], took: Callable[[Task
                         cluster.say(f"{task.name}: {task.why[-1]}; it is tried again.")
                     again.append(task)
                 else:
-                    cluster.problems.append(f"{task.name}: tried {task.tried} times, and each time "
-                                            f"{'; then '.join(dict.fromkeys(task.why))}.")
+                    cluster.problems.append(
+                        f"{task.name}: tried {task.tried} times, and each time "
+                        f"{'; then '.join(dict.fromkeys(task.why))}."
+                    )
                     task.end()
             tell()
         return True

@@ -55,8 +55,11 @@ def expected() -> dict[str, str]:
 def differs(wanted: dict[str, str]) -> str:
     """The sentence that refuses this machine, or "" where it has all that is wanted."""
     here = expected()
-    unlike = [f"{name} {_short(here.get(name, 'missing'))} where {_short(value)} is wanted"
-              for name, value in wanted.items() if here.get(name) != value]
+    unlike = [
+        f"{name} {_short(here.get(name, 'missing'))} where {_short(value)} is wanted"
+        for name, value in wanted.items()
+        if here.get(name) != value
+    ]
     return f"{platform.node()} (process {os.getpid()}) has {' and '.join(unlike)}" if unlike else ""
 
 
@@ -83,11 +86,15 @@ def train(order: Order, dataset: "Dataset | None") -> Answer:
     free = _free(order.device)
     with tempfile.TemporaryDirectory(prefix="bcebook-") as folder:
         store = RunStore(Path(folder) / "runs")
-        kept = mirror.following(store.checkpoints(config), order.checkpoints, config.key) if order.checkpoints \
+        kept = (
+            mirror.following(store.checkpoints(config), order.checkpoints, config.key)
+            if order.checkpoints
             else nullcontext()
+        )
         with kept:
-            problems = train_together([config], store, order.device, 1, deadline, progress=False, given=dataset,
-                                      checkpoint_every=order.every)
+            problems = train_together(
+                [config], store, order.device, 1, deadline, progress=False, given=dataset, checkpoint_every=order.every
+            )
         if failure := store.failure(config):
             return Answer(failure=failure)
         if problems or not store.has(config):

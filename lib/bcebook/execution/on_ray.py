@@ -52,8 +52,10 @@ class OnRay:
         """See `base.Executor.run`; the runs are handed out in the order of `configs`. A run that fails by itself is not
         tried again; one whose machine is lost is, `cluster.ATTEMPTS` times. Raises ValueError where there is no
         cluster, or no GPU in it and one is asked for."""
-        with (cluster.joined(self.address),
-              tqdm(total=len(configs), desc="runs on Ray", unit="run", mininterval=bar_interval()) as bar):
+        with (
+            cluster.joined(self.address),
+            tqdm(total=len(configs), desc="runs on Ray", unit="run", mininterval=bar_interval()) as bar,
+        ):
             return _Sweep(self, configs, deadline, bar).run()
 
 
@@ -70,8 +72,11 @@ class _Sweep:
         self.share: dict[tuple, float] = {}  # kind of run -> the part of a GPU that it needs
         self.alone: set[RunConfig] = set()  # runs that failed beside others on a GPU
         if streamed:
-            self._problem(f"{len(streamed)} left out: the images of {STREAMED[streamed[0].dataset].display} lie in "
-                          "folders, which do not travel; train them where they are, with torchrun.", len(streamed))
+            self._problem(
+                f"{len(streamed)} left out: the images of {STREAMED[streamed[0].dataset].display} lie in "
+                "folders, which do not travel; train them where they are, with torchrun.",
+                len(streamed),
+            )
         self.cluster.look()
         gpus = self.cluster.resources["GPU"]
         if how.device.startswith("cuda") and not gpus:
@@ -107,8 +112,13 @@ class _Sweep:
                 except (Barred, NoRoom) as error:
                     self._problem(f"{config.describe()}: {error}")
                     continue
-                return cluster.Task(config.describe(), (self._order(config), images),
-                                    functools.partial(self._needs, config), hold.pop_all().close, config)
+                return cluster.Task(
+                    config.describe(),
+                    (self._order(config), images),
+                    functools.partial(self._needs, config),
+                    hold.pop_all().close,
+                    config,
+                )
         return None
 
     def _order(self, config: RunConfig) -> node.Order:
@@ -136,9 +146,11 @@ class _Sweep:
             try:
                 self.images[name] = ray.put(datasets.load(name, self.how.data / "datasets"))
             except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
-                raise NoRoom("its images do not fit into the memory that Ray has for objects "
-                             f"({files.in_a_line(error)}); give it more (`ray start --object-store-memory`), or its "
-                             "disk.") from error
+                raise NoRoom(
+                    "its images do not fit into the memory that Ray has for objects "
+                    f"({files.in_a_line(error)}); give it more (`ray start --object-store-memory`), or its "
+                    "disk."
+                ) from error
         return self.images[name]
 
     def _take(self, task: cluster.Task, answer: node.Answer) -> str | None:
@@ -185,6 +197,7 @@ class _Sweep:
 def receive(store: RunStore, config: RunConfig, content: bytes) -> None:
     """Take in the archive of a run that another machine has trained. Call it under the run's lock. Raises ArchiveError,
     with the store as it was, if it is not whole, is another run than `config`'s, or was trained by other code."""
+
     def refuse(runs: list[Run]) -> str:
         if [run.config.key for run in runs] != [config.key]:
             return "it is another run than the one that was asked for"

@@ -44,8 +44,7 @@ def workers(jobs: int, setup: Callable, arguments: tuple = ()) -> Iterator[Proce
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     provenance.prepare()
-    with (_safe_path(), theirs, ours,
-          ProcessPoolExecutor(jobs, context, _begin, (theirs, setup, arguments)) as pool):
+    with _safe_path(), theirs, ours, ProcessPoolExecutor(jobs, context, _begin, (theirs, setup, arguments)) as pool:
         try:
             yield pool
         except BaseException:
@@ -85,9 +84,15 @@ class Processes:
         """
         waiting = deque(sorted(configs, key=lambda config: -config.epochs))
         problems, training, held, done = [], {}, set(), 0  # training: task -> its run
-        with (workers(self.jobs, _use_threads, (max(1, cores() // self.jobs),)) as pool,
-              tqdm(total=sum(config.epochs for config in configs), desc=f"0 of {len(configs)} runs",
-                   bar_format=BAR, mininterval=bar_interval()) as bar):
+        with (
+            workers(self.jobs, _use_threads, (max(1, cores() // self.jobs),)) as pool,
+            tqdm(
+                total=sum(config.epochs for config in configs),
+                desc=f"0 of {len(configs)} runs",
+                bar_format=BAR,
+                mininterval=bar_interval(),
+            ) as bar,
+        ):
             while waiting or training:
                 while waiting and len(training) < self.jobs:  # no more, so that these are the ones in progress
                     config = waiting.popleft()
@@ -120,9 +125,11 @@ class Processes:
         store = open_store(self.data)
         kept = sum(store.state(config) == "trained" for config in configs)
         lost = [config.describe() for config in training if store.state(config) == "missing"]
-        return (f"a worker process {DEATH}, with these in progress: {'; '.join(lost)}; "
-                f"{kept} finished runs are kept, and the same command goes on from there (if it happens again, with "
-                "fewer --jobs).")
+        return (
+            f"a worker process {DEATH}, with these in progress: {'; '.join(lost)}; "
+            f"{kept} finished runs are kept, and the same command goes on from there (if it happens again, with "
+            "fewer --jobs)."
+        )
 
 
 def _use_threads(threads: int) -> None:
@@ -138,5 +145,6 @@ def _train(config: RunConfig, data: Path, device: str, deadline: float, patient:
     process holds the run, unless patient."""
     from bcebook.training.sessions import train_together
 
-    return train_together([config], open_store(data), device, 1, deadline, progress=False,
-                          data_root=data / "datasets", wait=patient)
+    return train_together(
+        [config], open_store(data), device, 1, deadline, progress=False, data_root=data / "datasets", wait=patient
+    )

@@ -32,9 +32,16 @@ class Together:
 
         shared = [config for config in configs if config.dataset in STREAMED]
         streamed = " and ".join(spec.display for spec in STREAMED.values())
-        problems = [f"{len(configs) - len(shared)} left out: torchrun's processes share only runs on {streamed}; train "
-                    "the others without it."] if len(shared) < len(configs) else []
+        problems = (
+            [
+                f"{len(configs) - len(shared)} left out: torchrun's processes share only runs on {streamed}; train "
+                "the others without it."
+            ]
+            if len(shared) < len(configs)
+            else []
+        )
         with ranks.joined(self.device) as device:
-            problems += train_together(shared, open_store(self.data), device, 1, progress=ranks.first(),
-                                       data_root=self.data / "datasets")
+            problems += train_together(
+                shared, open_store(self.data), device, 1, progress=ranks.first(), data_root=self.data / "datasets"
+            )
             return problems if ranks.first() else []

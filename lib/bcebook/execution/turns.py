@@ -23,5 +23,12 @@ class Turns:
         from bcebook.training.sessions import train_together  # only now: torch takes seconds
 
         store = open_store(self.data)
-        return train_together(configs, store, self.device, self.at_once, deadline, data_root=self.data / "datasets",
-                              measured=self.measured)
+        return train_together(
+            configs,
+            store,
+            self.device,
+            self.at_once,
+            deadline,
+            data_root=self.data / "datasets",
+            measured=self.measured,
+        )

@@ -23,8 +23,20 @@ EVERY = 60.0  # seconds between two looks at what is new, see `following`
 FILE_LIMIT = 4 * 2**20  # bytes of one file inside: a run takes some 100 kB
 ARCHIVE_LIMIT, CONTENT_LIMIT = 4 * LIMIT, 32 * LIMIT  # bytes of an archive that is taken in, packed and unpacked
 # What zipfile and the decompressors behind it raise where the bytes are not an archive's.
-UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
-              lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 MEMBER = re.compile(r"([0-9a-f]{16})/([a-z]+\.(?:json|csv))")
 MEMBERS = (*FILES, "checksums.json")  # of every run
 SOME = (FEATURES, measured.NAME)  # of some
@@ -100,8 +112,9 @@ def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
         target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
-def add(path: Path, recorded: Path,
-        refuse: Callable[[list[Run]], str] = lambda runs: "") -> tuple[list[Run], list[Run]]:
+def add(
+    path: Path, recorded: Path, refuse: Callable[[list[Run]], str] = lambda runs: ""
+) -> tuple[list[Run], list[Run]]:
     """Verify every run in the archive `path` and move the new ones into the folder `recorded`; (added, already there).
     A run that is already there gets the archive's measures where it has none, or those of an earlier version.
 
@@ -124,7 +137,9 @@ def add(path: Path, recorded: Path,
                 try:
                     found[key] = measured.read(files[measured.NAME])
                 except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                    raise ArchiveError(f"{path}: run {key} is damaged ({in_a_line(error)}); nothing was added.") from error
+                    raise ArchiveError(
+                        f"{path}: run {key} is damaged ({in_a_line(error)}); nothing was added."
+                    ) from error
             runs[key] = read_folder(folder / key)
         if why := refuse(list(runs.values())):
             raise ArchiveError(f"{path}: {why}; nothing was added.")
@@ -153,8 +168,10 @@ def _read(path: Path) -> dict[str, dict[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(path, archive.infolist())
-            return {key: {name: _member(path, archive, info) for name, info in files.items()}
-                    for key, files in members.items()}
+            return {
+                key: {name: _member(path, archive, info) for name, info in files.items()}
+                for key, files in members.items()
+            }
     except ArchiveError:
         raise
     except UNREADABLE as error:

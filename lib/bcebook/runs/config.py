@@ -96,8 +96,10 @@ class RunConfig:
         self._check_streamed()
         network, data = NETWORKS[self.model], DATASETS.get(self.dataset) or STREAMED[self.dataset]
         if network.images != data.images:
-            raise ValueError(f"{self.model} does not take {self.dataset}: it is made for {network.images} images, "
-                             f"and those of {self.dataset} are {data.images}.")
+            raise ValueError(
+                f"{self.model} does not take {self.dataset}: it is made for {network.images} images, "
+                f"and those of {self.dataset} are {data.images}."
+            )
 
     def _check_kind(self, field: dataclasses.Field) -> None:
         """One of the choices, a whole number, or a number; a number is then of the field's own type."""
@@ -117,15 +119,15 @@ class RunConfig:
         kinds = int if whole else (int, float)
         # Compared, not math.isfinite: that cannot take a whole number that is too long for a float.
         if isinstance(value, bool) or not isinstance(value, kinds) or not abs(value) <= LARGEST:
-            raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a finite "
-                             f"{'whole number' if whole else 'number'}.")
+            raise ValueError(
+                f"{name} is {reprlib.repr(value)}; it must be a finite {'whole number' if whole else 'number'}."
+            )
         if not whole:
             # 1 and 1.0, 0.0 and -0.0 are the same setting, so they must have the same key
             object.__setattr__(self, name, float(value) + 0.0)
 
     def _check_ranges(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("train_size", 1),
-                          ("keep_features", 0)):
+        for name, low in (("epochs", 1), ("batch_size", 2), ("seed", 0), ("train_size", 1), ("keep_features", 0)):
             if getattr(self, name) is not None and getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}.")
         if self.learning_rate <= 0:
@@ -133,8 +135,10 @@ class RunConfig:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1.")
         if (self.head == "linear") != (self.scale is None):
-            raise ValueError(f'head "{self.head}" {"has no" if self.head == "linear" else "needs a"} scale; '
-                             f'{"leave it out" if self.head == "linear" else "set it to a positive number"}.')
+            raise ValueError(
+                f'head "{self.head}" {"has no" if self.head == "linear" else "needs a"} scale; '
+                f"{'leave it out' if self.head == 'linear' else 'set it to a positive number'}."
+            )
         for name in ("scale", "weight_start"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
@@ -143,14 +147,16 @@ class RunConfig:
         if self.frozen and self.head == "etf" and self.bias == "none":
             raise ValueError('frozen, with head "etf" and bias "none", leaves nothing to train; change one of them.')
         if self.imbalance_factor is not None and self.imbalance_factor < 1:
-            raise ValueError(f"imbalance_factor is {self.imbalance_factor}; it must be at least 1 "
-                             "(largest / smallest class).")
+            raise ValueError(
+                f"imbalance_factor is {self.imbalance_factor}; it must be at least 1 (largest / smallest class)."
+            )
         if self.imbalance_factor is not None and self.train_size is not None:
             raise ValueError("train_size and imbalance_factor both choose the training images; set only one of them.")
 
         if self.held_out and self.train_size is None:
-            raise ValueError("held_out measures on the training images that are left out; say with train_size how many "
-                             "to train on.")
+            raise ValueError(
+                "held_out measures on the training images that are left out; say with train_size how many to train on."
+            )
 
     def _check_streamed(self) -> None:
         """What is read from folders as it is needed is taken as it is."""

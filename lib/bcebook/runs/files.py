@@ -16,14 +16,49 @@ FILES = ("config.json", "history.csv", "result.json", "environment.json")
 FEATURES = "features.json"  # beside them where a run's settings ask for it
 FILE_LIMIT = 16 * 2**20  # bytes of one file: a run takes some 100 kB
 # What every engine so far has measured; later ones add to it.
-HISTORY = ("epoch", "learning_rate", "train_loss", "bias_mean", "bias_std", "bias_min", "bias_max", "test_accuracy",
-           "test_uniform_accuracy", "test_uniform_threshold", "train_accuracy", "train_uniform_accuracy",
-           "train_uniform_threshold", "nc1", "nc2", "nc2_means", "nc3", "positive_median", "negative_median")
-FINAL = tuple(f"{split}_{name}" for split in ("train", "test") for name in (
-    "accuracy", "uniform_accuracy", "uniform_threshold", "nc1", "nc2", "nc2_means", "nc3", "compactness",
-    "distinctiveness"))
-BEST = ("test_accuracy", "test_accuracy_epoch", "test_uniform_accuracy_there", "test_uniform_accuracy",
-        "test_uniform_accuracy_epoch")
+HISTORY = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "bias_mean",
+    "bias_std",
+    "bias_min",
+    "bias_max",
+    "test_accuracy",
+    "test_uniform_accuracy",
+    "test_uniform_threshold",
+    "train_accuracy",
+    "train_uniform_accuracy",
+    "train_uniform_threshold",
+    "nc1",
+    "nc2",
+    "nc2_means",
+    "nc3",
+    "positive_median",
+    "negative_median",
+)
+FINAL = tuple(
+    f"{split}_{name}"
+    for split in ("train", "test")
+    for name in (
+        "accuracy",
+        "uniform_accuracy",
+        "uniform_threshold",
+        "nc1",
+        "nc2",
+        "nc2_means",
+        "nc3",
+        "compactness",
+        "distinctiveness",
+    )
+)
+BEST = (
+    "test_accuracy",
+    "test_accuracy_epoch",
+    "test_uniform_accuracy_there",
+    "test_uniform_accuracy",
+    "test_uniform_accuracy_epoch",
+)
 KINDS = ("positive", "negative", "bias")  # of scores
 LEVELS = 11  # quantiles of a summary; summaries.QUANTILES has them, but imports NumPy
 _CHECKED: set[tuple[str, bytes]] = set()  # runs found whole before: a checksums.json stands for all that it sums
@@ -83,8 +118,11 @@ def read_folder(folder: Path) -> Run:
     if set(result) != {"final", "best", "scores"}:
         raise ValueError("result.json does not have final, best and scores.")
     environment = parse_json(content(folder / "environment.json"))
-    if lacking := [name for name, fits in ENVIRONMENT.items()
-                   if not (fits(environment.get(name)) or (name in LATER and name not in environment))]:
+    if lacking := [
+        name
+        for name, fits in ENVIRONMENT.items()
+        if not (fits(environment.get(name)) or (name in LATER and name not in environment))
+    ]:
         raise ValueError(f"environment.json does not say {', '.join(lacking)} as a run does.")
     return Run(
         RunConfig.from_dict(parse_json(content(folder / "config.json"))),
@@ -121,9 +159,14 @@ def problem(run: Run) -> str:
         if bias != classes or negative != (classes - 1) * positive:
             return f"its {split} scores are not those of {classes} classes"
     kept = run.features
-    if bool(config.keep_features) != bool(kept) or (kept and (
-            len(kept["labels"]) != config.keep_features or kept["epochs"][-1] != config.epochs
-            or max(kept["labels"]) >= classes)):
+    if bool(config.keep_features) != bool(kept) or (
+        kept
+        and (
+            len(kept["labels"]) != config.keep_features
+            or kept["epochs"][-1] != config.epochs
+            or max(kept["labels"]) >= classes
+        )
+    ):
         return "its features are not those that its configuration asks for"
     return ""
 
@@ -184,8 +227,10 @@ def _history(text: str) -> dict[str, list[float]]:
         raise ValueError("history.csv has a row that is longer or shorter than the others.")
     if not re.fullmatch(r"[-+.,e\d\n]*", body, re.ASCII):
         raise ValueError("history.csv holds something that is no number.")
-    found = {name: [float(cell) if cell else math.nan for cell in cells]
-             for name, cells in zip(columns, zip(*rows, strict=True), strict=True)}
+    found = {
+        name: [float(cell) if cell else math.nan for cell in cells]
+        for name, cells in zip(columns, zip(*rows, strict=True), strict=True)
+    }
     for name, values in found.items():
         if any(map(math.isinf, values)) or (name.endswith("accuracy") and any(x < 0 or x > 1 for x in values)):
             raise ValueError(f"history.csv has a {name} that cannot be.")
@@ -248,9 +293,14 @@ def is_summary(values: dict) -> bool:
         return False
     low, high = levels[0], levels[-1]
     rounding = 1e-9 * max(abs(low), abs(high))
-    return (levels == sorted(levels) and low - rounding <= mean <= high + rounding and std >= 0 < width
-            and min(counts, default=-1) >= 0 < sum(counts) == values["count"]
-            and (first - 1) * width <= low and high <= (first + len(counts) + 1) * width)
+    return (
+        levels == sorted(levels)
+        and low - rounding <= mean <= high + rounding
+        and std >= 0 < width
+        and min(counts, default=-1) >= 0 < sum(counts) == values["count"]
+        and (first - 1) * width <= low
+        and high <= (first + len(counts) + 1) * width
+    )
 
 
 def read_failure(path: Path, config: RunConfig) -> dict:
@@ -286,10 +336,14 @@ def _date(value) -> bool:
 
 # What a run's environment.json says, and of which kind that is.
 ENVIRONMENT = {
-    "device": _text, "code": _text, "date": _date,
+    "device": _text,
+    "code": _text,
+    "date": _date,
     "versions": lambda value: isinstance(value, dict) and all(map(_text, value.values())),
     "seconds": lambda value: _number(value) and value >= 0,
-    "device_type": _text, "precision": _text, "resumed": lambda value: type(value) is int and value >= 0,
+    "device_type": _text,
+    "precision": _text,
+    "resumed": lambda value: type(value) is int and value >= 0,
 }
 LATER = ("device_type", "precision", "resumed")  # an earlier engine did not say them
 

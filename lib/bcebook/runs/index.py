@@ -62,5 +62,10 @@ def _look(folder: Path) -> str:
 
 
 def _fits(entry) -> bool:
-    return (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
-            and isinstance(entry[1], float) and 0 <= entry[1] <= 1)
+    return (
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and isinstance(entry[1], float)
+        and 0 <= entry[1] <= 1
+    )

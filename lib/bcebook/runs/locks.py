@@ -38,8 +38,10 @@ def hold(path: Path, other: str, wait: bool = True, say: Callable[[str], None] |
             say(sentence) if say else print(sentence, file=sys.stderr, flush=True)
             lock.acquire()
     except PermissionError as error:
-        raise Barred(f"the lock {path} cannot be opened for writing ({error.strerror}{owner(path)}); take a folder "
-                     "of your own, or let its owner give you the right to write there.") from error
+        raise Barred(
+            f"the lock {path} cannot be opened for writing ({error.strerror}{owner(path)}); take a folder "
+            "of your own, or let its owner give you the right to write there."
+        ) from error
     try:
         yield
     finally:

@@ -12,8 +12,17 @@ from pathlib import Path
 from bcebook.runs import atomic, files
 
 NAME = "measures.json"
-KINDS = {"version": int, "code": str, "date": str, "seconds": (int, float), "images": dict, "numbers": dict,
-         "per_class": dict, "histograms": dict, "reliability": dict}
+KINDS = {
+    "version": int,
+    "code": str,
+    "date": str,
+    "seconds": (int, float),
+    "images": dict,
+    "numbers": dict,
+    "per_class": dict,
+    "histograms": dict,
+    "reliability": dict,
+}
 
 
 def text(measures: dict) -> str:
@@ -49,8 +58,11 @@ def beside(folder: Path) -> dict | None:
     except FileNotFoundError:
         return None
     except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
-        warnings.warn(f"{folder / NAME} cannot be read ({files.in_a_line(error)}); the run is taken without its "
-                      "measures. `bcebook measure` makes them anew.", stacklevel=4)
+        warnings.warn(
+            f"{folder / NAME} cannot be read ({files.in_a_line(error)}); the run is taken without its "
+            "measures. `bcebook measure` makes them anew.",
+            stacklevel=4,
+        )
         return None
 
 

@@ -13,10 +13,26 @@ from pathlib import Path
 from bcebook.paths import PACKAGE, REPOSITORY
 
 # What decides what a training does, and what is measured.
-ENGINE = ("runs/specs.py", "runs/config.py", "science/losses.py", "science/metrics.py", "science/uniform.py",
-          "science/summaries.py", "training/datasets.py", "training/images.py", "training/heads.py",
-          "training/models.py", "training/efficientnet.py", "training/pretrained.py", "training/streamed.py",
-          "training/ranks.py", "training/measure.py", "training/kept.py", "training/gpu.py", "training/loop.py")
+ENGINE = (
+    "runs/specs.py",
+    "runs/config.py",
+    "science/losses.py",
+    "science/metrics.py",
+    "science/uniform.py",
+    "science/summaries.py",
+    "training/datasets.py",
+    "training/images.py",
+    "training/heads.py",
+    "training/models.py",
+    "training/efficientnet.py",
+    "training/pretrained.py",
+    "training/streamed.py",
+    "training/ranks.py",
+    "training/measure.py",
+    "training/kept.py",
+    "training/gpu.py",
+    "training/loop.py",
+)
 COMMIT = "BCEBOOK_COMMIT"  # in the environment of a process that runs a copy: what it was copied from
 # In a checkout: what makes runs and pages.
 SOURCES = ("lib/bcebook", "book", "data/paper", "data/theory", "data/gpus", "requirements.txt")
@@ -70,8 +86,9 @@ def commit_here() -> str:
     environment["GIT_OPTIONAL_LOCKS"] = "0"
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True,
-                              timeout=10, check=True).stdout
+        return subprocess.run(
+            ["git", *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
 
     try:
         top, commit = git("rev-parse", "--show-toplevel", "--short", "HEAD").splitlines()
@@ -126,5 +143,11 @@ def environment(device) -> dict:
     else:
         name = f"{processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
     date = now().isoformat(timespec="seconds")
-    return {"device": name, "device_type": device.type, "versions": versions(), "code": code_version(),
-            "engine": engine_version(), "date": date}
+    return {
+        "device": name,
+        "device_type": device.type,
+        "versions": versions(),
+        "code": code_version(),
+        "engine": engine_version(),
+        "date": date,
+    }

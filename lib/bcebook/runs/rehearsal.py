@@ -14,8 +14,10 @@ from bcebook.variables import variable
 
 VARIABLE = "BCEBOOK_REHEARSAL"  # of the environment, so that workers and kernels rehearse too
 STEPS = 2
-NOTE = ("**A rehearsal.** Every run of this book is two steps on random noise: the page shows that it can be made, and "
-        "nothing on it that comes from a run means anything.")
+NOTE = (
+    "**A rehearsal.** Every run of this book is two steps on random noise: the page shows that it can be made, and "
+    "nothing on it that comes from a run means anything."
+)
 
 
 def active() -> bool:

@@ -2,7 +2,7 @@
 
 Validation of a run, loading, normalisation, augmentation and construction read these entries. A new data set is an
 entry here and, unless torchvision has it as arrays, its reader in training/datasets.py; a new network is an entry
-here and its backbone in training/models.py. No torch and no NumPy: the command line lists runs without them. """
+here and its backbone in training/models.py. No torch and no NumPy: the command line lists runs without them."""
 
 from dataclasses import dataclass
 
@@ -90,53 +90,126 @@ DENSE_EPOCHS = 20  # so many from the first on are measured, each of them: `meas
 
 # CIFAR's as in the authors' code. Over all training pixels the standard deviation is 0.247; 0.202 is the mean over the
 # images of each image's own.
-_CIFAR = dict(image_shape=(32, 32, 3), side=32, channels=3, train_count=50_000, test_count=10_000, flipped=True,
-              mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+_CIFAR = dict(
+    image_shape=(32, 32, 3),
+    side=32,
+    channels=3,
+    train_count=50_000,
+    test_count=10_000,
+    flipped=True,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+)
 
-DATASETS = {spec.name: spec for spec in (
-    # Departs from the paper on digits alone, which it does not augment: DA1 crops them and does not flip them.
-    DatasetSpec(name="digits", display="digits", num_classes=10, train_count=1442, test_count=355, image_shape=(8, 8),
-                side=8, channels=1, mean=None, std=None, flipped=False,
-                sha256="d313bada6eaba01d98ff107613ee95dd3002e65e9d198d6fbb96861d73b11265"),
-    DatasetSpec(name="mnist", display="MNIST", num_classes=10, train_count=60_000, test_count=10_000,
-                image_shape=(28, 28), side=32, channels=3, mean=(0.1307,), std=(0.3081,), flipped=False,
-                torchvision="MNIST",
-                sha256="06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"),
-    DatasetSpec(name="cifar10", display="CIFAR10", num_classes=10, torchvision="CIFAR10",
-                sha256="40f590e0867c1acdbdc405b55fa0c7442b4d204f4b5c9a2a9b492c97bd6f9573", **_CIFAR),
-    DatasetSpec(name="cifar100", display="CIFAR100", num_classes=100, rotation=15.0, torchvision="CIFAR100",
-                sha256="4ab2feb182e96339a7f01edb7e6dd0befb22417c3abd91f39edd5a36381d7c5f", **_CIFAR),
-)}
+DATASETS = {
+    spec.name: spec
+    for spec in (
+        # Departs from the paper on digits alone, which it does not augment: DA1 crops them and does not flip them.
+        DatasetSpec(
+            name="digits",
+            display="digits",
+            num_classes=10,
+            train_count=1442,
+            test_count=355,
+            image_shape=(8, 8),
+            side=8,
+            channels=1,
+            mean=None,
+            std=None,
+            flipped=False,
+            sha256="d313bada6eaba01d98ff107613ee95dd3002e65e9d198d6fbb96861d73b11265",
+        ),
+        DatasetSpec(
+            name="mnist",
+            display="MNIST",
+            num_classes=10,
+            train_count=60_000,
+            test_count=10_000,
+            image_shape=(28, 28),
+            side=32,
+            channels=3,
+            mean=(0.1307,),
+            std=(0.3081,),
+            flipped=False,
+            torchvision="MNIST",
+            sha256="06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16",
+        ),
+        DatasetSpec(
+            name="cifar10",
+            display="CIFAR10",
+            num_classes=10,
+            torchvision="CIFAR10",
+            sha256="40f590e0867c1acdbdc405b55fa0c7442b4d204f4b5c9a2a9b492c97bd6f9573",
+            **_CIFAR,
+        ),
+        DatasetSpec(
+            name="cifar100",
+            display="CIFAR100",
+            num_classes=100,
+            rotation=15.0,
+            torchvision="CIFAR100",
+            sha256="4ab2feb182e96339a7f01edb7e6dd0befb22417c3abd91f39edd5a36381d7c5f",
+            **_CIFAR,
+        ),
+    )
+}
 
-STREAMED = {spec.name: spec for spec in (
-    # Mean and deviation as torchvision's weights want them.
-    StreamedSpec(name="imagenet", display="ImageNet-1k", num_classes=1000, side=224, resized=256,
-                 mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-)}
+STREAMED = {
+    spec.name: spec
+    for spec in (
+        # Mean and deviation as torchvision's weights want them.
+        StreamedSpec(
+            name="imagenet",
+            display="ImageNet-1k",
+            num_classes=1000,
+            side=224,
+            resized=256,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        ),
+    )
+}
 
-NETWORKS = {spec.name: spec for spec in (
-    NetworkSpec(name="convnet", display="convnet", side=8, channels=1, features="signed", origin="ours"),
-    NetworkSpec(name="convnet-relu", display="convnet-ReLU", side=8, channels=1, features="nonnegative",
-                origin="ours"),
-    NetworkSpec(name="mlp", display="MLP", side=8, channels=1, features="signed", origin="ours"),
-    NetworkSpec(name="mlp-relu", display="MLP-ReLU", side=8, channels=1, features="nonnegative", origin="ours"),
-    NetworkSpec(name="vit-tiny", display="ViT-tiny", side=8, channels=1, features="signed", origin="ours"),
-    NetworkSpec(name="vit-mini", display="ViT-mini", side=8, channels=1, features="signed", origin="ours"),
-    NetworkSpec(name="resnet8", display="ResNet8", side=32, channels=3, features="signed", origin="ours"),
-    NetworkSpec(name="resnet9", display="ResNet9", side=32, channels=3, features="nonnegative", origin="ours"),
-    NetworkSpec(name="resnet9-signed", display="ResNet9-signed", side=32, channels=3,
-                features="signed", origin="ours"),
-    NetworkSpec(name="resnet18", display="ResNet18", side=32, channels=3, features="nonnegative", origin="paper"),
-    NetworkSpec(name="resnet50", display="ResNet50", side=32, channels=3, features="nonnegative", origin="paper"),
-    NetworkSpec(name="densenet121", display="DenseNet121", side=32, channels=3, features="nonnegative",
-                origin="paper"),
-    NetworkSpec(name="vit", display="ViT", side=32, channels=3, features="signed", origin="paper"),
-    NetworkSpec(name="swin", display="Swin", side=32, channels=3, features="signed", origin="paper"),
-    # Pretrained on ImageNet-1k (training/pretrained.py), on images less 127 over 128 of 255.
-    NetworkSpec(name="efficientnet-lite0", display="EfficientNet-Lite0", side=32, channels=3, features="nonnegative",
-                origin="ours", mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
-    # torchvision's, with its first weights of ImageNet-1k; the paper does not say which.
-    *(NetworkSpec(name=f"{name.lower()}-224", display=name, side=224, channels=3, features="nonnegative",
-                  origin="paper")
-      for name in ("ResNet50", "ResNet101", "DenseNet161")),
-)}
+NETWORKS = {
+    spec.name: spec
+    for spec in (
+        NetworkSpec(name="convnet", display="convnet", side=8, channels=1, features="signed", origin="ours"),
+        NetworkSpec(
+            name="convnet-relu", display="convnet-ReLU", side=8, channels=1, features="nonnegative", origin="ours"
+        ),
+        NetworkSpec(name="mlp", display="MLP", side=8, channels=1, features="signed", origin="ours"),
+        NetworkSpec(name="mlp-relu", display="MLP-ReLU", side=8, channels=1, features="nonnegative", origin="ours"),
+        NetworkSpec(name="vit-tiny", display="ViT-tiny", side=8, channels=1, features="signed", origin="ours"),
+        NetworkSpec(name="vit-mini", display="ViT-mini", side=8, channels=1, features="signed", origin="ours"),
+        NetworkSpec(name="resnet8", display="ResNet8", side=32, channels=3, features="signed", origin="ours"),
+        NetworkSpec(name="resnet9", display="ResNet9", side=32, channels=3, features="nonnegative", origin="ours"),
+        NetworkSpec(
+            name="resnet9-signed", display="ResNet9-signed", side=32, channels=3, features="signed", origin="ours"
+        ),
+        NetworkSpec(name="resnet18", display="ResNet18", side=32, channels=3, features="nonnegative", origin="paper"),
+        NetworkSpec(name="resnet50", display="ResNet50", side=32, channels=3, features="nonnegative", origin="paper"),
+        NetworkSpec(
+            name="densenet121", display="DenseNet121", side=32, channels=3, features="nonnegative", origin="paper"
+        ),
+        NetworkSpec(name="vit", display="ViT", side=32, channels=3, features="signed", origin="paper"),
+        NetworkSpec(name="swin", display="Swin", side=32, channels=3, features="signed", origin="paper"),
+        # Pretrained on ImageNet-1k (training/pretrained.py), on images less 127 over 128 of 255.
+        NetworkSpec(
+            name="efficientnet-lite0",
+            display="EfficientNet-Lite0",
+            side=32,
+            channels=3,
+            features="nonnegative",
+            origin="ours",
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+        ),
+        # torchvision's, with its first weights of ImageNet-1k; the paper does not say which.
+        *(
+            NetworkSpec(
+                name=f"{name.lower()}-224", display=name, side=224, channels=3, features="nonnegative", origin="paper"
+            )
+            for name in ("ResNet50", "ResNet101", "DenseNet161")
+        ),
+    )
+}

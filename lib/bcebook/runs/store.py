@@ -171,8 +171,9 @@ class RunStore:
             if sentence := _unreadable(folder):
                 warnings.warn(f"{sentence}; it counts as absent for this user, and is left as it is.", stacklevel=3)
             elif problem := check_folder(folder):
-                warnings.warn(f"{folder} is damaged ({problem}); it counts as absent and will be trained again.",
-                              stacklevel=3)
+                warnings.warn(
+                    f"{folder} is damaged ({problem}); it counts as absent and will be trained again.", stacklevel=3
+                )
             else:
                 return folder
         return None

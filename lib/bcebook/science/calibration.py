@@ -38,7 +38,7 @@ def nll(logits: np.ndarray, labels: np.ndarray, kind: str) -> float:
     found, rows = log_probabilities(logits, kind), np.arange(len(labels))
     if kind != "sigmoid":
         return float(-found[rows, labels].mean())
-    others = np.logaddexp(0, np.asarray(logits, dtype=np.float64))            # -log(1 - sigmoid)
+    others = np.logaddexp(0, np.asarray(logits, dtype=np.float64))  # -log(1 - sigmoid)
     others[rows, labels] = 0
     return float((others.sum(axis=1) - found[rows, labels]).mean())
 
@@ -69,6 +69,10 @@ def ece(logits: np.ndarray, labels: np.ndarray, kind: str, bins: int = BINS) -> 
 
 def temperature(logits: np.ndarray, labels: np.ndarray, kind: str) -> float:
     """The T > 0 whose logits / T have the least `nll`, between exp(-5) and exp(5). Source: Guo et al., 2017."""
-    found = minimize_scalar(lambda log: nll(np.asarray(logits) / np.exp(log), labels, kind),
-                            bounds=(-WIDEST, WIDEST), method="bounded", options={"xatol": 1e-4})
+    found = minimize_scalar(
+        lambda log: nll(np.asarray(logits) / np.exp(log), labels, kind),
+        bounds=(-WIDEST, WIDEST),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
     return float(np.exp(found.x))

@@ -17,13 +17,15 @@ def labelled(x: Tensor, labels: Tensor, name: str, num_classes: int | None = Non
 
     x, labels = array(x, name, 2, "float"), array(labels, "labels", 1, "int")
     if len(labels) != len(x):
-        raise ValueError(f"{name} has {len(x)} rows but labels has {len(labels)}. "
-                         "Pass both from the same split, unfiltered.")
+        raise ValueError(
+            f"{name} has {len(x)} rows but labels has {len(labels)}. Pass both from the same split, unfiltered."
+        )
     labels = labels.to(x.device, torch.int64)
     K = num_classes or (int(labels.max()) + 1 if name == "features" else x.shape[1])
     if K < 2 or labels.min() < 0 or labels.max() >= K:
-        raise ValueError(f"expected labels 0..K-1, K at least 2, got {labels.min()}..{labels.max()}, K = {K}. "
-                         "Relabel them.")
+        raise ValueError(
+            f"expected labels 0..K-1, K at least 2, got {labels.min()}..{labels.max()}, K = {K}. Relabel them."
+        )
     return x, labels
 
 
@@ -33,10 +35,12 @@ def array(x: Tensor | np.ndarray, name: str, ndim: int, kind: str) -> Tensor:
 
     x = x.detach() if isinstance(x, torch.Tensor) else np.require(x, requirements=["C", "W"])  # as torch needs it
     if x.ndim != ndim or 0 in x.shape or kind not in str(x.dtype):
-        raise ValueError(f"{name} must be non-empty, {ndim}-dimensional, of some {kind} type; "
-                         f"got {tuple(x.shape)}, {x.dtype}.")
+        raise ValueError(
+            f"{name} must be non-empty, {ndim}-dimensional, of some {kind} type; got {tuple(x.shape)}, {x.dtype}."
+        )
     x = torch.as_tensor(x)
     if kind == "float" and not all(map(math.isfinite, torch.aminmax(x))):  # NaN passes on; isfinite(x) would copy x
-        raise ValueError(f"{name} must be finite, got NaN or infinite values. "
-                         "Has the run diverged? Look at its training loss.")
+        raise ValueError(
+            f"{name} must be finite, got NaN or infinite values. Has the run diverged? Look at its training loss."
+        )
     return x

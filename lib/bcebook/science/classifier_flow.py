@@ -70,8 +70,11 @@ def classifier_flow(num_classes, c, lambda_w, bias, positive, negative, times, c
         h, p, q = scores(a, a0, b, rho)
         u, v = expit(b - p), expit(q - b)
         pull = u - (k - 1) * v
-        return [lambda_w * ((u + v) * h / (c * k) - a), lambda_w * (pull * rho * h / (c * k) - a0),
-                -pull / k - lambda_b * b]
+        return [
+            lambda_w * ((u + v) * h / (c * k) - a),
+            lambda_w * (pull * rho * h / (c * k) - a0),
+            -pull / k - lambda_b * b,
+        ]
 
     gap, common = positive - negative, (positive + (k - 1) * negative) / rhos[0]
     h = (((k - 1) * gap**2 + common**2) / (k - 1 + rhos[0] ** 2)) ** 0.25  # |W| = |H|

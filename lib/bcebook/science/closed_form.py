@@ -29,6 +29,7 @@ class Minimum:
     nats.
     min_dim: rank of the minimiser; the minimum is attained, so holds, exactly where the dimension d is at least that.
     """
+
     positive: float | np.ndarray
     negative: float | np.ndarray
     bias: float | np.ndarray
@@ -115,8 +116,9 @@ def finite(name, values, above=False):
     good = np.isfinite(values) & ((values > 0) if above else (values >= 0))
     if not np.all(good):
         permitted = "above 0" if above else "of 0 or more"
-        raise ValueError(f"{name} holds {values[~good].flat[0]}; expected finite numbers {permitted}. "
-                         "Check how it was made.")
+        raise ValueError(
+            f"{name} holds {values[~good].flat[0]}; expected finite numbers {permitted}. Check how it was made."
+        )
     return values
 
 
@@ -267,12 +269,14 @@ def assemble(minimum, num_classes, dim, lambda_w, lambda_h, per_class):
     """
     k, dim = classes(num_classes), whole("dim", dim, 1)
     if k != minimum.num_classes or np.ndim(minimum.positive) or dim < minimum.min_dim:
-        raise ValueError(f"the Minimum is for {minimum.num_classes} classes and {minimum.holds_for} (shape "
-                         f"{np.shape(minimum.positive)}); got {k} classes and dim {dim}. Pass one point that fits.")
+        raise ValueError(
+            f"the Minimum is for {minimum.num_classes} classes and {minimum.holds_for} (shape "
+            f"{np.shape(minimum.positive)}); got {k} classes and dim {dim}. Pass one point that fits."
+        )
     W, H = np.zeros((k, dim)), np.zeros((k, dim))
     s, o = minimum.positive - minimum.offset, minimum.offset
     if minimum.positive > minimum.negative:
-        W[:, :k - 1] = H[:, :k - 1] = np.sqrt(s) * simplex_etf(k, k - 1)
+        W[:, : k - 1] = H[:, : k - 1] = np.sqrt(s) * simplex_etf(k, k - 1)
     if o < 0:
         W[:, -1], H[:, -1] = np.sqrt(-o), -np.sqrt(-o)
     balance = (per_class * lambda_h / lambda_w) ** 0.25  # the split of W H at which both norms cost the same

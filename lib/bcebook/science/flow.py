@@ -72,6 +72,7 @@ def _free(k: int, c: float, b: float) -> tuple[float, float]:
 def _orthogonal(k: int, c: float, b: float) -> tuple[float, float]:
     """p = r cos(phi), q = -r sin(phi) / sqrt(K-1), so that u = c K cos(phi), v = c K sin(phi) / sqrt(K-1): both scores
     rise with phi, and they have the right ratio once."""
+
     def scores(phi: float) -> tuple[float, float]:
         return b - logit(c * k * np.cos(phi)), b + logit(c * k * np.sin(phi) / np.sqrt(k - 1))
 
@@ -93,8 +94,9 @@ def speed(num_classes, c, bias, lambda_b=0.0, features="free") -> float:
     >>> speed(10, 1e-3, 0.0) <= 1e-3
     True
     """
-    return _speed(classes(num_classes), finite("c", c, above=True).item(), float(bias), lambda_b,
-                  known_features(features))
+    return _speed(
+        classes(num_classes), finite("c", c, above=True).item(), float(bias), lambda_b, known_features(features)
+    )
 
 
 def _speed(k: int, c: float, bias: float, lambda_b: float, features: str) -> float:
@@ -145,8 +147,15 @@ def _path(k: int, c: float, start: float, moments: np.ndarray, lambda_b: float, 
     last = moments[-1]
     if last == 0:
         return np.full(len(moments), start)
-    solved = solve_ivp(lambda t, b: [_speed(k, c, float(b[0]), lambda_b, features)], (0.0, last), [start],
-                       method="LSODA", t_eval=moments, rtol=1e-8, atol=1e-9)
+    solved = solve_ivp(
+        lambda t, b: [_speed(k, c, float(b[0]), lambda_b, features)],
+        (0.0, last),
+        [start],
+        method="LSODA",
+        t_eval=moments,
+        rtol=1e-8,
+        atol=1e-9,
+    )
     return solved.y[0]
 
 

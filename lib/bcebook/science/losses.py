@@ -16,7 +16,7 @@ def ce_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     >>> round(ce_loss(torch.zeros(1, 4), torch.tensor([2])).item(), 4)  # log 4
     1.3863
     """
-    logits, target = _prepare(logits, target, smoothing)     # (B, K), (B, K)
+    logits, target = _prepare(logits, target, smoothing)  # (B, K), (B, K)
     return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
@@ -28,7 +28,7 @@ def bce_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     >>> round(bce_loss(torch.zeros(1, 4), torch.tensor([2])).item(), 4)  # 4 log 2
     2.7726
     """
-    logits, target = _prepare(logits, target, smoothing)     # (B, K), (B, K)
+    logits, target = _prepare(logits, target, smoothing)  # (B, K), (B, K)
     # -logsigmoid(z) is softplus(-z) to full relative precision on both sides: log(1 + exp(.)), as in the authors'
     # code, turns NaN past about 89 in float32, and PyTorch's own (1 - t) z - logsigmoid(z) cancels to 0 for confident
     # negatives.
@@ -43,17 +43,21 @@ LOSSES = {"ce": ce_loss, "bce": bce_loss}
 def _prepare(logits: Tensor, target: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """Logits in float32 or wider (B, K), and the smoothed soft target (B, K) in the same dtype."""
     if logits.ndim != 2 or logits.numel() == 0 or not logits.is_floating_point():
-        raise ValueError("logits must be a non-empty floating-point (B, K) tensor, "
-                         f"got {tuple(logits.shape)} of {logits.dtype}. "
-                         "Pass the classifier's output before softmax or sigmoid.")
+        raise ValueError(
+            "logits must be a non-empty floating-point (B, K) tensor, "
+            f"got {tuple(logits.shape)} of {logits.dtype}. "
+            "Pass the classifier's output before softmax or sigmoid."
+        )
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"smoothing must lie in [0, 1], got {smoothing}. Pass 0.0 for none.")
     B, K = logits.shape
     hard = target.dtype == torch.int64 and target.shape == (B,)
     if not hard and not (target.is_floating_point() and target.shape == (B, K)):
-        raise ValueError(f"target must be int64 labels ({B},) or float soft targets ({B}, {K}) to go with logits "
-                         f"({B}, {K}), got {tuple(target.shape)} of {target.dtype}. "
-                         "Convert labels with .long(), soft targets with .float().")
+        raise ValueError(
+            f"target must be int64 labels ({B},) or float soft targets ({B}, {K}) to go with logits "
+            f"({B}, {K}), got {tuple(target.shape)} of {target.dtype}. "
+            "Convert labels with .long(), soft targets with .float()."
+        )
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # scatter_ rather than one_hot or nll_loss: no look at the values, and no label (-100) that is skipped in silence.
     soft = torch.zeros_like(logits).scatter_(1, target[:, None], 1.0) if hard else target.to(logits.dtype)

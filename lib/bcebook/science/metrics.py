@@ -19,6 +19,7 @@ from bcebook.science.checks import array, labelled
 @dataclass(frozen=True)
 class MeanCosines:
     """Cosines between two class means, over all pairs: their mean, standard deviation (over the pairs) and largest."""
+
     mean: float
     std: float
     largest: float
@@ -36,11 +37,11 @@ def mean_cosines(features: Tensor, labels: Tensor, centred: bool) -> MeanCosines
     (0.0, -0.5)
     """
     features, labels = labelled(features, labels, "features")
-    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
+    means, global_mean, rounding = _class_means(features, labels)  # (K, d), (d,)
     means = means - global_mean if centred else means
     unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
     above = torch.triu_indices(len(unit), len(unit), 1)
-    cosines = (unit @ unit.T)[above[0], above[1]]                             # (K (K-1) / 2,)
+    cosines = (unit @ unit.T)[above[0], above[1]]  # (K (K-1) / 2,)
     return MeanCosines(cosines.mean().item(), cosines.std(correction=0).item(), cosines.max().item())
 
 
@@ -48,6 +49,7 @@ def mean_cosines(features: Tensor, labels: Tensor, centred: bool) -> MeanCosines
 class Lengths:
     """Feature lengths: their mean; spread, the standard deviation over the mean; within, the mean over the classes of
     the standard deviation within a class, over the mean of all."""
+
     mean: float
     spread: float
     within: float
@@ -62,7 +64,7 @@ def feature_lengths(features: Tensor, labels: Tensor) -> Lengths:
     Lengths(mean=2.0, spread=0.5, within=0.5)
     """
     features, labels = labelled(features, labels, "features")
-    x = torch.cat([h.norm(dim=1) for h, _ in _chunks(features, labels)])      # (N,)
+    x = torch.cat([h.norm(dim=1) for h, _ in _chunks(features, labels)])  # (N,)
     within = [x[labels == k].std(correction=0).item() for k in labels.unique().tolist()]
     mean = x.mean().item()
     if not mean:
@@ -73,6 +75,7 @@ def feature_lengths(features: Tensor, labels: Tensor) -> Lengths:
 @dataclass(frozen=True)
 class NeuralCollapse:
     """Distances from neural collapse, no unit, 0 when it is complete; the formulas are those of `neural_collapse`."""
+
     nc1: float
     nc2: float
     nc2_means: float
@@ -96,19 +99,20 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor) -> NeuralC
     K, d = weight.shape
     features, labels = labelled(features, labels, "features", K)
     if features.shape[1] != d:
-        raise ValueError(f"features has {features.shape[1]} columns but weight has {d}. "
-                         "Pass what goes into that layer.")
-    means, global_mean, _ = _class_means(features, labels, K)                 # (K, d), (d,)
-    weight, centred = weight.to(means), means - global_mean                   # (K, d), (K, d) W and Hc'
+        raise ValueError(
+            f"features has {features.shape[1]} columns but weight has {d}. Pass what goes into that layer."
+        )
+    means, global_mean, _ = _class_means(features, labels, K)  # (K, d), (d,)
+    weight, centred = weight.to(means), means - global_mean  # (K, d), (K, d) W and Hc'
     # S_B = V diag(s^2 / K) V', so nc1 is the mean over samples of sum_j (v_j . (h - mu_y))^2 / s_j^2: no d x d matrix,
     # and none of the digits that squaring Hc would cost. Centred means sum to zero, so at most K - 1 are real.
-    s, Vt = (x[:K - 1] for x in torch.linalg.svd(centred, full_matrices=False)[1:])  # (r,), (r, d), r = min(K - 1, d)
+    s, Vt = (x[: K - 1] for x in torch.linalg.svd(centred, full_matrices=False)[1:])  # (r,), (r, d), r = min(K - 1, d)
     # Departs from a plain pinv, whose cutoff knows only s[0]: rounding grows with the means before centring.
     keep = s > torch.hypot(s[0], math.sqrt(K) * global_mean.norm()) * max(K, d) * np.finfo(float).eps
     nc2 = _simplex_error(weight @ weight.T)
     if not keep.any():
         return NeuralCollapse(math.nan, nc2, math.nan, math.nan)
-    whiten = (Vt[keep] / s[keep, None]).T                                     # (d, r)
+    whiten = (Vt[keep] / s[keep, None]).T  # (d, r)
     nc1 = sum(((h - means[y]) @ whiten).square().sum() for h, y in _chunks(features, labels)).item() / len(features)
     return NeuralCollapse(nc1, nc2, _simplex_error(centred @ centred.T), _simplex_error(weight @ centred.T))
 
@@ -116,6 +120,7 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor) -> NeuralC
 @dataclass(frozen=True)
 class TailGeometry:
     """How far the classifier rows of the smallest classes have merged; the formulas are those of `tail_geometry`."""
+
     distance: float
     cosine: float
 
@@ -137,8 +142,8 @@ def tail_geometry(weight: Tensor, counts: Tensor, size: int = 3) -> TailGeometry
     size = min(size, len(counts) // 2)
     if size < 2 or counts.max() < 2 * counts.min():
         return TailGeometry(math.nan, math.nan)
-    order = torch.argsort(counts, stable=True).to(weight.device)              # smallest class first
-    tail, head = weight[order[:size]], weight[order[-size:]]                  # (size, d) each
+    order = torch.argsort(counts, stable=True).to(weight.device)  # smallest class first
+    tail, head = weight[order[:size]], weight[order[-size:]]  # (size, d) each
     unit = torch.nn.functional.normalize(tail - weight.mean(dim=0), eps=1e-300)
     cosine = (unit.sum(dim=0).square().sum() - unit.square().sum()).item() / (size * (size - 1))
     within = [torch.nn.functional.pdist(rows).mean().item() for rows in (tail, head)]
@@ -158,13 +163,14 @@ def compactness(features: Tensor, labels: Tensor) -> float:
     0.6
     """
     features, labels = labelled(features, labels, "features")
-    sums, lengths = _unit_sums(features, labels)                              # (K, d), (K,)
-    counts = torch.bincount(labels)                                           # (K,)
+    sums, lengths = _unit_sums(features, labels)  # (K, d), (K,)
+    counts = torch.bincount(labels)  # (K,)
     if counts.max() == 1:
-        raise ValueError("every class has a single sample; compactness needs a class with two or more. "
-                         "Pass more samples.")
+        raise ValueError(
+            "every class has a single sample; compactness needs a class with two or more. Pass more samples."
+        )
     # |sum of unit vectors|^2 holds every ordered pair once, and each vector with itself.
-    cosine = (sums.square().sum(dim=1) - lengths) / (counts * (counts - 1))   # (K,)
+    cosine = (sums.square().sum(dim=1) - lengths) / (counts * (counts - 1))  # (K,)
     return min(1.0, max(-1.0, cosine[counts > 1].mean().item()))
 
 
@@ -178,7 +184,7 @@ def distinctiveness(features: Tensor, labels: Tensor) -> float:
     1.5
     """
     features, labels = labelled(features, labels, "features")
-    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
+    means, global_mean, rounding = _class_means(features, labels)  # (K, d), (d,)
     means = means - global_mean
     unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
     return 1.0 - (unit.sum(dim=0).square().sum() - unit.square().sum()).item() / (len(means) * (len(means) - 1))
@@ -251,7 +257,7 @@ def class_means(features: Tensor, labels: Tensor) -> Tensor:
 def _unit_sums(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Of each class: the sum (K, d) of its features around the global mean, each scaled to length one, and the sum (K,)
     of the squared lengths that they then have (a feature at the global mean stays 0)."""
-    means, global_mean, rounding = _class_means(features, labels)             # (K, d), (d,)
+    means, global_mean, rounding = _class_means(features, labels)  # (K, d), (d,)
     sums, lengths = torch.zeros_like(means), torch.zeros_like(means[:, 0])
     for h, y in _chunks(features, labels):
         h = h - global_mean
@@ -269,10 +275,11 @@ def _simplex_error(M: Tensor) -> float:
 
 def _class_means(features: Tensor, labels: Tensor, num_classes: int | None = None) -> tuple[Tensor, Tensor, float]:
     """Class means (K, d) and their mean (d,) in float64; the distance from that mean up to which all is rounding."""
-    counts = torch.bincount(labels, minlength=num_classes or 0)               # (K,)
+    counts = torch.bincount(labels, minlength=num_classes or 0)  # (K,)
     if not counts.all():
-        raise ValueError(f"class {counts.argmin()} of {len(counts)} is empty. "
-                         "Pass the whole split, or relabel the classes.")
+        raise ValueError(
+            f"class {counts.argmin()} of {len(counts)} is empty. Pass the whole split, or relabel the classes."
+        )
     sums = features.new_zeros((len(counts), features.shape[1]), dtype=torch.float64)  # (K, d)
     for h, y in _chunks(features, labels):
         sums.index_add_(0, y, h)
@@ -285,4 +292,4 @@ def _class_means(features: Tensor, labels: Tensor, num_classes: int | None = Non
 def _chunks(features: Tensor, labels: Tensor) -> zip:
     """Pairs of rows in float64 (chunk, d) and their labels (chunk,), one at a time."""
     rows = max(1, 2**21 // features.shape[1])  # 16 MiB: larger chunks were no faster for (50,000, 2,048)
-    return zip(map(Tensor.double, features.split(rows)), labels.split(rows))
+    return zip(map(Tensor.double, features.split(rows)), labels.split(rows), strict=True)

@@ -21,6 +21,7 @@ class Solution:
     with features >= 0 of its projected gradient (where a feature is 0, only a slope that would raise it counts);
     agreement: how many restarts reached the best objective within 1e-9, relative.
     """
+
     W: np.ndarray
     H: np.ndarray
     b: np.ndarray
@@ -56,12 +57,25 @@ def _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
     value, R = _loss(loss, W @ H - b[:, None])
     R = R * (counts / counts.sum())  # (K, K)
     decay = lambda_w * (W * W).sum() + lambda_h * (counts * H * H).sum() + lambda_b * (b * b).sum()
-    return (float(counts @ value / counts.sum() + decay / 2),
-            (R @ H.T + lambda_w * W, W.T @ R + lambda_h * counts * H, lambda_b * b - R.sum(axis=1)))
+    return (
+        float(counts @ value / counts.sum() + decay / 2),
+        (R @ H.T + lambda_w * W, W.T @ R + lambda_h * counts * H, lambda_b * b - R.sum(axis=1)),
+    )
 
 
-def solve(loss, num_classes, dim, per_class=None, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0, counts=None, seed=0,
-          restarts=8, features="free"):
+def solve(
+    loss,
+    num_classes,
+    dim,
+    per_class=None,
+    lambda_w=5e-4,
+    lambda_h=5e-4,
+    lambda_b=0.0,
+    counts=None,
+    seed=0,
+    restarts=8,
+    features="free",
+):
     """Best minimum of f found over W, H and b from random starts: L-BFGS, then Newton. Returns a Solution.
 
     Give either per_class (n, the same for all) or counts (K,), samples above 0; any dim >= 1. CE with lambda_b = 0:
@@ -107,14 +121,17 @@ class _Problem:
         self.a_w, self.a_h = (lambda_h / lambda_w) ** 0.25, (lambda_w / lambda_h) ** 0.25 / np.sqrt(counts)
         entries = len(counts) * dim
         self.lower = np.full(2 * entries + len(counts), -np.inf)  # the smallest permitted x
-        self.lower[entries:2 * entries] = 0.0 if nonnegative else -np.inf
+        self.lower[entries : 2 * entries] = 0.0 if nonnegative else -np.inf
         self.nonnegative = nonnegative
 
     def split(self, x):
         """W (K, d), H (d, K) and b (K,) of x."""
         k, dim = len(self.share), self.dim
-        return (x[:k * dim].reshape(k, dim) * self.a_w, x[k * dim:2 * k * dim].reshape(dim, k) * self.a_h,
-                x[2 * k * dim:])
+        return (
+            x[: k * dim].reshape(k, dim) * self.a_w,
+            x[k * dim : 2 * k * dim].reshape(dim, k) * self.a_h,
+            x[2 * k * dim :],
+        )
 
     def join(self, dW, dH, db):
         """The gradient in x of gradients in W, H and b."""
@@ -135,8 +152,11 @@ class _Problem:
         def times(p):
             dW, dH, db = self.split(p)
             dR = curved(dW @ H + W @ dH - db[:, None]) * self.share
-            return self.join(dR @ H.T + R @ dH.T + lambda_w * dW, dW.T @ R + W.T @ dR + lambda_h * counts * dH,
-                             lambda_b * db - dR.sum(axis=1))
+            return self.join(
+                dR @ H.T + R @ dH.T + lambda_w * dW,
+                dW.T @ R + W.T @ dR + lambda_h * counts * dH,
+                lambda_b * db - dR.sum(axis=1),
+            )
 
         return times
 
@@ -144,8 +164,14 @@ class _Problem:
         """From x to a minimum nearby: (x, the largest entry of the projected gradient there)."""
         x = np.where(self.lower == 0, np.abs(x), x)
         bounds = [(low, None) for low in self.lower] if self.nonnegative else None
-        x = minimize(self.value, x, jac=True, method="L-BFGS-B", bounds=bounds,
-                     options={"maxiter": 20000, "maxfun": 40000, "maxcor": 30, "ftol": 1e-16, "gtol": 1e-8}).x
+        x = minimize(
+            self.value,
+            x,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 20000, "maxfun": 40000, "maxcor": 30, "ftol": 1e-16, "gtol": 1e-8},
+        ).x
         return self.polish(x)
 
     def polish(self, x, steps=30):
@@ -157,8 +183,9 @@ class _Problem:
         g, held = self._slope(x)
         for _ in range(steps):  # until rounding stops the descent of the gradient
             free, hess = ~held, self.hess(x)
-            operator = LinearOperator((x.size, x.size), dtype=np.float64,
-                                      matvec=lambda p, free=free, hess=hess: hess(p * free) * free)
+            operator = LinearOperator(
+                (x.size, x.size), dtype=np.float64, matvec=lambda p, free=free, hess=hess: hess(p * free) * free
+            )
             trial = np.maximum(x + minres(operator, -g, rtol=1e-6, maxiter=4 * x.size)[0] * free, self.lower)
             g_trial, held_trial = self._slope(trial)
             if np.linalg.norm(g_trial) >= np.linalg.norm(g):

@@ -43,8 +43,12 @@ def minimum(loss, num_classes, c, lambda_b=0.0):
         positive, negative = gap * u / (u + v), -gap * v / (u + v)
         divide = lambda_b > 1  # lambda_b b = pull: see `closed_form.minimum`
         bias = np.where(divide, pull / np.where(divide, lambda_b, 1.0), level)
-        value = (-numerics.log_rest(u, v + r) - (k - 1) * numerics.log_rest(v, u + r)
-                 + k * c * np.hypot(positive, np.sqrt(k - 1) * negative) + k * (lambda_b * bias) * bias / 2)
+        value = (
+            -numerics.log_rest(u, v + r)
+            - (k - 1) * numerics.log_rest(v, u + r)
+            + k * c * np.hypot(positive, np.sqrt(k - 1) * negative)
+            + k * (lambda_b * bias) * bias / 2
+        )
     here = positive, negative, bias, (positive + (k - 1) * negative) / k, value, np.where(gap > 0, k, 1)
     free = closed_form.minimum(loss, k, c, lambda_b)  # what it is where the sign does not bind
     there = free.positive, free.negative, free.bias, free.offset, free.objective, free.min_dim
@@ -82,8 +86,10 @@ def assemble(minimum, num_classes, dim, lambda_w, lambda_h, per_class):
     """
     k, dim = classes(num_classes), closed_form.whole("dim", dim, 1)
     if k != minimum.num_classes or np.ndim(minimum.positive) or dim < k:
-        raise ValueError(f"the Minimum is for {minimum.num_classes} classes and d >= K (shape "
-                         f"{np.shape(minimum.positive)}); got {k} classes and dim {dim}. Pass one point that fits.")
+        raise ValueError(
+            f"the Minimum is for {minimum.num_classes} classes and d >= K (shape "
+            f"{np.shape(minimum.positive)}); got {k} classes and dim {dim}. Pass one point that fits."
+        )
     gap, common = minimum.positive - minimum.negative, minimum.positive + (k - 1) * minimum.negative
     each = max(abs(gap), abs(common))
     if abs(common) < gap:  # the sign binds: both parts of the Gram matrix are one, and cost what sqrt(mean) does

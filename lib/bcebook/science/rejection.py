@@ -24,10 +24,15 @@ def scores(logits: np.ndarray) -> dict[str, np.ndarray]:
     """
     z = np.asarray(logits, dtype=np.float64)
     top = np.partition(z, -1, axis=1)
-    rest = logsumexp(top[:, :-1] - top[:, -1:], axis=1)                       # of the others, against the largest
+    rest = logsumexp(top[:, :-1] - top[:, -1:], axis=1)  # of the others, against the largest
     largest = top[:, -1]
-    return {"max_logit": largest, "max_softmax": -np.logaddexp(0, rest), "max_sigmoid": -np.logaddexp(0, -largest),
-            "energy": logsumexp(z, axis=1), "sum_softplus": np.logaddexp(0, z).sum(axis=1)}
+    return {
+        "max_logit": largest,
+        "max_softmax": -np.logaddexp(0, rest),
+        "max_sigmoid": -np.logaddexp(0, -largest),
+        "energy": logsumexp(z, axis=1),
+        "sum_softplus": np.logaddexp(0, z).sum(axis=1),
+    }
 
 
 def threshold(known: np.ndarray, accepted: float = ACCEPTED) -> float:
@@ -52,9 +57,11 @@ def separation(known: np.ndarray, unknown: np.ndarray) -> dict[str, float]:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     both, is_known = np.concatenate([known, unknown]), np.arange(len(known) + len(unknown)) < len(known)
-    return {"auroc": float(roc_auc_score(is_known, both)),
-            "fpr95": float(np.mean(unknown >= threshold(known))),
-            "aupr": float(average_precision_score(is_known, both))}
+    return {
+        "auroc": float(roc_auc_score(is_known, both)),
+        "fpr95": float(np.mean(unknown >= threshold(known))),
+        "aupr": float(average_precision_score(is_known, both)),
+    }
 
 
 def oscr(known: np.ndarray, correct: np.ndarray, unknown: np.ndarray) -> float:
@@ -74,5 +81,6 @@ def class_thresholds(known: np.ndarray, predicted: np.ndarray, num_classes: int)
     """A `threshold` for each predicted class (K,), from the known scores (N,) of the images that are predicted as it,
     right or wrong; for a class that is never predicted, the one of all."""
     common = threshold(known)
-    return np.array([threshold(known[predicted == k]) if (predicted == k).any() else common
-                     for k in range(num_classes)])
+    return np.array(
+        [threshold(known[predicted == k]) if (predicted == k).any() else common for k in range(num_classes)]
+    )

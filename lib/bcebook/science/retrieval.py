@@ -40,24 +40,27 @@ def retrieval(features: Tensor, labels: Tensor, metric: str) -> dict[str, float]
     {'map': 1.0, 'recall_at_1': 1.0, 'equal_error_rate': 0.0}
     """
     features, labels = labelled(features, labels, "features")
-    same = labels[:, None] == labels                                          # (N, N)
+    same = labels[:, None] == labels  # (N, N)
     if same.all() or same.sum() == len(labels):
         raise ValueError("retrieval needs two classes, and a class with two images. Pass more images.")
     found = similarities(features, metric)
     own = torch.arange(len(labels), device=labels.device)
     upper = torch.triu_indices(len(labels), len(labels), 1, device=labels.device)
     error = equal_error_rate(found[upper[0], upper[1]].cpu().numpy(), same[upper[0], upper[1]].cpu().numpy())
-    found[own, own] = -math.inf                                               # comes last, and is cut off
+    found[own, own] = -math.inf  # comes last, and is cut off
     precision, first = [], []
     for rows in own.split(ROWS):
         order = found[rows].sort(dim=1, descending=True, stable=True).indices[:, :-1]
-        hits = torch.gather(same[rows], 1, order).double()                    # (rows, N - 1)
+        hits = torch.gather(same[rows], 1, order).double()  # (rows, N - 1)
         rank = torch.arange(1, len(labels), device=labels.device)
         count = hits.sum(dim=1)
         precision.append(((hits.cumsum(dim=1) / rank) * hits).sum(dim=1)[count > 0] / count[count > 0])
         first.append(hits[count > 0, 0])
-    return {"map": torch.cat(precision).mean().item(), "recall_at_1": torch.cat(first).mean().item(),
-            "equal_error_rate": error}
+    return {
+        "map": torch.cat(precision).mean().item(),
+        "recall_at_1": torch.cat(first).mean().item(),
+        "equal_error_rate": error,
+    }
 
 
 def equal_error_rate(similarity: np.ndarray, same: np.ndarray) -> float:
@@ -66,7 +69,7 @@ def equal_error_rate(similarity: np.ndarray, same: np.ndarray) -> float:
     from sklearn.metrics import roc_curve
 
     accepted, right, _ = roc_curve(same, similarity)
-    ahead = accepted - (1 - right)                                            # rises from -1 to 1
+    ahead = accepted - (1 - right)  # rises from -1 to 1
     at = int(np.argmax(ahead >= 0))
     if not ahead[at] or not at:
         return float(accepted[at])

@@ -46,12 +46,12 @@ def summarise(values: Sequence[float], level: float = 0.95) -> Estimate:
     x = _checked(values, level)
     n = len(x)
     if n <= 6:
-        draws = np.array(list(combinations_with_replacement(range(n), n)))    # (multisets, n) which values
-        times = (draws[:, :, None] == np.arange(n)).sum(axis=1)               # (multisets, n) how often each value
+        draws = np.array(list(combinations_with_replacement(range(n), n)))  # (multisets, n) which values
+        times = (draws[:, :, None] == np.arange(n)).sum(axis=1)  # (multisets, n) how often each value
         repeats = np.prod([[math.factorial(t) for t in row] for row in times], axis=1)
-        weights = math.factorial(n) / repeats                                 # (multisets,) orders of each
+        weights = math.factorial(n) / repeats  # (multisets,) orders of each
     else:
-        draws = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))     # (resamples, n)
+        draws = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))  # (resamples, n)
         weights = np.ones(RESAMPLES)
     means = x[draws].mean(axis=1)
     order = np.argsort(means)
@@ -77,8 +77,12 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     return _estimate(x, x.mean() - half, x.mean() + half)
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95,
-                      interval: Callable[[Sequence[float], float], Estimate] = summarise) -> Estimate:
+def paired_difference(
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    level: float = 0.95,
+    interval: Callable[[Sequence[float], float], Estimate] = summarise,
+) -> Estimate:
     """Mean of a - b over the seeds that both hold, with its interval; a and b map seed -> value.
 
     Runs of one seed share their start and their batches, so what the seed does to both cancels. interval: `summarise`
@@ -89,8 +93,9 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: flo
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
-        raise ValueError(f"expected a seed in both groups, got {sorted(a)} and {sorted(b)}. "
-                         "Run both with the same seeds.")
+        raise ValueError(
+            f"expected a seed in both groups, got {sorted(a)} and {sorted(b)}. Run both with the same seeds."
+        )
     return interval([a[seed] - b[seed] for seed in seeds], level)
 
 
@@ -133,7 +138,9 @@ def welch(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[
 
     found = ttest_ind(x, y, equal_var=False)
     low, high = found.confidence_interval(level)
-    return Estimate(mean, float(np.hypot(x.std(ddof=1), y.std(ddof=1))), n, float(low), float(high)), float(found.pvalue)
+    return Estimate(mean, float(np.hypot(x.std(ddof=1), y.std(ddof=1))), n, float(low), float(high)), float(
+        found.pvalue
+    )
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -149,7 +156,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     if p.ndim != 1 or not np.all(np.isnan(p) | ((p >= 0) & (p <= 1))):
         raise ValueError(f"expected p-values, each from 0 to 1 or nan, got {p_values}.")
     adjusted = np.full(len(p), np.nan)
-    order = np.argsort(p)[:np.sum(~np.isnan(p))]                              # (m,) smallest first; nan is sorted last
+    order = np.argsort(p)[: np.sum(~np.isnan(p))]  # (m,) smallest first; nan is sorted last
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
@@ -176,8 +183,7 @@ def sign_test_p(wins: int, losses: int) -> float:
 def _checked(values: Sequence[float], level: float) -> np.ndarray:
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
-        raise ValueError(f"expected one finite value per seed, got {values}. "
-                         "Leave out runs that diverged, and say so.")
+        raise ValueError(f"expected one finite value per seed, got {values}. Leave out runs that diverged, and say so.")
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}. Pass 0.95 for a 95 % interval.")
     return x

@@ -24,6 +24,7 @@ class ScoreSummary:
     bin [(first_bin + i) w, (first_bin + i + 1) w), w = bin_width. from_dict undoes to_dict (plain numbers and lists,
     for JSON).
     """
+
     count: int
     mean: float
     std: float
@@ -73,8 +74,9 @@ def score_summary(values: Tensor, bin_width: float = 0.05, max_bins: int = 2048)
     (1.0, 1.0, (1, 2, 1))
     """
     if not 0 < bin_width < math.inf or max_bins < 2:
-        raise ValueError(f"expected bin_width > 0 and max_bins >= 2, got {bin_width} and {max_bins}. "
-                         "The defaults suit scores.")
+        raise ValueError(
+            f"expected bin_width > 0 and max_bins >= 2, got {bin_width} and {max_bins}. The defaults suit scores."
+        )
     x = np.sort(array(values, "values", 1, "float").double().cpu().numpy())  # (N,)
     low, high, w = float(x[0]), float(x[-1]), float(bin_width)
     while (last := math.floor(high / w)) - (first := math.floor(low / w)) >= max_bins or max(-low, high) / w > 2**50:
@@ -100,8 +102,12 @@ def decision_scores_summary(scores: Tensor, labels: Tensor, bias: Tensor) -> dic
 
     scores, labels = labelled(scores, labels, "scores")
     if np.shape(bias) != (scores.shape[1],):
-        raise ValueError(f"bias has shape {tuple(np.shape(bias))}, expected ({scores.shape[1]},). "
-                         "Pass one entry per class.")
+        raise ValueError(
+            f"bias has shape {tuple(np.shape(bias))}, expected ({scores.shape[1]},). Pass one entry per class."
+        )
     own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, labels[:, None], True)  # (N, K)
-    return {"positive": score_summary(scores[own]), "negative": score_summary(scores[~own]),
-            "bias": score_summary(bias)}
+    return {
+        "positive": score_summary(scores[own]),
+        "negative": score_summary(scores[~own]),
+        "bias": score_summary(bias),
+    }

@@ -4,15 +4,47 @@
 from bcebook.science import closed_form, nonnegative
 from bcebook.science.classifier_flow import classifier_flow, common_part
 from bcebook.science.closed_form import (
-    FEATURES, LOSSES, MAX_CLASSES, Minimum, effective_c, feature_cosine, minority_collapse_size, paper_bias, separates,
-    simplex_etf)
+    FEATURES,
+    LOSSES,
+    MAX_CLASSES,
+    Minimum,
+    effective_c,
+    feature_cosine,
+    minority_collapse_size,
+    paper_bias,
+    separates,
+    simplex_etf,
+)
 from bcebook.science.flow import BiasFlow, batch_noise, bias_flow, forgetting_time, resting_scores, speed
 from bcebook.science.minimise import Solution, gradient, objective, solve
 
-__all__ = ["BiasFlow", "FEATURES", "LOSSES", "MAX_CLASSES", "Minimum", "Solution", "assemble", "batch_noise",
-           "bias_flow", "classifier_flow", "common_part", "critical_lambda_b", "effective_c", "feature_cosine",
-           "forgetting_time", "gradient", "minimum", "minority_collapse_size", "objective", "paper_bias",
-           "resting_scores", "separates", "simplex_etf", "solve", "speed"]
+__all__ = [
+    "BiasFlow",
+    "FEATURES",
+    "LOSSES",
+    "MAX_CLASSES",
+    "Minimum",
+    "Solution",
+    "assemble",
+    "batch_noise",
+    "bias_flow",
+    "classifier_flow",
+    "common_part",
+    "critical_lambda_b",
+    "effective_c",
+    "feature_cosine",
+    "forgetting_time",
+    "gradient",
+    "minimum",
+    "minority_collapse_size",
+    "objective",
+    "paper_bias",
+    "resting_scores",
+    "separates",
+    "simplex_etf",
+    "solve",
+    "speed",
+]
 
 
 def _of(features):

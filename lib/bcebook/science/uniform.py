@@ -21,7 +21,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
     0.5
     """
-    own, other = _own_and_best_other(logits, labels)                          # (N,), (N,)
+    own, other = _own_and_best_other(logits, labels)  # (N,), (N,)
     return _share(own > other)
 
 
@@ -42,13 +42,13 @@ def uniform_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     >>> round(share, 3), t  # any t from 1 to 2 serves the first two samples; accuracy is 1
     (0.667, 1.5)
     """
-    own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
-    start, end = (x[own > other].sort().values for x in (other, own))         # (n,), (n,)
+    own, other = (x.double() for x in _own_and_best_other(logits, labels))  # (N,), (N,)
+    start, end = (x[own > other].sort().values for x in (other, own))  # (n,), (n,)
     if len(start) == 0:
         return 0.0, math.nan
     # Just above a start s: the intervals begun less those over. Between two end points the number cannot change.
     served = torch.searchsorted(start, start, right=True) - torch.searchsorted(end, start, right=True)  # (n,)
-    low = start[served == served.max()]                                       # (m,)
+    low = start[served == served.max()]  # (m,)
     high = end[torch.searchsorted(end, low, right=True)]  # (m,) an end: a start before it would serve more
     widest = (high - low).argmax()
     return served.max().item() / len(own), (0.5 * low[widest] + 0.5 * high[widest]).item()
@@ -87,8 +87,12 @@ def uniform_accuracy_scales(features: Tensor, labels: Tensor, weight: Tensor, bi
     features, labels, weight, bias = _network(features, labels, weight, bias)
     scores, lengths = features @ weight.T, features.norm(dim=1, keepdim=True)  # (N, K), (N, 1)
     logits = scores - bias
-    scales = {"no_bias": scores, "unit": scores / lengths.clamp(min=1e-300),
-              "centred": logits - logits.mean(dim=1, keepdim=True), "log_softmax": logits.log_softmax(dim=1)}
+    scales = {
+        "no_bias": scores,
+        "unit": scores / lengths.clamp(min=1e-300),
+        "centred": logits - logits.mean(dim=1, keepdim=True),
+        "log_softmax": logits.log_softmax(dim=1),
+    }
     return {name: uniform_accuracy(values, labels)[0] for name, values in scales.items()}
 
 
@@ -107,8 +111,8 @@ def uniform_gap(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) 
     {'biases': 0.0, 'rows': 0.0, 'lengths': 0.333, 'directions': 0.0}
     """
     features, labels, weight, bias = _network(features, labels, weight, bias)
-    scores, of_rows = features @ weight.T, weight.norm(dim=1)                 # (N, K), (K,)
-    of_features = features.norm(dim=1, keepdim=True)                          # (N, 1)
+    scores, of_rows = features @ weight.T, weight.norm(dim=1)  # (N, K), (K,)
+    of_features = features.norm(dim=1, keepdim=True)  # (N, 1)
 
     def lost(equal: frozenset[str]) -> float:
         logits = scores
@@ -119,8 +123,11 @@ def uniform_gap(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) 
         return accuracy(logits, labels) - uniform_accuracy(logits, labels)[0]
 
     n = len(EQUALISED)
-    losses = {frozenset(chosen): lost(frozenset(chosen))
-              for size in range(n + 1) for chosen in itertools.combinations(EQUALISED, size)}
+    losses = {
+        frozenset(chosen): lost(frozenset(chosen))
+        for size in range(n + 1)
+        for chosen in itertools.combinations(EQUALISED, size)
+    }
     parts = dict.fromkeys(EQUALISED, 0.0)
     for before, loss in losses.items():
         weight_of = 1 / (n * math.comb(n - 1, len(before))) if len(before) < n else 0.0  # of the n! orders, this share
@@ -140,7 +147,7 @@ def served_share(logits: Tensor, labels: Tensor, threshold: float) -> float:
     """
     if math.isnan(threshold):
         return math.nan
-    own, other = (x.double() for x in _own_and_best_other(logits, labels))    # (N,), (N,)
+    own, other = (x.double() for x in _own_and_best_other(logits, labels))  # (N,), (N,)
     return _share((own > threshold) & (other < threshold))
 
 
@@ -168,7 +175,9 @@ def _network(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> 
     features, labels = labelled(features, labels, "features", len(weight))
     weight, bias = array(weight, "weight", 2, "float").double(), array(bias, "bias", 1, "float").double()
     if weight.shape[1] != features.shape[1] or bias.shape != weight.shape[:1]:
-        raise ValueError(f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias "
-                         f"{tuple(bias.shape)} do not go together. Pass the weight (K, d) and the bias (K,) of the "
-                         "layer that the features (N, d) enter.")
+        raise ValueError(
+            f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias "
+            f"{tuple(bias.shape)} do not go together. Pass the weight (K, d) and the bias (K,) of the "
+            "layer that the features (N, d) enter."
+        )
     return features.double(), labels, weight, bias

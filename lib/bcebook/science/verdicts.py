@@ -213,8 +213,7 @@ def family(
         unit="share",
         rule=rule,
         parts=judged,
-        detail=f"{for_it} of {len(count)} {of} support it{then}, {verdicts.count(CONTRADICTED)} "
-        f"contradict it",
+        detail=f"{for_it} of {len(count)} {of} support it{then}, {verdicts.count(CONTRADICTED)} contradict it",
     )
 
 

@@ -11,12 +11,23 @@ from pathlib import Path
 import torch
 
 from bcebook.runs import atomic
-from bcebook.runs.provenance import engine_version
 from bcebook.runs.files import in_a_line
+from bcebook.runs.provenance import engine_version
 
 SUFFIX, KEPT = ".ckpt", 2
-STATE = {"engine": str, "autocast": bool, "epoch": int, "batch": int, "seconds": (int, float), "resumed": int,
-         "history": dict, "loss_sum": torch.Tensor, "images": dict, "model": dict, "optimizer": dict}
+STATE = {
+    "engine": str,
+    "autocast": bool,
+    "epoch": int,
+    "batch": int,
+    "seconds": (int, float),
+    "resumed": int,
+    "history": dict,
+    "loss_sum": torch.Tensor,
+    "images": dict,
+    "model": dict,
+    "optimizer": dict,
+}
 
 
 def save(folder: Path, number: int, state: dict) -> None:
@@ -64,8 +75,9 @@ def latest(folder: Path) -> dict | None:
         # What a hostile or cut pickle raises is open-ended, and none of it may stop the run.
         except Exception as error:
             reason = in_a_line(error)
-            warnings.warn(f"{path} is damaged ({reason}) and is ignored; the run goes on from an earlier state.",
-                          stacklevel=2)
+            warnings.warn(
+                f"{path} is damaged ({reason}) and is ignored; the run goes on from an earlier state.", stacklevel=2
+            )
     return None
 
 

@@ -24,8 +24,22 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # of an npy
 HEADER, NAME = 2**14, 400  # bytes that a header and the name of a class may have
 # What zipfile, the decompressors behind it and NumPy's header raise where the bytes are not a data set's.
-UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
-              ValueError, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class DataError(OSError):
@@ -43,8 +57,9 @@ class Dataset:
     y_test: np.ndarray
     classes: tuple[str, ...]
 
-    def subset(self, train_size: int | None = None, imbalance_factor: float | None = None,
-               held_out: bool = False) -> "Dataset":
+    def subset(
+        self, train_size: int | None = None, imbalance_factor: float | None = None, held_out: bool = False
+    ) -> "Dataset":
         """Fewer training images, drawn with one fixed seed so that every run with the setting sees the same ones.
 
         train_size: so many images, the classes as equal as can be. imbalance_factor: class k keeps n
@@ -62,23 +77,29 @@ class Dataset:
             rank[members] = np.arange(len(members))
         if train_size is not None:
             if not num_classes <= train_size <= len(self.y_train):
-                raise ValueError(f"train_size is {train_size}; {self.name} has {len(self.y_train)} training images in "
-                                 f"{num_classes} classes, so choose from {num_classes} to {len(self.y_train)}.")
+                raise ValueError(
+                    f"train_size is {train_size}; {self.name} has {len(self.y_train)} training images in "
+                    f"{num_classes} classes, so choose from {num_classes} to {len(self.y_train)}."
+                )
             # Every class's first image, then every second, and so on.
             keep = np.sort(np.lexsort((self.y_train, rank))[:train_size])
         else:
             smallest = np.bincount(self.y_train, minlength=num_classes).min()
             wanted = long_tailed_sizes(smallest, num_classes, imbalance_factor)
             if wanted.min() < 1:
-                raise ValueError(f"imbalance_factor {imbalance_factor:g} leaves the last class of {self.name} without "
-                                 f"an image; it can be at most {smallest}.")
+                raise ValueError(
+                    f"imbalance_factor {imbalance_factor:g} leaves the last class of {self.name} without "
+                    f"an image; it can be at most {smallest}."
+                )
             keep = np.flatnonzero(rank < wanted[self.y_train])
         x_test, y_test = self.x_test, self.y_test
         if held_out:
             rest = np.setdiff1d(order, keep)
             if not len(rest):
-                raise ValueError(f"train_size is {train_size}, all of {self.name}; to measure on images that are held "
-                                 "out, leave some.")
+                raise ValueError(
+                    f"train_size is {train_size}, all of {self.name}; to measure on images that are held "
+                    "out, leave some."
+                )
             x_test, y_test = self.x_train[rest], self.y_train[rest]
         return Dataset(self.name, self.x_train[keep], self.y_train[keep], x_test, y_test, self.classes)
 
@@ -118,8 +139,10 @@ def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
             _download(spec, path)
         dataset, source = _read(spec, path), str(path)
     if not is_published(dataset):
-        raise DataError(f"{source} does not hold the published {name}: its content fails the SHA-256 check. "
-                        "Delete the file and load again to download it afresh.")
+        raise DataError(
+            f"{source} does not hold the published {name}: its content fails the SHA-256 check. "
+            "Delete the file and load again to download it afresh."
+        )
     return dataset
 
 
@@ -156,8 +179,10 @@ def without_folders(name: str, root: str | os.PathLike | None = None) -> str:
     if all(folder.is_dir() for folder in folders(name, root)):
         return ""
     # No path of this machine: the sentence stands on a page.
-    return (f"{STREAMED[name].display} is not here; in the data folder, put its training images into "
-            f"datasets/{name}/train and its validation images into datasets/{name}/val, a folder for each class.")
+    return (
+        f"{STREAMED[name].display} is not here; in the data folder, put its training images into "
+        f"datasets/{name}/train and its validation images into datasets/{name}/val, a folder for each class."
+    )
 
 
 def _digest(dataset: Dataset) -> str:
@@ -199,8 +224,10 @@ def _read(spec: DatasetSpec, path: Path) -> Dataset:
             return Dataset(spec.name, **arrays, classes=tuple(classes))
     except UNREADABLE as error:
         told = " ".join(str(error).split())[:300]
-        raise DataError(f"{path} cannot be read as {spec.name} ({type(error).__name__}: {told}). It may be "
-                        "truncated; delete it and load again to download it afresh.") from error
+        raise DataError(
+            f"{path} cannot be read as {spec.name} ({type(error).__name__}: {told}). It may be "
+            "truncated; delete it and load again to download it afresh."
+        ) from error
 
 
 def _expected(spec: DatasetSpec, key: str) -> tuple[tuple[int, ...], ...]:
@@ -249,7 +276,7 @@ def _member(stored: zipfile.ZipFile, key: str, fits, expected: str, most: int) -
         if info.file_size != file.tell() + array.nbytes:
             raise ValueError(f"{key} has {info.file_size} bytes, expected {file.tell() + array.nbytes}")
         view, at = array.view(np.uint8), 0
-        while count := file.readinto(view[at:at + 2**20]):
+        while count := file.readinto(view[at : at + 2**20]):
             at += count
         if at != array.nbytes or file.read(1):  # reading to the end also checks the member's checksum
             raise ValueError(f"{key} has not the size it claims")
@@ -266,17 +293,23 @@ def _download(spec: DatasetSpec, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=path.parent))
     except OSError as error:
-        raise DataError(f"{path.parent} cannot hold data sets ({error.strerror}); choose another data "
-                        "folder with --data.") from error
+        raise DataError(
+            f"{path.parent} cannot hold data sets ({error.strerror}); choose another data folder with --data."
+        ) from error
     try:
         train, test = (source(folder, train=split, download=True) for split in (True, False))
         arrays = {"x_train": train.data, "y_train": train.targets, "x_test": test.data, "y_test": test.targets}
         types = {"x": np.uint8, "y": label_type(spec.num_classes)}
-        np.savez(folder / "whole.npz", **{key: np.asarray(value, types[key[0]]) for key, value in arrays.items()},
-                 classes=np.array([c.split(" - ")[0] for c in train.classes]))  # MNIST's are named "0 - zero"
+        np.savez(
+            folder / "whole.npz",
+            **{key: np.asarray(value, types[key[0]]) for key, value in arrays.items()},
+            classes=np.array([c.split(" - ")[0] for c in train.classes]),
+        )  # MNIST's are named "0 - zero"
         (folder / "whole.npz").replace(path)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{path} is missing and {name} could not be downloaded ({error}). Connect to the internet "
-                        "and try again, or put the file there yourself (`bcebook data --help` says how).") from error
+        raise DataError(
+            f"{path} is missing and {name} could not be downloaded ({error}). Connect to the internet "
+            "and try again, or put the file there yourself (`bcebook data --help` says how)."
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

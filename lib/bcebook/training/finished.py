@@ -1,4 +1,4 @@
-"""What a finished network is good for, beside its accuracy: measured at the end of a run, and anew by `bcebook measure`.
+"""What a finished network is good for, beside its accuracy: measured at the end of a run, and by `bcebook measure`.
 
 Nothing of the training set is held out, so a fixed half of the test set (as many images of each class as of the other
 half) sets thresholds and temperatures, "calibration", and the other half, "evaluation", is what is measured.
@@ -36,22 +36,39 @@ def applies(config: RunConfig) -> bool:
     return config.dataset in DATASETS and not config.held_out and not rehearsal.active()
 
 
-def measures(config: RunConfig, model: nn.Module, images: Images, train: Outputs, test: Outputs, autocast: bool,
-             data_root=None) -> dict:
+def measures(
+    config: RunConfig, model: nn.Module, images: Images, train: Outputs, test: Outputs, autocast: bool, data_root=None
+) -> dict:
     """Everything in plain data: "version", "code", "date", "seconds"; "images", how many were used; "numbers", flat
-    names -> values (nan: cannot be had); "per_class" -> (K,); "histograms" -> `summaries.ScoreSummary`; "reliability" ->
-    rows of `calibration.reliability`. A data set that is not at hand leaves its names out.
+    names -> values (nan: cannot be had); "per_class" -> (K,); "histograms" -> `summaries.ScoreSummary`;
+    "reliability" -> rows of `calibration.reliability`. A data set that is not at hand leaves its names out.
     """
     began = time.monotonic()
     others = _others(config, data_root)
-    unknown = {name: _outputs(model, images, placed(each.x_test, DATASETS[name], images.mean.device), autocast)
-               for name, each in others.items()}
+    unknown = {
+        name: _outputs(model, images, placed(each.x_test, DATASETS[name], images.mean.device), autocast)
+        for name, each in others.items()
+    }
     chosen, judged = (torch.from_numpy(half).to(test.labels.device) for half in halves(test.labels.cpu().numpy()))
-    result = {"images": {"calibration": len(chosen), "evaluation": len(judged),
-                         **{name: len(logits) for name, (logits, _) in unknown.items()}},
-              "numbers": {}, "per_class": {}, "histograms": {}, "reliability": {}}
-    rejected(result, _numpy(test.logits), _numpy(test.labels), _numpy(chosen), _numpy(judged),
-             {name: _numpy(logits) for name, (logits, _) in unknown.items()})
+    result = {
+        "images": {
+            "calibration": len(chosen),
+            "evaluation": len(judged),
+            **{name: len(logits) for name, (logits, _) in unknown.items()},
+        },
+        "numbers": {},
+        "per_class": {},
+        "histograms": {},
+        "reliability": {},
+    }
+    rejected(
+        result,
+        _numpy(test.logits),
+        _numpy(test.labels),
+        _numpy(chosen),
+        _numpy(judged),
+        {name: _numpy(logits) for name, (logits, _) in unknown.items()},
+    )
     calibrated(result, *(_numpy(part[half]) for half in (chosen, judged) for part in (test.logits, test.labels)))
     searched(result, "own", test.features[judged], test.labels[judged])
     geometry(result, model.classifier, {"train": train, "test": test})
@@ -62,8 +79,13 @@ def measures(config: RunConfig, model: nn.Module, images: Images, train: Outputs
         searched(result, other, unknown[other][1][half.to(test.labels.device)], labels[half])
         result["numbers"] |= transferred(model, images, others[other], unknown[other][1], autocast)
     result["numbers"] = {name: float(value) for name, value in result["numbers"].items()}
-    return {"version": VERSION, "code": code_version(), "date": now().isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - began, 2), **result}
+    return {
+        "version": VERSION,
+        "code": code_version(),
+        "date": now().isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - began, 2),
+        **result,
+    }
 
 
 def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,16 +98,24 @@ def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~second), np.flatnonzero(second)
 
 
-def rejected(result: dict, logits: np.ndarray, labels: np.ndarray, chosen: np.ndarray, judged: np.ndarray,
-             unknown: dict[str, np.ndarray]) -> None:
+def rejected(
+    result: dict,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    chosen: np.ndarray,
+    judged: np.ndarray,
+    unknown: dict[str, np.ndarray],
+) -> None:
     """Rejection of unknown images by each of `rejection.scores`, and one threshold, or one a predicted class, that
     accepts 95 % of the calibration half: what share of the others passes it."""
     numbers, predicted, classes = result["numbers"], logits.argmax(axis=1), logits.shape[1]
     known = rejection.scores(logits)
     foreign = {name: (rejection.scores(each), each.argmax(axis=1)) for name, each in unknown.items()}
     for name, score in known.items():
-        limits = {"": np.full(classes, rejection.threshold(score[chosen])),
-                  "_by_class": rejection.class_thresholds(score[chosen], predicted[chosen], classes)}
+        limits = {
+            "": np.full(classes, rejection.threshold(score[chosen])),
+            "_by_class": rejection.class_thresholds(score[chosen], predicted[chosen], classes),
+        }
         for kind, limit in limits.items():
             numbers[f"{name}_accepted{kind}"] = np.mean(score[judged] >= limit[predicted[judged]])
         for other, (scores, foreseen) in foreign.items():
@@ -93,16 +123,18 @@ def rejected(result: dict, logits: np.ndarray, labels: np.ndarray, chosen: np.nd
             found["oscr"] = rejection.oscr(score[judged], (predicted == labels)[judged], scores[name])
             found |= {f"accepted{kind}": np.mean(scores[name] >= limit[foreseen]) for kind, limit in limits.items()}
             numbers |= {f"{other}_{name}_{figure}": value for figure, value in found.items()}
-    for other, scores in {"known": {name: score[judged] for name, score in known.items()},
-                          **{name: each for name, (each, _) in foreign.items()}}.items():
+    for other, scores in {
+        "known": {name: score[judged] for name, score in known.items()},
+        **{name: each for name, (each, _) in foreign.items()},
+    }.items():
         for name in ("max_logit", "max_softmax"):
             summary = summaries.score_summary(scores[name], max_bins=BINS)
             result["histograms"][f"{other}_{name}"] = summary.to_dict()
 
 
 def calibrated(result: dict, logits: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> None:
-    """NLL, Brier score and ECE of the evaluation half, (judged, truth), raw and after the one temperature that suits the
-    calibration half, (logits, labels), best, for each kind of probability."""
+    """NLL, Brier score and ECE of the evaluation half, (judged, truth), raw and after the one temperature that suits
+    the calibration half, (logits, labels), best, for each kind of probability."""
     for kind in calibration.KINDS:
         best = calibration.temperature(logits, labels, kind)
         result["numbers"][f"{kind}_temperature"] = best
@@ -167,8 +199,11 @@ def every_fifth(labels: np.ndarray) -> np.ndarray:
 
 def _others(config: RunConfig, data_root) -> dict[str, data.Dataset]:
     """The data sets of UNKNOWN that are at hand; none is downloaded."""
-    return {name: data.load(name, data_root) for name in UNKNOWN.get(config.dataset, ())
-            if data.archive(name, data_root).exists()}
+    return {
+        name: data.load(name, data_root)
+        for name in UNKNOWN.get(config.dataset, ())
+        if data.archive(name, data_root).exists()
+    }
 
 
 @torch.inference_mode()

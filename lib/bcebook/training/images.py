@@ -39,8 +39,9 @@ class Images:
     normalisation counts, where it has one of its own.
     """
 
-    def __init__(self, dataset: Dataset, augmentation: str, device: torch.device, seed: int,
-                 network: NetworkSpec | None = None):
+    def __init__(
+        self, dataset: Dataset, augmentation: str, device: torch.device, seed: int, network: NetworkSpec | None = None
+    ):
         self.spec, self.augmentation, self.num_classes = DATASETS[dataset.name], augmentation, len(dataset.classes)
         self.x_train, self.x_test = (placed(x, self.spec, device) for x in (dataset.x_train, dataset.x_test))
         labels = (dataset.y_train, dataset.y_test)
@@ -48,8 +49,9 @@ class Images:
         self.in_channels, self.train_count = self.spec.channels, len(self.x_train)
         mean = (network and network.mean) or self.spec.mean or (dataset.x_train.mean() / 255,)
         std = (network and network.std) or self.spec.std or (dataset.x_train.std() / 255,)
-        self.mean, self.std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1)
-                               for v in (mean, std))
+        self.mean, self.std = (
+            torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1) for v in (mean, std)
+        )
         self.generator = torch.Generator(device).manual_seed(seed)
         self.host = np.random.default_rng(seed)
         self.order = torch.arange(len(self.x_train), device=device)  # of this epoch
@@ -84,8 +86,12 @@ class Images:
 
     def state(self) -> dict:
         """Tensors and plain data."""
-        return {"order": self.order, "mixtures": self.mixtures, "generator": self.generator.get_state(),
-                "host": json.dumps(self.host.bit_generator.state)}
+        return {
+            "order": self.order,
+            "mixtures": self.mixtures,
+            "generator": self.generator.get_state(),
+            "host": json.dumps(self.host.bit_generator.state),
+        }
 
     def restore(self, state: dict) -> None:
         """Go on as if the batches that led to `state` had just been made."""

@@ -46,8 +46,12 @@ class Kept:
     def to_dict(self) -> dict:
         """As `runs.files.Run` has it."""
         values = torch.stack(self.found).numpy().astype("<f2")
-        return {"labels": self.images.y_train[self.chosen].tolist(), "epochs": self.epochs, "width": values.shape[2],
-                "values": base64.b64encode(values.tobytes()).decode()}
+        return {
+            "labels": self.images.y_train[self.chosen].tolist(),
+            "epochs": self.epochs,
+            "width": values.shape[2],
+            "values": base64.b64encode(values.tobytes()).decode(),
+        }
 
 
 def decode(features: dict) -> Tensor:

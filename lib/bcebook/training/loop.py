@@ -32,8 +32,10 @@ def resolve(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA GPU here; use --device cpu, or see "
-                         "`bcebook doctor`.")
+        raise ValueError(
+            "device 'cuda' was asked for, but PyTorch finds no CUDA GPU here; use --device cpu, or see "
+            "`bcebook doctor`."
+        )
     return torch.device(device)
 
 
@@ -94,13 +96,15 @@ def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> tor
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # which kind, no document says
-        gpu.without("the fused optimizer with its rate as a tensor", error,
-                    "the plain one is, and with it no CUDA graph")
+        gpu.without(
+            "the fused optimizer with its rate as a tensor", error, "the plain one is, and with it no CUDA graph"
+        )
         return _new_optimizer(config, trained, fused=False)
 
 
-def _new_optimizer(config: RunConfig, parameters, fused: bool = True,
-                   capturable: bool = False) -> torch.optim.Optimizer:
+def _new_optimizer(
+    config: RunConfig, parameters, fused: bool = True, capturable: bool = False
+) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay or 0.0
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay, fused=fused)
@@ -127,8 +131,13 @@ class Training:
         # generator, from the state in `noise`.
         with self._own_generator():
             torch.manual_seed(config.seed)
-            model = models.build(config.model, self.images.num_classes, self.images.in_channels,
-                                 head=partial(heads.of, config), frozen=config.frozen)
+            model = models.build(
+                config.model,
+                self.images.num_classes,
+                self.images.in_channels,
+                head=partial(heads.of, config),
+                frozen=config.frozen,
+            )
             drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
             self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)
@@ -138,15 +147,22 @@ class Training:
         self.loss_sum = torch.zeros((), device=device)
         self.batches = self.images.batch_count(config.batch_size)
         # Of a run that only picks a setting, the result is all that is looked at.
-        self.full = ({config.epochs} if config.held_out
-                     else measure.measured_epochs(config.epochs, config.augmentation != "none"))
+        self.full = (
+            {config.epochs}
+            if config.held_out
+            else measure.measured_epochs(config.epochs, config.augmentation != "none")
+        )
         self.graph, self.eager_steps, self.inputs = None, 0, ()
         self.stream = gpu.stream_of(self, device) if gpu.on_gpu(device) else None
         # Whether the steps are to be captured: not without a stream of its own, not where the rate is a number, which a
         # graph would freeze, not where it draws dropout from a generator that all runs share, and not of images that
         # come from the host.
-        self.graphs = (self.stream is not None and isinstance(self.optimizer.param_groups[0]["lr"], Tensor)
-                       and not drops and isinstance(self.images, Images))
+        self.graphs = (
+            self.stream is not None
+            and isinstance(self.optimizer.param_groups[0]["lr"], Tensor)
+            and not drops
+            and isinstance(self.images, Images)
+        )
         if gpu.on_gpu(device):
             torch.backends.cudnn.benchmark = True  # every batch has the same shape: trying the algorithms once pays
             torch.cuda.synchronize(device)  # what was put there on the default stream is complete before ours begins
@@ -195,8 +211,10 @@ class Training:
         self._record(self.config.rate(self.epoch), loss)
 
     def _fail(self, what: str):
-        raise RunFailed(f"{what} in epoch {self.epoch} of {self.config.epochs}; a smaller learning_rate than "
-                        f"{self.config.learning_rate:g} may help.")
+        raise RunFailed(
+            f"{what} in epoch {self.epoch} of {self.config.epochs}; a smaller learning_rate than "
+            f"{self.config.learning_rate:g} may help."
+        )
 
     def _update(self, chosen: Tensor, mixture: Tensor) -> None:
         """One mini-batch: at once, or, on CUDA, as the replay of a graph that was captured from the same code."""
@@ -300,17 +318,30 @@ class Training:
         if self.stream:
             self.stream.synchronize()  # whoever copies it to the host does so on another stream, which does not wait
         return {
-            "engine": engine_version(), "device": self.device.type, "autocast": self.autocast,
-            "epoch": self.epoch, "batch": self.batch, "seconds": self.seconds, "resumed": self.resumed,
-            "history": dict(self.history), "loss_sum": self.loss_sum, "images": self.images.state(),
-            "noise": self.noise, "kept": self.kept and self.kept.found,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "engine": engine_version(),
+            "device": self.device.type,
+            "autocast": self.autocast,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+            "history": dict(self.history),
+            "loss_sum": self.loss_sum,
+            "images": self.images.state(),
+            "noise": self.noise,
+            "kept": self.kept and self.kept.found,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
 
     def weights(self) -> dict:
         """What measures the network again: its weights and batch statistics, and whose they are."""
-        return {"engine": engine_version(), "config": self.config.to_dict(), "autocast": self.autocast,
-                "model": {name: value.cpu() for name, value in self.model.state_dict().items()}}
+        return {
+            "engine": engine_version(),
+            "config": self.config.to_dict(),
+            "autocast": self.autocast,
+            "model": {name: value.cpu() for name, value in self.model.state_dict().items()},
+        }
 
     def resume(self, folder) -> None:
         """Go on from the newest whole checkpoint in `folder`, if there is one and the same engine wrote it."""

@@ -15,9 +15,22 @@ MARGIN_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)  # of the margins that a fin
 LATE = 5  # measurements at equal steps in the last third of a run
 # After every epoch: the test set is small.
 EVERY = ("test_accuracy", "test_uniform_accuracy", "test_uniform_threshold")
-MEASURED = ("train_accuracy", "train_uniform_accuracy", "train_uniform_threshold", "nc1", "nc2", "nc2_means", "nc3",
-            "positive_median", "negative_median", "raw_cosine", "centred_cosine", "length_spread", "compactness",
-            "distinctiveness")
+MEASURED = (
+    "train_accuracy",
+    "train_uniform_accuracy",
+    "train_uniform_threshold",
+    "nc1",
+    "nc2",
+    "nc2_means",
+    "nc3",
+    "positive_median",
+    "negative_median",
+    "raw_cosine",
+    "centred_cosine",
+    "length_spread",
+    "compactness",
+    "distinctiveness",
+)
 
 
 @dataclass(frozen=True)
@@ -149,10 +162,11 @@ def by_shots(train: Outputs, test: Outputs) -> dict[str, float]:
     counts = torch.bincount(train.labels, minlength=train.logits.shape[1])
     figures = {}
     for name, classes in shots(counts).items():
-        of_these = classes[test.labels]                                       # (N,)
+        of_these = classes[test.labels]  # (N,)
         known = bool(of_these.any())
         figures[f"test_accuracy_{name}"] = (
-            uniform.accuracy(test.logits[of_these], test.labels[of_these]) if known else math.nan)
+            uniform.accuracy(test.logits[of_these], test.labels[of_these]) if known else math.nan
+        )
     return figures
 
 

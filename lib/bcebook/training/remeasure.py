@@ -9,8 +9,9 @@ from bcebook.runs.store import RunStore
 from bcebook.training import checkpoint, finished, loop, measure, sessions
 
 
-def all_of(configs: list[RunConfig], store: RunStore, device: str, data_root, again: bool,
-           say: Callable[[str], None]) -> int:
+def all_of(
+    configs: list[RunConfig], store: RunStore, device: str, data_root, again: bool, say: Callable[[str], None]
+) -> int:
     """Measure those of the runs that were trained here and lack today's measures, or all (again); a sentence for each.
     How many could not be."""
     done = failed = 0
@@ -42,11 +43,15 @@ def measure_anew(config: RunConfig, store: RunStore, device: str = "cpu", data_r
         training = loop.Training(config, sessions.dataset(config, data_root), loop.resolve(device))
         training.model.load_state_dict(kept["model"])
     except FileNotFoundError:
-        raise ValueError(f"the weights of {config.describe()} are not here ({path}); weights do not travel with a run, "
-                         "so measure it where it was trained, or train it anew.") from None
+        raise ValueError(
+            f"the weights of {config.describe()} are not here ({path}); weights do not travel with a run, "
+            "so measure it where it was trained, or train it anew."
+        ) from None
     except Exception as error:  # what a damaged or foreign file raises is open-ended
-        raise ValueError(f"{path} does not hold the weights of {config.describe()} ({in_a_line(error)}); delete it, and "
-                         "train the run anew to measure it.") from error
+        raise ValueError(
+            f"{path} does not hold the weights of {config.describe()} ({in_a_line(error)}); delete it, and "
+            "train the run anew to measure it."
+        ) from error
     outputs = [measure.outputs(training.model, training.images, split, kept["autocast"]) for split in ("train", "test")]
     found = finished.measures(config, training.model, training.images, *outputs, kept["autocast"], data_root)
     with store.lock(config):

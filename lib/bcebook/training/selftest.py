@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch  # noqa: E402 - after provenance
 
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import in_a_line
@@ -25,8 +26,6 @@ from bcebook.runs.specs import DATASETS
 from bcebook.runs.store import RunStore
 from bcebook.training import datasets as data
 from bcebook.training import loop, sessions
-
-import torch  # noqa: E402 - after provenance
 
 SECONDS = 120.0  # no check begins later
 # Two ways to the same result may differ by so much of what other random numbers change in the weights. (resnet8 on the
@@ -71,8 +70,11 @@ class Bench:
 
 
 # Of a bench: data set, network, training images, batch size, steps of a measurement, rows of a matrix.
-SIZES = {"large": ("cifar10", "resnet18", 12_800, 128, 60, 8192), "small": ("digits", "convnet", 12_800, 32, 300, 1024),
-         "tiny": ("digits", "convnet", 640, 32, 3, 64)}
+SIZES = {
+    "large": ("cifar10", "resnet18", 12_800, 128, 60, 8192),
+    "small": ("digits", "convnet", 12_800, 32, 300, 1024),
+    "tiny": ("digits", "convnet", 640, 32, 3, 64),
+}
 
 
 def bench(device: torch.device, size: str = "large") -> Bench:
@@ -84,8 +86,19 @@ def bench(device: torch.device, size: str = "large") -> Bench:
     x = random.integers(0, 256, (count + count // 10, *shape), np.uint8)
     y = (np.arange(len(x)) % spec.num_classes).astype(np.uint8)
     dataset = data.Dataset(name, x[:count], y[:count], x[count:], y[count:], tuple(map(str, range(spec.num_classes))))
-    config = RunConfig(dataset=name, model=model, loss="bce", optimizer="sgd", learning_rate=0.01, epochs=100,
-                       batch_size=batch, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0, precision="auto")
+    config = RunConfig(
+        dataset=name,
+        model=model,
+        loss="bce",
+        optimizer="sgd",
+        learning_rate=0.01,
+        epochs=100,
+        batch_size=batch,
+        lambda_w=5e-4,
+        lambda_h=5e-4,
+        lambda_b=0.0,
+        precision="auto",
+    )
     return Bench(device, config, dataset, steps, square)
 
 
@@ -105,8 +118,12 @@ def _compared(bench: Bench, one: list[loop.Training], other: loop.Training, **ch
         found.append((float(training.loss_sum) / training.batch / bench.config.batch_size, _weights(training)))
     (loss, ours), (expected, theirs), (_, others) = found
     way = (theirs - start).norm()
-    figures = {"loss": loss, "expected_loss": expected, "apart": float((ours - theirs).norm() / way),
-               "other_random_numbers": float((others - theirs).norm() / way)}
+    figures = {
+        "loss": loss,
+        "expected_loss": expected,
+        "apart": float((ours - theirs).norm() / way),
+        "other_random_numbers": float((others - theirs).norm() / way),
+    }
     near = abs(loss - expected) <= LOSS_TOLERANCE * expected
     return near and figures["apart"] <= TOLERANCE * figures["other_random_numbers"], figures
 
@@ -144,8 +161,12 @@ def step_is_the_cpus(bench: Bench) -> tuple[bool, dict]:
         training._update(images, training.images.mixtures)
         found.append((float(training.loss_sum) / count, (_weights(training) - start).cpu()))
     (loss, ours), (expected, theirs), (_, others) = found
-    figures = {"loss": loss, "expected_loss": expected, "apart": float((ours - theirs).norm() / theirs.norm()),
-               "other_images": float((others - theirs).norm() / theirs.norm())}
+    figures = {
+        "loss": loss,
+        "expected_loss": expected,
+        "apart": float((ours - theirs).norm() / theirs.norm()),
+        "other_images": float((others - theirs).norm() / theirs.norm()),
+    }
     return figures["apart"] <= STEP_TOLERANCE * figures["other_images"], figures
 
 
@@ -230,8 +251,10 @@ def memory(bench: Bench) -> tuple[bool, dict]:
     for _ in range(sessions.MEASURED_STEPS):
         training.step()
     bench.wait()
-    peak = [torch.cuda.max_memory_allocated(bench.device) - before[0],
-            torch.cuda.max_memory_reserved(bench.device) - before[1]]
+    peak = [
+        torch.cuda.max_memory_allocated(bench.device) - before[0],
+        torch.cuda.max_memory_reserved(bench.device) - before[1],
+    ]
     fit = sessions.how_many(free, max(peak), 10**6)
     gib = {"free": free, "total": total, "peak_allocated": peak[0], "peak_reserved": peak[1]}
     return 0 < max(peak) < free, {f"{name}_gib": value / 2**30 for name, value in gib.items()} | {"would_fit": fit}
@@ -240,8 +263,17 @@ def memory(bench: Bench) -> tuple[bool, dict]:
 def whole_run(bench: Bench) -> tuple[bool, dict]:
     """A run of the digits from its first step to the store, and the same run interrupted and resumed: the loss falls,
     and ends within a twentieth of the same."""
-    config = RunConfig(dataset="digits", model="convnet", loss="bce", optimizer="adamw", learning_rate=0.01, epochs=3,
-                       lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
+    config = RunConfig(
+        dataset="digits",
+        model="convnet",
+        loss="bce",
+        optimizer="adamw",
+        learning_rate=0.01,
+        epochs=3,
+        lambda_w=5e-4,
+        lambda_h=5e-4,
+        lambda_b=0.0,
+    )
     with tempfile.TemporaryDirectory() as folder:
         whole, halves = RunStore(f"{folder}/whole"), RunStore(f"{folder}/halves")
         first = sessions.train(config, whole, str(bench.device), progress=False)
@@ -251,14 +283,28 @@ def whole_run(bench: Bench) -> tuple[bool, dict]:
         steps.close()
         second = sessions.train(config, halves, str(bench.device), progress=False)
     losses = first.history["train_loss"][1:]
-    figures = {"first_loss": losses[0], "last_loss": losses[-1], "resumed_last_loss": second.history["train_loss"][-1],
-               "test_accuracy": first.final["test_accuracy"], "resumed": second.environment["resumed"]}
+    figures = {
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "resumed_last_loss": second.history["train_loss"][-1],
+        "test_accuracy": first.final["test_accuracy"],
+        "resumed": second.environment["resumed"],
+    }
     near = abs(figures["resumed_last_loss"] - losses[-1]) <= 0.05 * losses[-1]
     return near and losses[-1] < losses[0] and figures["resumed"] == 1, figures
 
 
-CHECKS = (memory, step_is_the_cpus, graph_is_eager, packed_is_single, step_time, step_flops, matrix_flops, whole_run,
-          at_once)
+CHECKS = (
+    memory,
+    step_is_the_cpus,
+    graph_is_eager,
+    packed_is_single,
+    step_time,
+    step_flops,
+    matrix_flops,
+    whole_run,
+    at_once,
+)
 ON_A_GPU = {memory}
 
 
@@ -269,8 +315,13 @@ def run(bench: Bench, keep: Callable[[dict], None] = lambda report: None, second
     checks: name -> status ("pass", "fail"; "error": why says which), asks (what is checked), seconds, figures (none is
     NaN or infinite: null then), warnings.
     """
-    report = {"format": 1, **environment(bench.device), "gpu": _gpu(bench.device), "run": bench.config.describe(),
-              "checks": {}}
+    report = {
+        "format": 1,
+        **environment(bench.device),
+        "gpu": _gpu(bench.device),
+        "run": bench.config.describe(),
+        "checks": {},
+    }
     began = time.monotonic()
     keep(report)
     for check in CHECKS:
@@ -295,10 +346,18 @@ def _reported(check: Callable[[Bench], tuple[bool, dict]], bench: Bench, late: b
         if bench.device.type == "cuda":
             with contextlib.suppress(Exception):  # after an error that leaves the GPU unusable
                 torch.cuda.empty_cache()
-    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value
-              for name, value in figures.items()}
-    return {"status": status, "why": why, "asks": " ".join(check.__doc__.split()), "figures": finite,
-            "seconds": round(time.monotonic() - began, 2), "warnings": [str(each.message) for each in said]}
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in figures.items()
+    }
+    return {
+        "status": status,
+        "why": why,
+        "asks": " ".join(check.__doc__.split()),
+        "figures": finite,
+        "seconds": round(time.monotonic() - began, 2),
+        "warnings": [str(each.message) for each in said],
+    }
 
 
 def _gpu(device: torch.device) -> dict:
@@ -306,6 +365,11 @@ def _gpu(device: torch.device) -> dict:
     if device.type != "cuda":
         return {}
     properties = torch.cuda.get_device_properties(device)
-    return {"name": properties.name, "capability": f"{properties.major}.{properties.minor}",
-            "memory_gib": properties.total_memory / 2**30, "processors": properties.multi_processor_count,
-            "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_gib": properties.total_memory / 2**30,
+        "processors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }

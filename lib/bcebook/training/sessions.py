@@ -9,20 +9,19 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 
+import torch  # noqa: E402 - after provenance
 from tqdm import tqdm
 
 from bcebook.runs import rehearsal
 from bcebook.runs.config import RunConfig
-from bcebook.runs.provenance import environment  # before torch: it sets what torch reads when it is loaded
-from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.runs.files import in_a_line
 from bcebook.runs.locks import Barred, Held
+from bcebook.runs.provenance import environment  # before torch: it sets what torch reads when it is loaded
+from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.runs.store import Run, RunStore
 from bcebook.training import checkpoint, finished, gpu, loop, measure, memory, pretrained, ranks, streamed
 from bcebook.training import datasets as data
 from bcebook.training.loop import RunFailed, resolve
-
-import torch  # noqa: E402 - after provenance
 
 CHECKPOINT_SECONDS = 30.0  # at least so long between two checkpoints, and 50 times as long as one takes to write
 ASK_AGAIN = 0.25  # seconds between two looks at a run that another process holds
@@ -34,8 +33,14 @@ SHARE = 0.8  # of a GPU's free memory that is planned with: the last measurement
 MEASURED_STEPS = loop.EAGER_STEPS + 3  # after so many a step has been captured and replayed, and all memory is there
 
 
-def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: bool = True, data_root=None,
-          checkpoint_every: float = CHECKPOINT_SECONDS) -> Run:
+def train(
+    config: RunConfig,
+    store: RunStore,
+    device: str = "cpu",
+    progress: bool = True,
+    data_root=None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+) -> Run:
     """The run of `config`: from the store if it is there, else trained on `device` ("cpu", "cuda", "auto") and stored.
 
     Two processes that want the same run train it once: the second waits and reads what the first one stored. A run
@@ -55,10 +60,19 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", progress: boo
             patience.wait(str(held))
 
 
-def train_together(configs: list[RunConfig], store: RunStore, device: str = "cuda", at_once: int = 1,
-                   deadline: float = math.inf, progress: bool = True, data_root=None,
-                   wait: bool = True, measured: bool = False, given: data.Dataset | None = None,
-                   checkpoint_every: float | None = None) -> list[str]:
+def train_together(
+    configs: list[RunConfig],
+    store: RunStore,
+    device: str = "cuda",
+    at_once: int = 1,
+    deadline: float = math.inf,
+    progress: bool = True,
+    data_root=None,
+    wait: bool = True,
+    measured: bool = False,
+    given: data.Dataset | None = None,
+    checkpoint_every: float | None = None,
+) -> list[str]:
     """Train the runs in this process, `at_once` of them in turns, a step each: on a GPU their kernels overlap.
 
     measured: no more than fit in the GPU's memory, by what the first steps of each kind of run took. Where memory runs
@@ -71,6 +85,7 @@ def train_together(configs: list[RunConfig], store: RunStore, device: str = "cud
     every = CHECKPOINT_SECONDS if checkpoint_every is None else checkpoint_every
     many = f"up to {at_once}" if measured else str(at_once)
     with tqdm(total=len(configs), desc=f"runs, {many} at once", unit="run", disable=not progress) as bar:
+
         def steps(config: RunConfig) -> Generator[None, None, Run]:
             return _steps(config, store, device, shown, data_root, every, lambda: len(together.active), given)
 
@@ -83,8 +98,14 @@ def train_together(configs: list[RunConfig], store: RunStore, device: str = "cud
 class _Together:
     """Runs in turns. active: run -> its steps; held: run -> by whom; problems: a sentence for each that failed."""
 
-    def __init__(self, configs: list[RunConfig], steps: Callable[[RunConfig], Generator[None, None, Run]],
-                 packing: "_Packing", bar: tqdm, wait: bool):
+    def __init__(
+        self,
+        configs: list[RunConfig],
+        steps: Callable[[RunConfig], Generator[None, None, Run]],
+        packing: "_Packing",
+        bar: tqdm,
+        wait: bool,
+    ):
         self.steps, self.packing, self.bar, self.wait = steps, packing, bar, wait
         self.waiting, self.active, self.held, self.problems = deque(configs), {}, {}, []
 
@@ -147,12 +168,14 @@ class _Together:
         together = len(self.active)
         del self.active[config]
         if together == 1:
-            self.problems.append(f"{config.describe()}: it does not fit into the memory that is free, even alone "
-                                 f"({reason}); try again when nothing else uses the device, or on a larger one.")
+            self.problems.append(
+                f"{config.describe()}: it does not fit into the memory that is free, even alone "
+                f"({reason}); try again when nothing else uses the device, or on a larger one."
+            )
             self.bar.update()
         else:
             self.packing.halve(together, reason)
-            for other in list(self.active)[self.packing.limit:]:
+            for other in list(self.active)[self.packing.limit :]:
                 self.active.pop(other).close()
                 self.waiting.appendleft(other)
             self.waiting.appendleft(config)
@@ -254,9 +277,16 @@ def _threads(config: RunConfig) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data_root, every: float,
-           turns: Callable[[], int] = lambda: 1,
-           given: data.Dataset | None = None) -> Generator[None, None, Run]:
+def _steps(
+    config: RunConfig,
+    store: RunStore,
+    device: str,
+    progress: bool,
+    data_root,
+    every: float,
+    turns: Callable[[], int] = lambda: 1,
+    given: data.Dataset | None = None,
+) -> Generator[None, None, Run]:
     """The way from a configuration to its stored run, which it returns, with a pause after each mini-batch. Closed at
     such a pause, it leaves a checkpoint. turns: how many runs share the process now; a run's seconds are its share of
     the time. Raises Held at once where another process holds the run."""
@@ -270,8 +300,7 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
             surroundings = environment(place)
         failure = store.failure(config)
         if failure and failure["environment"].get("engine") == surroundings["engine"]:
-            raise RunFailed(f"{config.describe()} failed before, with this same code of the engine: "
-                            f"{failure['cause']}")
+            raise RunFailed(f"{config.describe()} failed before, with this same code of the engine: {failure['cause']}")
         saved = time.monotonic()
         cost = 0.0
         bar = tqdm(total=config.epochs, desc=config.describe(), unit="epoch", disable=not progress, leave=False)
@@ -310,11 +339,15 @@ def _steps(config: RunConfig, store: RunStore, device: str, progress: bool, data
         kept = training.kept.to_dict() if training.kept else None
         measures = None
         if finished.applies(config):
-            measures = finished.measures(config, training.model, training.images, *training.outputs,
-                                         training.autocast, data_root)
+            measures = finished.measures(
+                config, training.model, training.images, *training.outputs, training.autocast, data_root
+            )
         run = Run(config, dict(training.history), training.final, best, training.scores, surroundings, kept, measures)
-        run.environment.update(seconds=round(training.seconds, 2), resumed=training.resumed,
-                               precision="bfloat16" if training.autocast else "float32")
+        run.environment.update(
+            seconds=round(training.seconds, 2),
+            resumed=training.resumed,
+            precision="bfloat16" if training.autocast else "float32",
+        )
         if ranks.first():
             _keep_weights(store.weights(config), training)
             store.save(run)
@@ -345,5 +378,6 @@ def _save(folder, training: loop.Training) -> None:
     try:
         checkpoint.save(folder, training.steps, training.state())
     except OSError as error:  # a full disk must not end a training that may still finish
-        warnings.warn(f"no checkpoint could be written to {folder} ({error}); the training goes on without.",
-                      stacklevel=2)
+        warnings.warn(
+            f"no checkpoint could be written to {folder} ({error}); the training goes on without.", stacklevel=2
+        )

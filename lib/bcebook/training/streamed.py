@@ -43,8 +43,10 @@ def load(name: str, root: str | os.PathLike | None = None) -> Folders:
         raise DataError(sentence)
     spec, (train, test) = STREAMED[name], map(ImageFolder, folders(name, root))
     if not len(train.classes) == len(test.classes) == spec.num_classes or train.classes != test.classes:
-        raise DataError(f"{folders(name, root)[0].parent} is not {spec.display}: train has {len(train.classes)} "
-                        f"classes and val {len(test.classes)}, expected the same {spec.num_classes}.")
+        raise DataError(
+            f"{folders(name, root)[0].parent} is not {spec.display}: train has {len(train.classes)} "
+            f"classes and val {len(test.classes)}, expected the same {spec.num_classes}."
+        )
     return Folders(spec, train, test)
 
 
@@ -80,8 +82,10 @@ class Streamed:
         cropped = v2.Compose([v2.RandomResizedCrop(side), v2.RandomHorizontalFlip(), to_tensor])
         self.train = _Seeded(source.train, plain if augmentation == "none" else cropped, seed)
         every = -(-len(source.train) // len(source.test))  # files are sorted by class: every class has its share
-        self.splits = {"train": (_Seeded(source.train, plain, seed), range(0, len(source.train), every)),
-                       "test": (_Seeded(source.test, plain, seed), range(len(source.test)))}
+        self.splits = {
+            "train": (_Seeded(source.train, plain, seed), range(0, len(source.train), every)),
+            "test": (_Seeded(source.test, plain, seed), range(len(source.test))),
+        }
         self.train_count, self.epoch, self.order = len(source.train), 0, np.zeros(0, int)
         self.following, self.batches = 0, None  # the number of the next batch that is on its way, and the way
 
