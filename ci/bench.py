@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from bcebook.execution.base import cores
+from bcebook.cores import cores
 from bcebook.paths import REPOSITORY
 from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import processor

@@ -84,11 +84,11 @@ def paces(options: argparse.Namespace, config: RunConfig) -> dict[int, float]:
 def pace(options: argparse.Namespace) -> int:
     """Print how many mini-batches a second this process computes, from options.begin (of time.time) on, when the
     others that are measured with it are ready too."""
-    from bcebook.training import loop, sessions
+    from bcebook.training import devices, loop, sessions
 
     config = next(each for each in wanted(options.profile) if each.key == options.key)
     images = sessions.dataset(config, Path(options.data) / "datasets")
-    training = loop.Training(config, images, loop.resolve(options.device))
+    training = loop.Training(config, images, devices.resolve(options.device))
     training.full = set()  # nothing is measured
     while time.time() < options.begin:
         training.step()
@@ -148,11 +148,11 @@ def train(options: argparse.Namespace) -> int:
 
 def one(options: argparse.Namespace) -> int:
     """Train a single run, in this process."""
-    from bcebook.training.sessions import train_together
+    from bcebook.training.sessions import train_each
 
     config = next(each for each in wanted(options.profile) if each.key == options.key)
     data, deadline = Path(options.data), time.monotonic() + 60 * options.minutes
-    problems = train_together(
+    problems = train_each(
         [config],
         open_store(data),
         options.device,

@@ -82,7 +82,7 @@ On = Annotated[
 Checkpoints = Annotated[
     str | None,
     typer.Option(
-        help="With --on: a folder that all machines share, or an address of fsspec, where a lost run is found again.",
+        help="With --on: a folder that all machines share, from which a lost run goes on.",
         show_default=False,
     ),
 ]

@@ -7,7 +7,6 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from bcebook import cli
@@ -46,7 +45,7 @@ def test_a_gpus_row_says_what_its_report_says():
         figures = {name: check["figures"] for name, check in report["checks"].items()}
         seconds = figures["step_flops"]["gflop_a_step"] / 1e3 / float(row[5].split(" of ")[0])
         assert 1000 * seconds == pytest.approx(float(row[3]), rel=0.05)  # the two were timed apart
-        assert 1000 / float(row[3]) == pytest.approx(float(row[6].split(",")[0]), rel=0.05)
+        assert float(row[4]) == pytest.approx(figures["step_time"]["eager_ms"], abs=0.05)
 
 
 def test_the_images_of_a_run_are_those_it_is_given(small):
@@ -56,10 +55,8 @@ def test_the_images_of_a_run_are_those_it_is_given(small):
     assert costs.images(config) == config.epochs * len(drawn.y_train)
 
 
-def test_the_job_and_the_cluster_file_are_taken_by_who_reads_them():
+def test_the_job_is_taken_by_who_reads_it():
     assert subprocess.run(["bash", "-n", REPOSITORY / "ci" / "ray.sbatch"]).returncode == 0
-    util = pytest.importorskip("ray.autoscaler._private.util", reason="LEFT OUT, the cluster file: Ray is not installed")
-    util.validate_config(util.prepare_config(yaml.safe_load((REPOSITORY / "ci" / "ray-cluster.yaml").read_text())))
     assert "#SBATCH --nodes" in pages.listing("ray.sbatch", "bash")
 
 

@@ -5,9 +5,7 @@ autograd engine wants a real CUDA context, by way of torch.func.grad too, so `ba
 there. The metrics look at values: they get tensors that hold values on the CPU and say they are on CUDA.
 """
 
-import collections
 import contextlib
-import gc
 import json
 import types
 import warnings
@@ -23,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
 from bcebook.training import datasets as data
-from bcebook.training import gpu, loop, measure, models
+from bcebook.training import devices, gpu, loop, measure, models
 
 CUDA = torch.device("cuda", 0)
 
@@ -86,7 +84,6 @@ def fake(monkeypatch):
         return real()
 
     monkeypatch.setattr(gpu, "_TOLD", set())
-    monkeypatch.setattr(gpu, "_FREE", collections.defaultdict(list))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *args: None)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
@@ -255,7 +252,6 @@ def pretend(monkeypatch):
 
     monkeypatch.setattr(gpu, "on_gpu", lambda device: True)
     monkeypatch.setattr(gpu, "_TOLD", set())
-    monkeypatch.setattr(gpu, "_FREE", collections.defaultdict(list))
     for name, stand_in in {"synchronize": lambda *args: None, "Stream": Stream, "CUDAGraph": Graph,
                            "stream": contextlib.nullcontext, "graph": capture}.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
@@ -276,7 +272,7 @@ def test_a_captured_step_is_the_step(small, pretend, monkeypatch, change):
     config = small(**change)
     captured, training = _trained(config)
     assert training.graph is not None and training.stream is not None
-    monkeypatch.setattr(loop, "EAGER_STEPS", 10**9)
+    monkeypatch.setattr(gpu, "EAGER_STEPS", 10**9)
     eager, training = _trained(config)
     assert training.graph is None and captured == eager
 
@@ -284,18 +280,12 @@ def test_a_captured_step_is_the_step(small, pretend, monkeypatch, change):
 def test_a_step_is_captured_on_the_runs_own_stream_and_no_two_runs_have_one(small, pretend):
     """Else they share what cuBLAS works in, and replayed at the same time they spoil each other's logits."""
     trainings = [loop.Training(small(seed=seed), data.load("digits"), torch.device("cpu")) for seed in range(3)]
-    for _ in range(loop.EAGER_STEPS + 1):
+    for _ in range(gpu.EAGER_STEPS + 1):
         for training in trainings:
             training.step()
     assert all(training.graph.stream is training.stream for training in trainings)
     streams = {training.stream for training in trainings}
     assert len(streams) == 3
-    del training
-    over = trainings.pop().stream
-    gc.collect()
-    trainings += [loop.Training(small(seed=seed), data.load("digits"), torch.device("cpu")) for seed in (3, 4)]
-    # One of an earlier run is used again, and only now that the run is gone: torch has no more than 32.
-    assert trainings[2].stream is over and len({training.stream for training in trainings}) == 4
 
 
 def fails(*args, **options):
@@ -332,6 +322,20 @@ def test_what_fails_is_named_once_and_the_run_goes_on(small, pretend, monkeypatc
             assert np.allclose(training.history["train_loss"][1:], whole.history["train_loss"][1:], rtol=1e-3)
         else:
             assert result == expected
+
+
+def test_a_gpu_that_this_pytorch_has_no_kernels_for_is_one_sentence_and_auto_takes_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", fails)  # "no kernel image is available for execution on the device"
+    devices._cuda_trouble.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="this PyTorch cannot compute on the GPU here .*; the CPU is used"):
+            assert devices.resolve("auto") == torch.device("cpu") == devices.resolve("cpu")
+        with pytest.raises(ValueError, match="'cuda:1' was asked for, but this PyTorch cannot compute on the GPU") as error:
+            devices.resolve("cuda:1")
+        assert "\n" not in str(error.value)
+    finally:
+        devices._cuda_trouble.cache_clear()
 
 
 def _out_of_memory(*args, **options):

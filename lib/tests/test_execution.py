@@ -1,7 +1,8 @@
-"""Many runs at once: which executor suits which machine, and a worker's end is one sentence."""
+"""Many runs at once: how many processes suit which machine, and a worker's end is one sentence."""
 
-import math
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from bcebook.execution import choose
+from bcebook import cores
+from bcebook.execution import choose, processes
 from bcebook.execution.processes import Processes, workers
-from bcebook.execution.turns import Turns
 from bcebook.runs.store import open_store
 
 
@@ -37,10 +39,53 @@ def _gone(pids: list[int], seconds: float = 60) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("device", "jobs", "deadline", "kind"), [
-    ("cpu", 2, math.inf, Processes), ("cpu", 1, math.inf, Turns), ("cuda", 4, math.inf, Turns), ("cpu", 2, 1, Turns)])
-def test_the_executor_suits_the_machine(tmp_path, device, jobs, deadline, kind):
-    assert type(choose.executor(tmp_path, device, jobs, deadline)) is kind
+@pytest.mark.parametrize(("place", "jobs", "expected"), [
+    ("cpu", 1, "here"), ("cpu", 2, ("cpu", 2)), ("cpu", None, ("cpu", 3)), ("cuda", None, ("cuda", 1)), ("cuda", 2, ("cuda", 2))])
+def test_runs_are_trained_here_only_where_one_core_does_it(small, tmp_path, monkeypatch, place, jobs, expected):
+    """On a GPU even a single run has a process of its own."""
+    found = []
+    monkeypatch.setattr(choose, "cores", lambda: 3)
+    monkeypatch.setattr("bcebook.training.devices.resolve", lambda device: torch.device(device))
+    monkeypatch.setattr("bcebook.training.sessions.train_each", lambda *arguments, **settings: found.append("here") or [])
+    monkeypatch.setattr(Processes, "run", lambda self, configs, deadline: found.append((self.device, self.jobs)) or [])
+    assert choose.train_missing([small(seed=seed) for seed in range(9)], tmp_path, place, jobs) == []
+    assert found == [expected]
+
+
+def test_a_worker_that_dies_says_of_what(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for name, how in (("killed", "os.kill(os.getpid(), 9)"), ("fault", "os.kill(os.getpid(), 11)"), ("exit", "os._exit(3)")):
+        (tmp_path / f"{name}.py").write_text(f"import os\n{how}\n")
+        child = context.Process(target=runpy.run_path, args=(str(tmp_path / f"{name}.py"),))
+        child.start()
+        other = context.Process(target=time.sleep, args=(60,))
+        other.start()
+        child.join()
+        other.terminate()  # as the pool does with the others
+        found[name] = processes.cause_of_death({child, other})
+    assert "memory ran out" in found["killed"] and "SIGSEGV" in found["fault"] and "exit code 3" in found["exit"]
+
+
+def test_limits_from_outside_count_as_cores(tmp_path):
+    """Control groups of both versions, in a container (path of outside) and in a group within a group."""
+    own, root = cores.cores(Path("/nowhere"), tmp_path), tmp_path / "cgroup"
+    cases = {
+        "0::/": {"cpu.max": "100000 100000"},
+        "0::/a/b": {"a/cpu.max": "100000 100000", "a/b/cpu.max": "max 100000"},
+        "0::/outside/only": {"cpu.max": "50000 100000"},
+        "4:cpu,cpuacct:/docker/x\n0::/": {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+        "4:cpu:/y": {"cpu/y/cpu.cfs_quota_us": "90000", "cpu/y/cpu.cfs_period_us": "100000"},
+    }
+    for number, (line, files) in enumerate(cases.items()):
+        for name, content in files.items():
+            (root / str(number) / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / str(number) / name).write_text(content + "\n")
+        (tmp_path / "self").write_text(line + "\n")
+        assert cores.cores(tmp_path / "self", root / str(number)) == 1, line
+    for content in ("max 100000", "-1 100000", "damaged", f"{100 * own}00000 100000"):
+        (root / "0" / "cpu.max").write_text(content)
+        assert cores.cores(Path(tmp_path / "self"), root / "0") == own, content
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")

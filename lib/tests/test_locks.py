@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from bcebook.execution.processes import Processes
-from bcebook.execution.turns import Turns
 from bcebook.runs.locks import Barred, Held
 from bcebook.runs.store import RunStore, open_store
 from bcebook.training.loop import RunFailed
-from bcebook.training.sessions import train, train_together
+from bcebook.training.sessions import train, train_each
 from test_store import make_run
 
 HOLDER = """
@@ -56,7 +55,7 @@ def test_what_is_free_is_trained_first_and_the_budget_is_kept(small, tmp_path, h
     train(small(epochs=1, seed=9), store, progress=False)  # what torch does once is not what is measured
     hold(store, configs[:1])
     began = time.monotonic()
-    assert train_together(configs, store, "cpu", 2, began + 5, progress=False) == []
+    assert train_each(configs, store, "cpu", began + 5, progress=False) == []
     assert 4.9 < time.monotonic() - began < 50  # the three runs take a tenth of a second, but this machine may be busy
     assert [store.state(config) for config in configs] == ["missing"] + ["trained"] * 3
     said = capsys.readouterr().err
@@ -65,7 +64,7 @@ def test_what_is_free_is_trained_first_and_the_budget_is_kept(small, tmp_path, h
 
 def test_a_worker_does_not_wait_while_there_is_something_to_do_and_trains_as_one_process_does(small, tmp_path, hold):
     """Two workers, and the first two runs are held until the other two are there. With a run that fails, all is as in
-    one process that trains them in turns."""
+    one process that trains them one by one."""
     store, configs = open_store(tmp_path), [small(epochs=epochs) for epochs in (4, 3, 2, 1)]
     fails = small(learning_rate=1e6, epochs=1)
     holder, problems = hold(store, configs[:2]), []
@@ -79,7 +78,7 @@ def test_a_worker_does_not_wait_while_there_is_something_to_do_and_trains_as_one
     thread.join()
     assert there == [True, True]
     alone = open_store(tmp_path / "alone")
-    found = [problems, Turns(tmp_path / "alone", "cpu", 2).run([*configs, fails])]
+    found = [problems, train_each([*configs, fails], alone, progress=False)]
     for told, each in zip(found, (store, alone), strict=True):
         assert len(told) == 1 and "rate 1e+06" in told[0] and "smaller learning_rate" in told[0]
         assert [each.state(config) for config in [*configs, fails]] == ["trained"] * 4 + ["failed"]
@@ -177,7 +176,7 @@ def test_a_run_that_cannot_be_read_is_called_so_and_is_not_replaced(small, stran
     with pytest.raises(Barred, match="cannot be read .* and is not replaced"), store.lock(run.config):
         pass
     with pytest.warns(UserWarning, match="cannot be read"):
-        problems = train_together([run.config], store, "cpu", progress=False)
+        problems = train_each([run.config], store, progress=False)
     assert len(problems) == 1 and "make it readable" in problems[0]
     os.seteuid(0)
     assert repr(store.find(run.config)) == repr(run)

@@ -7,21 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from bcebook.execution import choose, cluster, node, on_ray
+from bcebook.execution import choose, node, on_ray
 from bcebook.execution.on_ray import OnRay
-from bcebook.execution.turns import Turns
 from bcebook.runs import archive
 from bcebook.runs.store import open_store
 from bcebook.training import checkpoint
+from bcebook.training.sessions import train_each
 
-os.environ.update(cluster.QUIET)  # before Ray is imported, which reads them
+os.environ.update(on_ray.QUIET)  # before Ray is imported, which reads them
 pytest.importorskip("ray", reason='LEFT OUT, runs on Ray: it is not installed (`pip install -e "./lib[ray]"`)')
 LONG = {"epochs": 100, "train_size": None}  # some two seconds
 
@@ -70,7 +69,7 @@ def numbers(run) -> str:
 def here(tmp_path):
     """Trains configurations in this process; gives their numbers."""
     def train(configs: list) -> list[str]:
-        Turns(tmp_path / "here", "cpu").run(configs)
+        train_each(configs, open_store(tmp_path / "here"), progress=False)
         return [numbers(open_store(tmp_path / "here").find(config)) for config in configs]
 
     return train
@@ -83,14 +82,14 @@ def test_runs_are_those_of_this_machine_bit_for_bit_and_a_failure_is_told_once(t
     configs, diverges = [small(seed=seed) for seed in range(3)], small(learning_rate=1e6)
     log, real = tmp_path / "log", node.train
 
-    def spoiled(order, dataset):  # a function within a function: it travels as it stands here
+    def spoiled(order, wanted, dataset):  # a function within a function: it travels as it stands here
         times = log.read_text().count(str(order.config)) if log.exists() else 0
         with open(log, "a") as file:
             file.write(f"{order.config}\n")
         seed = order.config["seed"]
         if seed == 2 and not times:  # another run than the one asked for
             order = dataclasses.replace(order, config=order.config | {"seed": 9})
-        answer = real(order, dataset)
+        answer = real(order, wanted, dataset)
         if seed == 1 and not times:
             return dataclasses.replace(answer, archive=answer.archive[:500] + b"x" + answer.archive[501:])
         return answer
@@ -111,7 +110,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time_and_a_new_one_is_used(two,
     """SIGKILL for the second node's raylet in the middle of its run: the run goes on from its checkpoint elsewhere."""
     configs, real = [small(seed=seed, **LONG) for seed in range(2)], node.train
 
-    def side_by_side(order, dataset):  # neither is over before the other has begun, and has been seen to
+    def side_by_side(order, wanted, dataset):  # neither is over before the other has begun, and has been seen to
         from bcebook.training import loop, sessions  # noqa: F401 - takes seconds
 
         def slow(self, step=loop.Training.step):
@@ -122,7 +121,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time_and_a_new_one_is_used(two,
         (tmp_path / f"begun-{order.config['seed']}").touch()
         while len(list(tmp_path.glob("begun-*"))) < 2:
             time.sleep(0.05)
-        return real(order, dataset)
+        return real(order, wanted, dataset)
 
     monkeypatch.setattr(on_ray.node, "train", side_by_side)
     executor = OnRay(tmp_path, "cpu", address=two.address, checkpoints=str(tmp_path / "kept"), every=0.1)
@@ -153,7 +152,7 @@ def test_a_driver_that_is_killed_leaves_whole_runs_and_the_next_one_trains_the_r
     driver.wait()
     states = [store.state(config) for config in configs]
     assert states[0] == "trained" and states[1] in ("trained", "missing") and states[2] == "missing"
-    assert Turns(tmp_path, "cpu").run(configs) == []  # whatever trains them: nothing is held any more
+    assert train_each(configs, store, progress=False) == []  # whatever trains them: nothing is held any more
     assert all(store.find(config) for config in configs)
 
 
@@ -169,11 +168,11 @@ def test_what_another_process_here_trains_comes_last_and_is_waited_for(two, smal
         assert problems == [] and store.has(configs[0])
     long, real, until = small(epochs=100_000, train_size=None), node.train, time.time() + 600
 
-    def stops(order, dataset):
+    def stops(order, wanted, dataset):
         import bcebook.training.sessions  # noqa: F401 - takes seconds, which are none of training
 
         assert abs(order.until - until) < 60
-        return real(dataclasses.replace(order, until=time.time() + 1), dataset)
+        return real(dataclasses.replace(order, until=time.time() + 1), wanted, dataset)
 
     monkeypatch.setattr(on_ray.node, "train", stops)
     executor = OnRay(tmp_path, "cpu", address=two.address, checkpoints=str(tmp_path / "kept"))
@@ -181,20 +180,7 @@ def test_what_another_process_here_trains_comes_last_and_is_waited_for(two, smal
     assert list((tmp_path / "kept" / long.key).glob(f"*{checkpoint.SUFFIX}"))
 
 
-def test_of_a_gpu_each_run_gets_the_part_that_the_first_one_says(small):
-    """One that did not fit beside others has it to itself."""
-    sweep = object.__new__(on_ray._Sweep)
-    sweep.how, sweep.device, sweep.share, sweep.alone = OnRay(Path()), "cuda", {}, set()
-    config, other = small(seed=1), small(seed=2)
-    assert sweep._needs(config) == {"num_cpus": 1, "num_gpus": 1}
-    sweep._learn(small(), 8 * 2**30, 2**30)  # 80 % of 8 GiB hold four times 1 GiB and what a process takes beside it
-    assert sweep._needs(config) == {"num_cpus": 1, "num_gpus": 0.25}
-    task = cluster.Task("a run", (), dict, what=other, had={"num_gpus": 0.25})
-    assert sweep._take(task, node.Answer(problem="it does not fit")) == "it does not fit"
-    assert sweep._needs(other)["num_gpus"] == 1 and sweep._needs(config)["num_gpus"] == 0.25
-
-
-def test_a_node_with_another_torch_or_other_code_is_refused_by_name(two, small, tmp_path):
+def test_a_node_with_another_torch_or_other_code_is_refused_by_name(two, small, tmp_path, monkeypatch):
     fake = tmp_path / "other" / "torch-9.9.dist-info"
     fake.mkdir(parents=True)
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.9\n")
@@ -206,41 +192,30 @@ def test_a_node_with_another_torch_or_other_code_is_refused_by_name(two, small, 
         assert all(open_store(tmp_path).has(config) for config in configs)  # on the others
     finally:
         two.remove_node(other)
-    with cluster.joined(two.address):
-        wanted = {name: "0" * 64 if "library" in name else value for name, value in node.expected().items()}
-        machines = cluster.Cluster(node.train, wanted)
-        tasks = iter([cluster.Task("a run", (node.Order(small().to_dict(), "cpu"), None), lambda: {"num_cpus": 1})])
-        assert not cluster.run(machines, lambda: next(tasks, None), lambda task, answer: pytest.fail("old code trained"))
-    assert len(machines.problems) >= 3 and all("by its digest, " in problem for problem in machines.problems[:-1])
-    assert "no machine of the cluster is left" in machines.problems[-1]
+    monkeypatch.setattr(on_ray.node, "expected", lambda real=node.expected(): real | {"this library, by its digest,": "0" * 64})
+    more = [small(seed=seed) for seed in range(5, 8)]
+    problems = OnRay(tmp_path, "cpu", address=two.address).run(more)
+    assert len(problems) >= 3 and all("by its digest, " in problem for problem in problems[:-1])
+    assert "no machine of the cluster is left" in problems[-1] and not any(map(open_store(tmp_path).has, more))
 
 
-def test_a_task_whose_process_dies_each_time_is_given_up_after_three_tries(two, tmp_path):
-    log = tmp_path / "log"
+def test_a_task_whose_process_dies_each_time_is_given_up_after_three_tries(two, small, tmp_path, monkeypatch):
+    log, real = tmp_path / "log", node.train
 
-    def dies(name):
-        with open(log, "a") as file:
-            file.write(name)
-        if name == "a":
+    def dies(order, wanted, dataset):
+        if order.config["seed"] == 0:
+            with open(log, "a") as file:
+                file.write("a")
             os.kill(os.getpid(), signal.SIGKILL)
-        return name
+        return real(order, wanted, dataset)
 
-    told = []
-    with cluster.joined(two.address):
-        machines = cluster.Cluster(dies, node.expected(), told.append)
-        tasks = iter([cluster.Task(name, (name,), lambda: {"num_cpus": 1}) for name in "abc"])
-        answers = []
-        assert cluster.run(machines, lambda: next(tasks, None), lambda task, answer: answers.append(answer))
-        assert sorted(answers) == ["b", "c"]
-        assert machines.problems == ["a: tried 3 times, and each time its process was ended from outside."]
-        assert log.read_text().count("a") == 3 and len(told) == 2
-        # No node has so many processors: it is said, and nobody waits for ever.
-        tasks = iter([cluster.Task("large", (), lambda: {"num_cpus": 99})])
-        assert not cluster.run(machines, lambda: next(tasks, None), lambda *_: None, patience=0.1)
-        assert "had room for {'num_cpus': 99}" in machines.problems[-1]
-        import ray
-
-        assert cluster._lost(ray, ray.exceptions.OutOfMemoryError("x")) == "its machine ran out of memory"
+    monkeypatch.setattr(on_ray.node, "train", dies)
+    configs = [small(seed=seed) for seed in range(3)]
+    problems = OnRay(tmp_path, "cpu", address=two.address).run(configs)
+    assert len(problems) == 1 and configs[0].describe() in problems[0] and "was lost 3 times" in problems[0]
+    assert log.read_text() == "aaa" and [open_store(tmp_path).has(config) for config in configs] == [False, True, True]
+    with open_store(tmp_path).lock(configs[0], wait=False):  # and the run is free again
+        pass
 
 
 def test_images_that_do_not_fit_into_the_object_store_are_a_sentence(two, small, tmp_path, monkeypatch):
@@ -251,7 +226,7 @@ def test_images_that_do_not_fit_into_the_object_store_are_a_sentence(two, small,
 
     monkeypatch.setattr(ray, "put", full)
     problems = OnRay(tmp_path, "cpu", address=two.address).run([small()])
-    assert len(problems) == 1 and "do not fit into the memory that Ray has for objects" in problems[0]
+    assert len(problems) == 1 and "object store cannot hold its images" in problems[0]
     with open_store(tmp_path).lock(small(), wait=False):  # and the run is free again
         pass
 
@@ -260,20 +235,18 @@ def test_a_cluster_of_ones_own_obeys_nobody_else(two, tmp_path):
     """In a process of its own, which the others' settings do not reach: as `--on ray` starts it."""
     program = """
 import os, subprocess, sys
-from bcebook.execution import cluster
-with cluster.joined(""):
+from bcebook.execution import on_ray
+with on_ray._joined(""):
     import ray
     address = ray.get_runtime_context().gcs_address
     other = "import ray, sys; ray.init(address=sys.argv[1], logging_level=50)"
     code = subprocess.run([sys.executable, "-c", other, address], env=os.environ | {"RAY_AUTH_TOKEN": "0" * 64, "RAY_NUM_REDIS_GET_RETRIES": "1"},
                           capture_output=True).returncode
-    machines = cluster.Cluster(os.getcwd, cluster.node.expected())
-    tasks = iter([cluster.Task("where", (), lambda: {"num_cpus": 1})])
-    cluster.run(machines, lambda: next(tasks, None), lambda task, answer: print("refused" if code else "let in", answer))
+    print("refused" if code else "let in")
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run([sys.executable, "-c", program], env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True)
-    assert done.stdout.split() == ["refused", tempfile.gettempdir()], done.stderr  # and no task works in a folder of ours
+    assert done.stdout.split() == ["refused"], done.stderr
     assert not list(tmp_path.iterdir())  # no token left in a file
 
 
@@ -288,20 +261,20 @@ def test_what_is_asked_for_wrongly_is_one_sentence(small, tmp_path, monkeypatch)
     for address in ("127.0.0.1:1", "nonsense", "h:x"):
         with pytest.raises(ValueError, match=f"no Ray cluster answers at {address}"):
             OnRay(tmp_path, address=address).run([small()])
-    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(on_ray.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="Ray is not installed here"):
         OnRay(tmp_path).run([small()])
 
 
 def test_ray_is_not_imported_unless_it_is_asked_for():
-    program = ("import sys, bcebook.cli, bcebook.execution.choose, bcebook.execution.on_ray, bcebook.execution.cluster\n"
+    program = ("import sys, bcebook.cli, bcebook.execution.choose, bcebook.execution.on_ray\n"
                "sys.exit('ray' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_an_answer_of_other_code_is_refused(small, tmp_path):
     """A run that this engine has not trained is whole, and still not taken for one that it has."""
-    Turns(tmp_path / "theirs", "cpu").run([small()])
+    train_each([small()], open_store(tmp_path / "theirs"), progress=False)
     theirs, ours = open_store(tmp_path / "theirs"), open_store(tmp_path / "ours")
     run = theirs.find(small())
     for name, value in (("engine", "0" * 16), ("code", "0123456789")):

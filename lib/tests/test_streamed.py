@@ -1,5 +1,4 @@
-"""Images from folders: the same whatever reads them, a kill changes nothing, and two processes train as one that
-accumulates their half-batches."""
+"""Images from folders: the same whatever reads them, and a kill changes nothing."""
 
 import dataclasses
 import json
@@ -20,36 +19,13 @@ from bcebook.chapters.registry import rooms
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import NETWORKS, STREAMED, StreamedSpec
 from bcebook.runs.store import open_store
-from bcebook.science.losses import LOSSES
 from bcebook.training import checkpoint, datasets, loop, measure, models, pretrained, streamed
-from bcebook.training.sessions import train
+from bcebook.training.sessions import train, train_each
 
 CPU = torch.device("cpu")
 SPEC = StreamedSpec(name="imagenet", display="ImageNet-1k", num_classes=3, side=32, resized=36, mean=(0.5,) * 3, std=(0.25,) * 3)
 SETTINGS = dict(dataset="imagenet", model="resnet8", loss="bce", optimizer="sgd", learning_rate=0.1, epochs=2, batch_size=8,
                 schedule="one-cycle", augmentation="da1", decay="global", weight_decay=5e-4)
-# What each of two processes does: the same entry, the same run, and the first keeps the network that came out.
-WORKER = """
-import json, sys, torch
-import bcebook.runs.specs as specs
-specs.STREAMED["imagenet"] = specs.StreamedSpec(**json.loads(sys.argv[1]))
-from pathlib import Path
-from bcebook.execution.choose import train_missing
-from bcebook.runs.config import RunConfig
-from bcebook.training import loop, ranks
-
-real = loop.Training._record
-def record(self, *arguments):
-    real(self, *arguments)
-    if self.done and ranks.first():
-        torch.save(self.model.state_dict(), sys.argv[4])
-loop.Training._record = record
-digits = dict(dataset="digits", model="mlp", loss="ce", optimizer="sgd", learning_rate=0.1, epochs=1, lambda_w=0,
-              lambda_h=0, lambda_b=0)
-said = train_missing([RunConfig(**json.loads(sys.argv[2])), RunConfig(**digits)], Path(sys.argv[3]), "cpu")
-print(json.dumps(said) + "\\n", end="", flush=True)  # in one piece: two processes write here
-"""
-
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
@@ -130,71 +106,45 @@ def test_a_killed_run_goes_on_with_the_same_bits(folder, tmp_path):
         assert all(torch.equal(a, b) for a, b in pairs) and repr(whole.history) == repr(second.history)
 
 
-def accumulated(config, source) -> loop.Training:
-    """One process that makes each step of two half-batches, every other image of the batch, with the batch statistics of
-    each half; the running ones are those of the first."""
-    training = loop.Training(config, source, CPU)
-    model, optimizer = training.model, training.optimizer
-    training._record(float("nan"), float("nan"))
-    for number in range(config.epochs):
-        training.images.shuffle(config.batch_size)
-        training.model.train()
-        losses = 0.0
-        for index in range(training.batches):
-            training.epoch, training.batch = number, index
-            training._set_rate()
-            x, y = training.images.chosen(index, config.batch_size)
-            optimizer.zero_grad()
-            for half in (0, 1):
-                before = {name: value.clone() for name, value in model.named_buffers()}
-                logits, _ = model(training.images.normalise(x[half::2]))
-                loss = LOSSES[config.loss](logits, y[half::2], 0.0)
-                (loss / 2).backward()
-                losses += float(loss.detach()) * len(y[half::2])
-                if half:
-                    for name, value in model.named_buffers():
-                        value.copy_(before[name])
-            optimizer.step()
-        training.epoch, training.batch = number + 1, 0
-        training._record(config.rate(number + 1), losses / (training.batches * config.batch_size))
-    return training
+def test_hidden_folders_are_no_class(folder):
+    for split in ("train", "val"):
+        (folder / "datasets" / "imagenet" / split / ".thumbnails").mkdir()
+        (folder / "datasets" / "imagenet" / split / ".thumbnails" / "1.png").write_bytes(b"")
+    source = streamed.load("imagenet", folder / "datasets")
+    assert source.classes == ("n00", "n01", "n02") and len(source.train) == 50
 
 
-def test_two_processes_train_as_one_that_accumulates_their_halves(folder):
-    config = RunConfig(**SETTINGS)
-    script, weights = folder / "worker.py", folder / "weights.pt"
-    script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script,
-               json.dumps(dataclasses.asdict(SPEC)), json.dumps(config.to_dict()), folder, weights]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    problems = sorted(map(json.loads, done.stdout.split("\n")[:2]), key=len)
-    assert problems[0] == [] and problems[1][0].startswith("1 left out: torchrun's processes share only runs on ImageNet-1k")
-    run = open_store(folder).find(config)
-    assert run is not None and len(list((folder / "runs").glob("*/*.json"))) >= 1
-
-    ours = accumulated(config, streamed.load("imagenet", folder / "datasets"))
-    theirs = torch.load(weights, weights_only=True)
-    for name, value in ours.model.state_dict().items():
-        assert torch.allclose(theirs[name], value, atol=1e-5), name
-    for name in ("train_loss", "test_accuracy", "test_uniform_accuracy", "train_accuracy", "learning_rate"):
-        assert run.history[name] == pytest.approx(ours.history[name], abs=1e-5, nan_ok=True), name
-    # and the figures over both processes are those of the whole test set, 17 pictures, in one process
-    ours.model.load_state_dict(theirs)
-    whole = measure.every_row(measure.outputs(ours.model, ours.images, "test", False))
-    assert {name: run.final[name] for name in whole} == pytest.approx(whole, abs=1e-6)
-    assert run.scores["test"]["positive"]["count"] == 17
-    assert run.final["test_accuracy"] * 17 == pytest.approx(round(run.final["test_accuracy"] * 17))
+def test_a_flat_folder_of_validation_images_is_refused_in_one_sentence(folder):
+    val = folder / "datasets" / "imagenet" / "val"
+    for path in list(val.glob("*/*")):
+        path.rename(val / path.name)
+    for kind in list(val.iterdir()):
+        if kind.is_dir():
+            kind.rmdir()
+    with pytest.raises(datasets.DataError, match="val .* a folder for each class") as error:
+        streamed.load("imagenet", folder / "datasets")
+    assert "\n" not in str(error.value)
 
 
-def test_one_process_alone_gives_an_ordinary_run(folder):
-    store, config = open_store(folder), RunConfig(**SETTINGS)
-    run = train(config, store, "cpu", progress=False, data_root=folder / "datasets")
-    assert store.find(config).final == run.final and 0 < run.final["test_uniform_accuracy"] <= run.final["test_accuracy"] <= 1
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_picture_is_named_and_stops_no_other_run(folder, monkeypatch, workers):
+    monkeypatch.setattr(streamed, "MOST_WORKERS", workers)
+    victim = next((folder / "datasets" / "imagenet" / "train").rglob("*.jpeg"))
+    victim.write_bytes(victim.read_bytes()[:200])
+    digits = RunConfig(dataset="digits", model="mlp", loss="ce", optimizer="sgd", learning_rate=0.1, epochs=1,
+                       lambda_w=0, lambda_h=0, lambda_b=0)
+    store = open_store(folder)
+    problems = train_each([RunConfig(**SETTINGS), digits], store, progress=False, data_root=folder / "datasets")
+    assert len(problems) == 1 and str(victim) in problems[0] and "\n" not in problems[0]
+    assert store.has(digits) and store.state(RunConfig(**SETTINGS)) == "missing"  # not failed: the file can be replaced
 
 
-# --- the paper profile
+def test_where_shared_memory_is_too_small_no_workers_share_it(folder, monkeypatch):
+    monkeypatch.setattr(streamed, "cores", lambda: 1)
+    for free, expected in ((10**9, 1), (1000, 0)):
+        monkeypatch.setattr(streamed, "_shared_memory", lambda free=free: free)
+        assert images(folder)._loader(None, [[(0, 0)] * 8] * 9).num_workers == expected
+
 
 def test_without_the_images_one_sentence_says_what_to_put_where_and_the_page_goes_on(tmp_path, monkeypatch, capsys):
     configs = catalog.configs("fine_tuning", "paper")

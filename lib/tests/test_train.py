@@ -10,6 +10,7 @@ from bcebook.training import datasets as data, heads, models
 from bcebook.training import measure
 from bcebook.training import loop as training
 from bcebook.runs.store import RunStore
+from bcebook.training import devices, gpu, optimizers
 from bcebook.training.measure import measured_epochs
 from bcebook.training.loop import RunFailed, penalty
 from bcebook.training.sessions import train
@@ -101,7 +102,7 @@ def test_weight_decay_reaches_every_parameter_only_when_global(small):
     model = models.build("convnet", 10, 1)
     for decay, expected in (("global", 5e-4), ("decoupled", 0.0)):
         for optimizer in ("sgd", "adamw"):
-            groups = training._optimizer(small(decay=decay, optimizer=optimizer), model, torch.device("cpu")).param_groups
+            groups = optimizers.build(small(decay=decay, optimizer=optimizer), model, torch.device("cpu")).param_groups
             assert [g["weight_decay"] for g in groups] == [expected]
             assert sum(p.numel() for p in groups[0]["params"]) == sum(p.numel() for p in model.parameters())
 
@@ -118,11 +119,11 @@ def test_a_diverging_run_is_recorded_as_failed_and_never_as_a_result(small, tmp_
 
 def test_cuda_is_refused_where_there_is_none(small, tmp_path):
     if torch.cuda.is_available():
-        assert training.resolve("auto").type == "cuda"
+        assert devices.resolve("auto").type == "cuda"
     else:
         with pytest.raises(ValueError, match="no CUDA GPU"):
             train(small(), RunStore(tmp_path), "cuda")
-        assert training.resolve("auto").type == "cpu"
+        assert devices.resolve("auto").type == "cpu"
 
 
 def test_a_network_of_the_paper_learns_real_images(real, tmp_path, monkeypatch, name="cifar10"):
@@ -156,8 +157,8 @@ def test_on_a_gpu_a_run_among_eight_is_the_run_alone(small):
 @pytest.mark.parametrize("change", [{}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine"}, {"augmentation": "da1+da2"}], ids=str)
 def test_on_a_gpu_a_captured_step_does_what_the_step_does(small, monkeypatch, change):
     config, found = small(epochs=6, **change), []
-    for eager in (training.EAGER_STEPS, 10**9):
-        monkeypatch.setattr(training, "EAGER_STEPS", eager)
+    for eager in (gpu.EAGER_STEPS, 10**9):
+        monkeypatch.setattr(gpu, "EAGER_STEPS", eager)
         run = training.Training(config, data.load("digits"), torch.device("cuda"))
         while not run.done:
             run.step()

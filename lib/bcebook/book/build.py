@@ -9,7 +9,8 @@ from bcebook.book.execute import execute, failed_before
 from bcebook.book.render import render
 from bcebook.chapters import catalog
 from bcebook.chapters.recipes import RECORDED
-from bcebook.execution.base import cores, duration
+from bcebook.cores import cores
+from bcebook.execution.base import duration
 from bcebook.execution.choose import Elsewhere, left_out, train_missing
 from bcebook.runs import rehearsal
 from bcebook.runs.locks import hold

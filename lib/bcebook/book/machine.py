@@ -13,7 +13,7 @@ def tell(folder: Path, say: Callable[[str], None]) -> None:
     from importlib import metadata
 
     from bcebook.book.build import BOOK
-    from bcebook.execution.base import cores
+    from bcebook.cores import cores
     from bcebook.runs.provenance import code_version, processor
     from bcebook.runs.specs import DATASETS, STREAMED
     from bcebook.runs.store import open_store

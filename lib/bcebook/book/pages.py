@@ -32,7 +32,7 @@ def write(source: Path, out: Path, profile: str) -> None:
                      "found": front.table(found, linked=True)},
         "bibliography.md": {"cite": cite()},
         "more_machines.md": {"costs": costs.table(), "reached": costs.reached(),
-                             "sbatch": listing("ray.sbatch", "bash"), "cloud": listing("ray-cluster.yaml", "yaml")},
+                             "sbatch": listing("ray.sbatch", "bash")},
     }.items():
         text = (source / page).read_text()
         for name, block in blocks.items():

@@ -1,14 +1,9 @@
 """What every way to train many runs has in common."""
 
-import os
 import sys
 from typing import Protocol
 
 from bcebook.runs.config import RunConfig
-
-# Runs at once on a GPU, however many more would fit: one thread starts the steps of all, each has its own copy of the
-# images there, each loses up to half a minute when the process dies, and nothing here measures more than eight.
-MOST = 8
 
 
 class Executor(Protocol):
@@ -30,8 +25,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

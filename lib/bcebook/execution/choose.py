@@ -5,19 +5,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcebook.execution import together
-from bcebook.execution.base import Executor, cores
+from bcebook.cores import cores
 from bcebook.execution.processes import Processes
-from bcebook.execution.turns import Turns
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import STREAMED
 from bcebook.runs.store import open_store
 from bcebook.training import pretrained
-
-# Runs at once on a GPU where nobody says how many. More pay: an H200 takes 340 steps of ResNet18 a second for one run
-# and 472 for four in turns. But they have spoiled each other there (`gpu.capturing`), and what was done about it has
-# run on no GPU yet: one, until `bcebook doctor --gpu` has passed packed_is_single on one.
-ON_A_GPU = 1
 
 
 @dataclass(frozen=True)
@@ -52,10 +45,10 @@ def train_missing(
 ) -> list[str]:
     """Train what the store of `data` lacks, but for what is `left_out`; returns a sentence for each run that failed.
 
-    jobs: how many at once; by default a process a core on the CPU, and ON_A_GPU, or as many of more as fit in its
-    memory, in one process. deadline: of time.monotonic; what is not done by then is left with a checkpoint. Every
-    finished run is in the store at once, and a killed one goes on from its checkpoint when the call is repeated.
-    on: the cluster to train on; None: this process and its children.
+    jobs: how many at once, each in a process of its own; by default one a core on the CPU, and one on a GPU. deadline:
+    of time.monotonic; what is not done by then is left with a checkpoint. Every finished run is in the store at once,
+    and a killed one goes on from its checkpoint when the call is repeated. on: the cluster to train on; None: this
+    process and its children.
     """
     store = open_store(data)
     missing = [config for config in dict.fromkeys(configs) if not store.has(config)]
@@ -67,14 +60,14 @@ def train_missing(
 
         return OnRay(data, device, jobs, on.address, on.checkpoints).run(missing, deadline)
     # Only now: importing torch takes seconds, which a build with nothing to do must not cost.
-    from bcebook.training.loop import resolve
+    from bcebook.training.devices import resolve
+    from bcebook.training.sessions import train_each
 
-    place = resolve(device)
-    gpu = place.type == "cuda"
-    if together.asked():
-        return together.Together(data, str(place)).run(missing, deadline)
-    at_once = min(jobs or (ON_A_GPU if gpu else cores()), len(missing))
-    return executor(data, str(place), at_once, deadline, gpu and at_once > 1).run(missing, deadline)
+    place = str(resolve(device))
+    at_once = min(jobs or (cores() if place == "cpu" else 1), len(missing))
+    if at_once == 1 and place == "cpu":
+        return train_each(missing, store, place, deadline, data_root=data / "datasets")
+    return Processes(data, place, at_once).run(missing, deadline)
 
 
 def left_out(configs: list[RunConfig], data: Path) -> list[str]:
@@ -97,11 +90,3 @@ def lacks(config: RunConfig, data: Path) -> str:
     from bcebook.training.datasets import without_folders
 
     return without_folders(config.dataset, data / "datasets")
-
-
-def executor(data: Path, device: str, jobs: int, deadline: float, measured: bool = False) -> Executor:
-    """Turns on a GPU, for a single run at a time, and under a deadline, where workers would first spend seconds to
-    start; else processes. measured: as many of the jobs as the GPU has memory for."""
-    if jobs == 1 or device.startswith("cuda") or deadline < math.inf:
-        return Turns(data, device, jobs, measured)
-    return Processes(data, device, jobs)

@@ -1,4 +1,4 @@
-"""One run on a machine that knows nothing of ours but this library: what a task does there. Nothing of Ray is in it."""
+"""One run on a machine that has nothing of ours but this library: what a task of Ray does there."""
 
 import math
 import os
@@ -6,7 +6,6 @@ import platform
 import tempfile
 import time
 import warnings
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,28 +21,28 @@ SAME = ("torch", "numpy")  # libraries of which another version makes other numb
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task gives back: the archive of its run; or why the run failed, as `RunStore.failure` has it; or a
-    sentence on what this machine cannot do; or nothing of these, where its time was over. memory: bytes of a GPU,
-    (free before the run, at most held by it)."""
+    """What a task gives back, one of: the archive of its run; why the run failed, as `RunStore.failure` has it; a
+    sentence on what went wrong there; why this machine is refused, and its id; or nothing, where its time was over."""
 
     archive: bytes = b""
     failure: dict | None = None
     problem: str = ""
-    memory: tuple[int, int] = (0, 0)
+    refused: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True)
 class Order:
     """A run that is asked for. device: "cpu" or "cuda"; threads: to compute with on the CPU; until: of time.time, when
-    to stop (infinite: when it is done); checkpoints: where copies of them are kept, None: nowhere; every: seconds from
-    one to the next, None: as `sessions` has it."""
+    to stop (infinite: when it is done); checkpoints: a folder that all machines share, None: they are lost with the
+    machine; every: seconds from one to the next."""
 
     config: dict
     device: str
     threads: int = 1
     until: float = math.inf
     checkpoints: str | None = None
-    every: float | None = None
+    every: float = 30.0
 
 
 def expected() -> dict[str, str]:
@@ -67,15 +66,20 @@ def _short(value: str) -> str:
     return value[:12]
 
 
-def train(order: Order, dataset: "Dataset | None") -> Answer:
-    """Train the run that is asked for in a folder of its own, which is gone afterwards. dataset: its images, verified
-    here; None: the library brings them."""
+def train(order: Order, wanted: dict[str, str], dataset: "Dataset | None") -> Answer:
+    """Train the run that is asked for in a folder of its own, which is gone afterwards, on a machine that has what is
+    wanted (`expected`). dataset: its images, verified here; None: the library brings them."""
+    os.chdir(tempfile.gettempdir())  # Ray's own folder may be taken away under a task: by a node that ends beside it
+    if sentence := differs(wanted):
+        import ray
+
+        return Answer(refused=sentence, node=ray.get_runtime_context().get_node_id())
     import torch  # after provenance
 
     from bcebook.runs import archive
     from bcebook.runs.store import RunStore
-    from bcebook.training import datasets, mirror
-    from bcebook.training.sessions import train_together
+    from bcebook.training import datasets
+    from bcebook.training.sessions import train_each
 
     warnings.filterwarnings("ignore", message=".*not writable.*")  # images in shared memory are read, never written
     if dataset is not None and not datasets.is_published(dataset):
@@ -83,34 +87,15 @@ def train(order: Order, dataset: "Dataset | None") -> Answer:
     deadline = time.monotonic() + order.until - time.time()
     config = RunConfig.from_dict(order.config)
     torch.set_num_threads(order.threads)
-    free = _free(order.device)
     with tempfile.TemporaryDirectory(prefix="bcebook-") as folder:
-        store = RunStore(Path(folder) / "runs")
-        kept = (
-            mirror.following(store.checkpoints(config), order.checkpoints, config.key)
-            if order.checkpoints
-            else nullcontext()
+        store = RunStore(Path(folder) / "runs", checkpoints=order.checkpoints)
+        problems = train_each(
+            [config], store, order.device, deadline, progress=False, given=dataset, checkpoint_every=order.every
         )
-        with kept:
-            problems = train_together(
-                [config], store, order.device, 1, deadline, progress=False, given=dataset, checkpoint_every=order.every
-            )
         if failure := store.failure(config):
             return Answer(failure=failure)
         if problems or not store.has(config):
             return Answer(problem="; ".join(problems))
         path = Path(folder) / "run.zip"
         archive.write(store, [config.key], path)
-        return Answer(path.read_bytes(), memory=(free, _peak(order.device)))
-
-
-def _free(device: str) -> int:
-    import torch
-
-    return torch.cuda.mem_get_info()[0] if device.startswith("cuda") else 0
-
-
-def _peak(device: str) -> int:
-    import torch
-
-    return torch.cuda.max_memory_reserved() if device.startswith("cuda") else 0
+        return Answer(path.read_bytes())

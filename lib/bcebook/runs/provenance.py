@@ -27,10 +27,11 @@ ENGINE = (
     "training/efficientnet.py",
     "training/pretrained.py",
     "training/streamed.py",
-    "training/ranks.py",
     "training/measure.py",
     "training/kept.py",
     "training/gpu.py",
+    "training/optimizers.py",
+    "training/devices.py",
     "training/loop.py",
 )
 COMMIT = "BCEBOOK_COMMIT"  # in the environment of a process that runs a copy: what it was copied from

@@ -30,14 +30,21 @@ class Listed:
 
 
 class RunStore:
-    """The runs under `root`, and behind them the read-only ones under `recorded`.
+    """The runs under `root`, and behind them the read-only ones under `recorded`. checkpoints: the folder of those of
+    unfinished runs, where it is not in `root`.
 
     A run is written under a temporary name and renamed when it is whole; every file stands in checksums.json. A folder
     that fails its checksums, or cannot be read, is reported (a warning that names it) and counts as absent.
     """
 
-    def __init__(self, root: str | os.PathLike, recorded: str | os.PathLike | None = None):
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        recorded: str | os.PathLike | None = None,
+        checkpoints: str | os.PathLike | None = None,
+    ):
         self.root = Path(root)
+        self.checkpoint_root = Path(checkpoints) if checkpoints else self.root / ".checkpoints"
         self.recorded = Path(recorded) if recorded else None
 
     def find(self, config: RunConfig) -> Run | None:
@@ -109,7 +116,7 @@ class RunStore:
 
     def checkpoints(self, config: RunConfig) -> Path:
         """The folder for the checkpoints of a run that is not whole yet."""
-        return self.root / ".checkpoints" / config.key
+        return self.checkpoint_root / config.key
 
     def weights(self, config: RunConfig) -> Path:
         """The file for the weights of a run that was trained here, to measure it anew; they do not travel."""

@@ -1,16 +1,16 @@
-"""What only a CUDA GPU has: a stream for each run, steps that are captured once and replayed, and going without."""
+"""What only a CUDA GPU has: a stream for the run, a step that is captured once and replayed, and going without."""
 
 import warnings
-import weakref
-from collections import defaultdict
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from torch import Tensor
 
 from bcebook.runs.files import in_a_line
 
+# Steps before one is captured as a graph, so that every library is set up and every buffer is there.
+EAGER_STEPS = 3
 _TOLD: set[str] = set()  # the features that this process has said it goes without
-_FREE: dict[torch.device, list] = defaultdict(list)  # streams whose runs are over
 
 
 def on_gpu(device: torch.device) -> bool:
@@ -25,24 +25,57 @@ def without(feature: str, error: Exception, instead: str) -> None:
         warnings.warn(f"{feature} cannot be used here ({in_a_line(error)}); {instead}.", stacklevel=3)
 
 
-def stream_of(run: object, device: torch.device):
-    """A CUDA stream that no other run has as long as `run` is there, so that several overlap; None, said once, where
-    there are no streams.
-
-    torch alone deals out 32 in turn: a long run would come to share its own with a short one that begins much later.
-    """
+def new_stream(device: torch.device):
+    """A CUDA stream for a run; None, said once, where there are no streams."""
     try:
-        stream = _FREE[device].pop() if _FREE[device] else torch.cuda.Stream(device)
+        return torch.cuda.Stream(device)
     except Exception as error:  # which kind, no document says
         without("a CUDA stream for each run", error, "the runs share one, and no step is captured, which is slower")
         return None
-    weakref.finalize(run, _FREE[device].append, stream).atexit = False
-    return stream
+
+
+def update(training, chosen: Tensor, mixture: Tensor) -> None:
+    """One mini-batch of a `loop.Training` on CUDA: at once, or as the replay of a graph that was captured from the same
+    code. Not whole batches, and the first steps, are always computed at once."""
+    if not training.graphs or len(chosen) < training.config.batch_size or training.eager_steps < EAGER_STEPS:
+        training.eager_steps += 1
+        return training._mini_batch(chosen, mixture)
+    if not training.graph and not _capture(training, chosen, mixture):
+        return training._mini_batch(chosen, mixture)
+    for slot, value in zip(training.inputs, (chosen, mixture), strict=True):
+        slot.copy_(value)
+    training.graph.replay()
+
+
+def _capture(training, chosen: Tensor, mixture: Tensor) -> bool:
+    """Make the graph of a step, which runs nothing yet; False where that cannot be done, and never will."""
+    images, optimizer = training.images, training.optimizer
+    state = images.generator.get_state()
+    training.inputs = chosen.clone(), mixture.clone()
+    optimizer.zero_grad(set_to_none=True)  # the gradients then lie in the graph's own memory
+    try:
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(images.generator)
+        with _capturing(graph, training.stream):
+            training._mini_batch(*training.inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        without("CUDA graphs", error, "each step's kernels are started one by one, which is slower")
+        training.graphs = False
+    else:
+        training.graph = graph
+        return True
+    # What is left of the attempt: gradients in its memory, and a generator that waits for it to end.
+    optimizer.zero_grad(set_to_none=True)
+    images.generator = torch.Generator(training.device)
+    images.generator.set_state(state)
+    return False
 
 
 @contextmanager
-def capturing(graph: "torch.cuda.CUDAGraph", stream) -> AbstractContextManager:
-    """A context whose work on the GPU is not done but put into `graph`; `stream`: that of the run, `stream_of`.
+def _capturing(graph: "torch.cuda.CUDAGraph", stream) -> AbstractContextManager:
+    """A context whose work on the GPU is not done but put into `graph`; `stream`: that of the run.
 
     Never torch's own stream for captures. What cuBLAS works in belongs to the stream of a capture, not to the graph:
     graphs that were captured on one stream and replayed at the same time write into each other's matrix products.

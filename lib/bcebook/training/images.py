@@ -105,10 +105,6 @@ class Images:
         for start in range(0, len(x), batch_size):
             yield self.normalise(x[start : start + batch_size]), y[start : start + batch_size]
 
-    def whole(self, own: Tensor) -> Tensor:
-        """Outputs for all images of a split, from those for the images that `evaluation` gave: the same here."""
-        return own
-
     def _da1(self, x: Tensor) -> Tensor:
         """Random crop with zero padding (4 of 32 pixels) and, where the data set's entry says so, a horizontal flip
         and a rotation: CIFAR is flipped, CIFAR100 also turned by up to 15 degrees."""

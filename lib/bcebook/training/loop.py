@@ -13,43 +13,15 @@ from bcebook.runs.config import RunConfig
 from bcebook.runs.provenance import engine_version
 from bcebook.runs.specs import NETWORKS
 from bcebook.science.losses import LOSSES
-from bcebook.training import checkpoint, gpu, heads, measure, models, ranks
+from bcebook.training import checkpoint, devices, gpu, heads, measure, models, optimizers
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
 from bcebook.training.kept import Kept
 from bcebook.training.streamed import Folders, Streamed
 
-# On CUDA: steps before one is captured as a graph, so that every library is set up and every buffer is there.
-EAGER_STEPS = 3
-
 
 class RunFailed(RuntimeError):
     """A run ended without a result (its loss stopped being a number); the message says when and what to try."""
-
-
-def resolve(device: str) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU. Raises ValueError if CUDA is asked for and missing."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device 'cuda' was asked for, but PyTorch finds no CUDA GPU here; use --device cpu, or see "
-            "`bcebook doctor`."
-        )
-    return torch.device(device)
-
-
-def bfloat16(config: RunConfig, device: torch.device) -> bool:
-    """Whether a run of `config` computes its backbone in bfloat16 on `device`: "auto" means where that is faster.
-
-    "float32" is PyTorch's own: on a GPU its convolutions round what they multiply to TF32's 11 bits.
-    """
-    if config.precision != "auto":
-        return config.precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.cpu.get_capabilities()
-    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 def penalty(config: RunConfig, classifier: nn.Module, features: Tensor) -> Tensor | float:
@@ -75,53 +47,16 @@ def _images(config: RunConfig, dataset: data.Dataset | Folders, device: torch.de
     return Images(part, config.augmentation, device, config.seed, network)
 
 
-def _optimizer(config: RunConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]  # all, or a frozen one's head
-    if not gpu.on_gpu(device):
-        return _new_optimizer(config, trained)
-
-    def new(parameters) -> torch.optim.Optimizer:
-        optimizer = _new_optimizer(config, parameters, capturable=True)
-        for group in optimizer.param_groups:
-            # A CUDA graph repeats what it saw: the learning rate has to be a tensor there, to be changed in place.
-            group["lr"] = torch.tensor(config.learning_rate, device=device)
-        return optimizer
-
-    scratch = nn.Parameter(torch.zeros(1, device=device))
-    scratch.grad = torch.zeros_like(scratch)
-    try:
-        new([scratch]).step()  # not on the model, which a step that fails would leave half changed
-        torch.cuda.synchronize(device)
-        return new(trained)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # which kind, no document says
-        gpu.without(
-            "the fused optimizer with its rate as a tensor", error, "the plain one is, and with it no CUDA graph"
-        )
-        return _new_optimizer(config, trained, fused=False)
-
-
-def _new_optimizer(
-    config: RunConfig, parameters, fused: bool = True, capturable: bool = False
-) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay or 0.0
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay, fused=fused)
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused, capturable=capturable)
-
-
 class Training:
     """One run in progress, with all that decides how it goes on: `step` until `done`, then read history, final and
     scores.
 
-    No step but the last of an epoch waits for a GPU. Each training has a CUDA stream of its own, so that several
-    overlap.
+    No step but the last of an epoch waits for a GPU.
     """
 
     def __init__(self, config: RunConfig, dataset: data.Dataset | Folders, device: torch.device):
         self.config, self.device = config, device
-        self.autocast = bfloat16(config, device)
+        self.autocast = devices.bfloat16(config, device)
         self.epoch = self.batch = 0  # epochs finished; batches finished of the epoch in progress
         self.seconds, self.resumed = 0.0, 0  # spent so far, over all attempts; attempts that went on from a checkpoint
         self.history, self.final, self.scores = defaultdict(list), {}, {}
@@ -141,8 +76,7 @@ class Training:
             drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
             self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)
-        self.parallel = ranks.parallel(self.model, device)
-        self.optimizer = _optimizer(config, self.model, device)
+        self.optimizer = optimizers.build(config, self.model, device)
         self.kept = Kept(config.keep_features, config.epochs, self.images) if config.keep_features else None
         self.loss_sum = torch.zeros((), device=device)
         self.batches = self.images.batch_count(config.batch_size)
@@ -153,7 +87,7 @@ class Training:
             else measure.measured_epochs(config.epochs, config.augmentation != "none")
         )
         self.graph, self.eager_steps, self.inputs = None, 0, ()
-        self.stream = gpu.stream_of(self, device) if gpu.on_gpu(device) else None
+        self.stream = gpu.new_stream(device) if gpu.on_gpu(device) else None
         # Whether the steps are to be captured: not without a stream of its own, not where the rate is a number, which a
         # graph would freeze, not where it draws dropout from a generator that all runs share, and not of images that
         # come from the host.
@@ -185,7 +119,7 @@ class Training:
                 self._begin_epoch()
             if self.batch == 0 or self.config.by_batch:
                 self._set_rate()
-            self._update(*self.images.chosen(self.batch, self.config.batch_size))
+            gpu.update(self, *self.images.chosen(self.batch, self.config.batch_size))
             self.batch += 1
             if self.batch == self.batches:
                 self._end_epoch()
@@ -196,15 +130,11 @@ class Training:
         self.loss_sum.zero_()
 
     def _set_rate(self) -> None:
-        rate = self.config.rate(self.epoch + 1, (self.batch + 0.5) / self.batches)  # of a batch: at its middle
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        # Of a batch: the rate at its middle.
+        optimizers.set_rate(self.optimizer, self.config.rate(self.epoch + 1, (self.batch + 0.5) / self.batches))
 
     def _end_epoch(self) -> None:
-        loss = float(ranks.total(self.loss_sum)) / min(self.batches * self.config.batch_size, self.images.train_count)
+        loss = float(self.loss_sum) / min(self.batches * self.config.batch_size, self.images.train_count)
         self.epoch, self.batch = self.epoch + 1, 0
         if not math.isfinite(loss):
             self._fail(f"the loss became {loss}")
@@ -216,46 +146,11 @@ class Training:
             f"{self.config.learning_rate:g} may help."
         )
 
-    def _update(self, chosen: Tensor, mixture: Tensor) -> None:
-        """One mini-batch: at once, or, on CUDA, as the replay of a graph that was captured from the same code."""
-        if not self.graphs or len(chosen) < self.config.batch_size or self.eager_steps < EAGER_STEPS:
-            self.eager_steps += 1
-            return self._mini_batch(chosen, mixture)
-        if not self.graph and not self._capture(chosen, mixture):
-            return self._mini_batch(chosen, mixture)
-        for slot, value in zip(self.inputs, (chosen, mixture), strict=True):
-            slot.copy_(value)
-        self.graph.replay()
-
-    def _capture(self, chosen: Tensor, mixture: Tensor) -> bool:
-        """Make the graph of a step, which runs nothing yet; False where that cannot be done, and never will."""
-        state = self.images.generator.get_state()
-        self.inputs = chosen.clone(), mixture.clone()
-        self.optimizer.zero_grad(set_to_none=True)  # the gradients then lie in the graph's own memory
-        try:
-            graph = torch.cuda.CUDAGraph()
-            graph.register_generator_state(self.images.generator)
-            with gpu.capturing(graph, self.stream):
-                self._mini_batch(*self.inputs)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            gpu.without("CUDA graphs", error, "each step's kernels are started one by one, which is slower")
-            self.graphs = False
-        else:
-            self.graph = graph
-            return True
-        # What is left of the attempt: gradients in its memory, and a generator that waits for it to end.
-        self.optimizer.zero_grad(set_to_none=True)
-        self.images.generator = torch.Generator(self.device)
-        self.images.generator.set_state(state)
-        return False
-
     def _mini_batch(self, chosen: Tensor, mixture: Tensor) -> None:
         config = self.config
         x, target = self.images.batch(chosen, mixture)
         with self._dropout(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            logits, features = self.parallel(x)
+            logits, features = self.model(x)
         loss = LOSSES[config.loss](logits, target, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + penalty(config, self.model.classifier, features)).backward()
@@ -286,7 +181,6 @@ class Training:
 
     def _record(self, rate: float, loss: float) -> None:
         """A row of the history, and after the last epoch the final figures, from the same outputs."""
-        ranks.agree(self.model)
         classifier = self.model.classifier
         row = {"epoch": float(self.epoch), "learning_rate": rate, "train_loss": loss} | measure.biases(classifier.bias)
         row["bias_pace"] = measure.bias_pace(self.optimizer, classifier.bias)

@@ -71,7 +71,7 @@ def outputs(model: nn.Module, images: Images, split: str, autocast: bool) -> Out
     for x, labels in images.evaluation(split):
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=autocast):
             parts.append((*model(x), labels))
-    logits, features, labels = (images.whole(torch.cat(column)) for column in zip(*parts, strict=True))
+    logits, features, labels = (torch.cat(column) for column in zip(*parts, strict=True))
     return Outputs(logits, features.float(), labels)
 
 

@@ -6,7 +6,7 @@ from bcebook.runs import measured
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import in_a_line
 from bcebook.runs.store import RunStore
-from bcebook.training import checkpoint, finished, loop, measure, sessions
+from bcebook.training import checkpoint, devices, finished, loop, measure, sessions
 
 
 def all_of(
@@ -40,7 +40,7 @@ def measure_anew(config: RunConfig, store: RunStore, device: str = "cpu", data_r
         kept = checkpoint.read(path)
         if kept["config"] != config.to_dict():
             raise ValueError("they are of another run")
-        training = loop.Training(config, sessions.dataset(config, data_root), loop.resolve(device))
+        training = loop.Training(config, sessions.dataset(config, data_root), devices.resolve(device))
         training.model.load_state_dict(kept["model"])
     except FileNotFoundError:
         raise ValueError(

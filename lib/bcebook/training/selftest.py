@@ -1,4 +1,4 @@
-"""Two minutes on a GPU: is a captured step the step, is a packed run the run, how fast, and in how much memory.
+"""A minute on a GPU: is a captured step the step, how fast is it, and how much memory does it take?
 
 For a machine that others have and this project has not: what is found goes into one file to send home. Every check
 reports for itself, so that one that fails, or ends in an error, hides none of the others.
@@ -7,7 +7,6 @@ reports for itself, so that one that fails, or ends in an error, hides none of t
 import contextlib
 import dataclasses
 import gc
-import itertools
 import math
 import statistics
 import tempfile
@@ -24,8 +23,8 @@ from bcebook.runs.files import in_a_line
 from bcebook.runs.provenance import environment  # before torch: it sets what torch reads when it is loaded
 from bcebook.runs.specs import DATASETS
 from bcebook.runs.store import RunStore
+from bcebook.training import checkpoint, gpu, loop, sessions
 from bcebook.training import datasets as data
-from bcebook.training import loop, sessions
 
 SECONDS = 120.0  # no check begins later
 # Two ways to the same result may differ by so much of what other random numbers change in the weights. (resnet8 on the
@@ -39,8 +38,7 @@ LOSS_TOLERANCE = 0.01
 # change. (ResNet18 on noise, on the CPU: other images 0.34 of the way, bfloat16 instead of float32 0.09; a GPU's
 # convolutions round float32 to TF32, four times as fine as that.)
 STEP_TOLERANCE = 0.2
-WARM_UP = loop.EAGER_STEPS + 5
-COUNTS = (1, 2, 4, 8)  # runs at once
+WARM_UP = gpu.EAGER_STEPS + 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,6 @@ class Bench:
 # Of a bench: data set, network, training images, batch size, steps of a measurement, rows of a matrix.
 SIZES = {
     "large": ("cifar10", "resnet18", 12_800, 128, 60, 8192),
-    "small": ("digits", "convnet", 12_800, 32, 300, 1024),
     "tiny": ("digits", "convnet", 640, 32, 3, 64),
 }
 
@@ -102,19 +99,17 @@ def bench(device: torch.device, size: str = "large") -> Bench:
     return Bench(device, config, dataset, steps, square)
 
 
-def _compared(bench: Bench, one: list[loop.Training], other: loop.Training, **changes) -> tuple[bool, dict]:
-    """The first of `one`, whose runs take turns, against `other` alone, and that against a run with other random
-    numbers: after the same steps, how far apart the weights are, in units of the way that they have come."""
+def _compared(bench: Bench, one: loop.Training, other: loop.Training, **changes) -> tuple[bool, dict]:
+    """`one` against `other`, and that against a run with other random numbers: after the same steps, how far apart the
+    weights are, in units of the way that they have come."""
     chance = bench.training(**changes)
     chance.graphs = False
     chance.images.generator.manual_seed(bench.config.seed + 1)
     start, found = _weights(other), []
-    for trainings in (one, [other], [chance]):
+    for training in (one, other, chance):
         for _ in range(WARM_UP + bench.steps):
-            for training in trainings:
-                training.step()
+            training.step()
         bench.wait()
-        training = trainings[0]
         found.append((float(training.loss_sum) / training.batch / bench.config.batch_size, _weights(training)))
     (loss, ours), (expected, theirs), (_, others) = found
     way = (theirs - start).norm()
@@ -132,20 +127,18 @@ def _weights(training: loop.Training) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in training.model.parameters()])
 
 
-def _seconds_a_step(bench: Bench, trainings: list[loop.Training]) -> float:
-    """Of one step of one run, when so many take turns; the median of three stretches."""
+def _seconds_a_step(bench: Bench, training: loop.Training) -> float:
+    """Of one step; the median of three stretches."""
     for _ in range(WARM_UP):
-        for training in trainings:
-            training.step()
+        training.step()
     times = []
     for _ in range(3):
         bench.wait()
         began = time.perf_counter()
         for _ in range(max(1, bench.steps // 3)):
-            for training in trainings:
-                training.step()
+            training.step()
         bench.wait()
-        times.append((time.perf_counter() - began) / max(1, bench.steps // 3) / len(trainings))
+        times.append((time.perf_counter() - began) / max(1, bench.steps // 3))
     return statistics.median(times)
 
 
@@ -158,7 +151,7 @@ def step_is_the_cpus(bench: Bench) -> tuple[bool, dict]:
         start = _weights(training)
         training._begin_epoch()
         images = torch.arange(first, first + count, device=place.device)
-        training._update(images, training.images.mixtures)
+        gpu.update(training, images, training.images.mixtures)
         found.append((float(training.loss_sum) / count, (_weights(training) - start).cpu()))
     (loss, ours), (expected, theirs), (_, others) = found
     figures = {
@@ -175,32 +168,16 @@ def graph_is_eager(bench: Bench) -> tuple[bool, dict]:
     changes = dict(augmentation="da1+da2", precision="float32")
     captured, eager = bench.training(**changes), bench.training(**changes)
     eager.graphs = False
-    near, figures = _compared(bench, [captured], eager, **changes)
+    near, figures = _compared(bench, captured, eager, **changes)
     figures["captured"] = captured.graph is not None
     return near and figures["captured"] == bench.may_capture, figures
-
-
-def packed_is_single(bench: Bench) -> tuple[bool, dict]:
-    """A run that takes turns with seven others trains as it does alone, with DA1: a large network, and a small one, of
-    whose steps the matrix products are a larger part."""
-    passed, figures = True, {}
-    for name, each, precision in (("large", bench, "auto"), ("small", _small(bench), "float32")):
-        changes = dict(augmentation="da1", precision=precision)
-        packed = [each.training(**changes, seed=each.config.seed + more) for more in range(max(COUNTS))]
-        near, found = _compared(each, packed, each.training(**changes), **changes)
-        passed, figures = passed and near, figures | {f"{name}_{figure}": value for figure, value in found.items()}
-    return passed, figures
-
-
-def _small(large: Bench) -> Bench:
-    return bench(large.device, "small") if large.config.model == SIZES["large"][1] else large
 
 
 def step_time(bench: Bench) -> tuple[bool, dict]:
     """A captured step is not slower than the same step at once, by more than a twentieth."""
     captured, eager = bench.training(), bench.training()
     eager.graphs = False
-    fast, slow = (1000 * _seconds_a_step(bench, [each]) for each in (captured, eager))
+    fast, slow = (1000 * _seconds_a_step(bench, each) for each in (captured, eager))
     figures = {"graph_ms": fast, "eager_ms": slow, "ratio": slow / fast}
     return not bench.may_capture or slow / fast > 0.95, figures
 
@@ -212,8 +189,8 @@ def step_flops(bench: Bench) -> tuple[bool, dict]:
     counted = dataclasses.replace(bench, device=torch.device("cpu")).training()
     with FlopCounterMode(display=False) as counter:
         counted._begin_epoch()
-        counted._update(*counted.images.chosen(0, bench.config.batch_size))
-    flops, seconds = counter.get_total_flops(), _seconds_a_step(bench, [bench.training()])
+        gpu.update(counted, *counted.images.chosen(0, bench.config.batch_size))
+    flops, seconds = counter.get_total_flops(), _seconds_a_step(bench, bench.training())
     return flops > 0, {"gflop_a_step": flops / 1e9, "tflops": flops / seconds / 1e12}
 
 
@@ -231,33 +208,19 @@ def matrix_flops(bench: Bench) -> tuple[bool, dict]:
     return bool(product.isfinite().all()), {"tflops": 2 * bench.square**3 / seconds / 1e12}
 
 
-def at_once(bench: Bench) -> tuple[bool, dict]:
-    """Steps a second of one, two, four and eight runs that take turns: how far packing pays."""
-    figures = {}
-    for count in COUNTS:
-        each = _seconds_a_step(bench, [bench.training(seed=seed) for seed in range(count)])
-        figures[f"steps_a_second_{count}"] = 1 / each
-    return all(map(math.isfinite, figures.values())), figures
-
-
 def memory(bench: Bench) -> tuple[bool, dict]:
-    """Free memory, the peak of one run, with its measurement and its graph, and how many runs would be packed."""
+    """Free memory, and the peak of one run, with its measurement and its graph."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(bench.device)
-    before = torch.cuda.memory_allocated(bench.device), torch.cuda.memory_reserved(bench.device)
     free, total = torch.cuda.mem_get_info(bench.device)
+    before = torch.cuda.memory_reserved(bench.device)
     training = bench.training()
     training.full = {0}
-    for _ in range(sessions.MEASURED_STEPS):
+    for _ in range(WARM_UP):
         training.step()
     bench.wait()
-    peak = [
-        torch.cuda.max_memory_allocated(bench.device) - before[0],
-        torch.cuda.max_memory_reserved(bench.device) - before[1],
-    ]
-    fit = sessions.how_many(free, max(peak), 10**6)
-    gib = {"free": free, "total": total, "peak_allocated": peak[0], "peak_reserved": peak[1]}
-    return 0 < max(peak) < free, {f"{name}_gib": value / 2**30 for name, value in gib.items()} | {"would_fit": fit}
+    peak = torch.cuda.max_memory_reserved(bench.device) - before
+    return 0 < peak < free, {"free_gib": free / 2**30, "total_gib": total / 2**30, "peak_gib": peak / 2**30}
 
 
 def whole_run(bench: Bench) -> tuple[bool, dict]:
@@ -277,10 +240,10 @@ def whole_run(bench: Bench) -> tuple[bool, dict]:
     with tempfile.TemporaryDirectory() as folder:
         whole, halves = RunStore(f"{folder}/whole"), RunStore(f"{folder}/halves")
         first = sessions.train(config, whole, str(bench.device), progress=False)
-        steps = sessions._steps(config, halves, str(bench.device), False, None, 30.0)
-        for _ in itertools.islice(steps, 15):
-            pass
-        steps.close()
+        training = loop.Training(config, sessions.dataset(config, None), bench.device)
+        for _ in range(15):
+            training.step()
+        checkpoint.save(halves.checkpoints(config), training.steps, training.state())
         second = sessions.train(config, halves, str(bench.device), progress=False)
     losses = first.history["train_loss"][1:]
     figures = {
@@ -298,12 +261,10 @@ CHECKS = (
     memory,
     step_is_the_cpus,
     graph_is_eager,
-    packed_is_single,
     step_time,
     step_flops,
     matrix_flops,
     whole_run,
-    at_once,
 )
 ON_A_GPU = {memory}
 

@@ -1,11 +1,11 @@
 """A data set that is too large for a device: image files in folders, read and cropped by worker processes as they are
-needed, and under torchrun dealt out to its processes.
+needed.
 
 It stands in for images.Images where the loop needs one. What a batch holds depends on the run's seed, the epoch and the
-image alone: each image's crop has a seed of its own. So it is the same for any number of workers and processes, and
-after a kill.
+image alone: each image's crop has a seed of its own. So it is the same for any number of workers, and after a kill.
 """
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -16,12 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from bcebook.cores import cores
+from bcebook.runs.files import in_a_line
 from bcebook.runs.specs import STREAMED, NetworkSpec, StreamedSpec
-from bcebook.training import ranks
 from bcebook.training.datasets import DataError, folders, without_folders
 from bcebook.training.images import normalised
 
-MOST_WORKERS = 8  # of a process: beyond, reading is seldom what a GPU waits for
+MOST_WORKERS = 8  # beyond, reading is seldom what a GPU waits for
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,28 @@ class Folders:
         return tuple(self.train.classes)
 
 
+class DamagedImage(ValueError):
+    """A file of a data set is no image; the message names it."""
+
+
+class _Classes(ImageFolder):
+    """An ImageFolder whose hidden folders are no classes."""
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        found = sorted(each.name for each in os.scandir(directory) if each.is_dir() and not each.name.startswith("."))
+        if not found:
+            raise FileNotFoundError(f"{directory} holds no folders; it needs a folder for each class, with its images.")
+        return found, {name: number for number, name in enumerate(found)}
+
+
 def load(name: str, root: str | os.PathLike | None = None) -> Folders:
     """Find the files of a streamed data set. Raises DataError where they are missing, or are those of another one."""
     if sentence := without_folders(name, root):
         raise DataError(sentence)
-    spec, (train, test) = STREAMED[name], map(ImageFolder, folders(name, root))
+    try:
+        spec, (train, test) = STREAMED[name], map(_Classes, folders(name, root))
+    except FileNotFoundError as error:  # of a class without an image, too
+        raise DataError(in_a_line(error)) from error
     if not len(train.classes) == len(test.classes) == spec.num_classes or train.classes != test.classes:
         raise DataError(
             f"{folders(name, root)[0].parent} is not {spec.display}: train has {len(train.classes)} "
@@ -57,7 +75,11 @@ class _Seeded(Dataset):
         self.folder, self.transform, self.seed = folder, transform, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        image, label = self.folder[key[1]]
+        try:
+            image, label = self.folder[key[1]]
+        except (OSError, SyntaxError, ValueError) as error:  # as Pillow has it
+            path = self.folder.samples[key[1]][0]
+            raise DamagedImage(f"{path} is no whole image ({in_a_line(error)}); replace it.") from error
         own = np.random.SeedSequence([self.seed, *key]).generate_state(1, np.uint64)[0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(own))
@@ -68,8 +90,8 @@ class Streamed:
     """Images of `Folders` for a training: see images.Images, whose methods these are. augmentation: "none" is the
     evaluation's crop, "da1" the usual training crop of ImageNet: any part of 8 to 100 % of the area, and a flip.
 
-    Every process has the images `rank`, `rank` + `world`, ... of each batch. The last batch of an epoch is left out
-    where it is not whole. Training figures are measured on about as many images as the test set has.
+    The last batch of an epoch is left out where it is not whole. Training figures are measured on about as many images
+    as the test set has.
     """
 
     def __init__(self, source: Folders, augmentation: str, device: torch.device, seed: int, network: NetworkSpec):
@@ -103,28 +125,35 @@ class Streamed:
         self.order = np.random.default_rng([self.seed, self.epoch]).permutation(self.train_count)
 
     def chosen(self, index: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """This process's images of the epoch's batch `index`, uint8, and their labels."""
+        """The images of the epoch's batch `index`, uint8, and their labels."""
         if self.batches is None or index != self.following:
             starts = range(index * batch_size, self.batch_count(batch_size) * batch_size, batch_size)
-            shares = [self.order[start : start + batch_size][ranks.rank() :: ranks.world()] for start in starts]
-            self.batches = iter(self._loader(self.train, [[(self.epoch, int(i)) for i in share] for share in shares]))
+            batches = [[(self.epoch, int(i)) for i in self.order[start : start + batch_size]] for start in starts]
+            self.batches = iter(self._loader(self.train, batches))
         self.following = index + 1
-        images, labels = next(self.batches)
+        images, labels = self._next()
         return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _next(self):
+        try:
+            return next(self.batches)
+        except DamagedImage as error:  # of a worker: with its traceback
+            raise DamagedImage(_last_line(error)) from error
 
     def batch(self, chosen: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self.normalise(chosen), labels
 
     def evaluation(self, split: str, batch_size: int = 250):
-        """This process's share of a split; `whole` puts the shares together."""
+        """(images, labels) of "train" or "test" in order, without augmentation."""
         files, indices = self.splits[split]
-        own = list(indices)[ranks.rank() :: ranks.world()]
-        batches = [[(0, i) for i in own[start : start + batch_size]] for start in range(0, len(own), batch_size)]
-        for images, labels in self._loader(files, batches):
-            yield self.normalise(images.to(self.device)), labels.to(self.device)
-
-    def whole(self, own: Tensor) -> Tensor:
-        return ranks.interleaved(own)
+        batches = [
+            [(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)
+        ]
+        try:
+            for images, labels in self._loader(files, batches):
+                yield self.normalise(images.to(self.device)), labels.to(self.device)
+        except DamagedImage as error:
+            raise DamagedImage(_last_line(error)) from error
 
     def state(self) -> dict:
         return {"epoch": self.epoch}
@@ -134,6 +163,22 @@ class Streamed:
         self._draw()
 
     def _loader(self, files: _Seeded, batches: list[list[tuple[int, int]]]) -> DataLoader:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(MOST_WORKERS, cores // ranks.world(), len(batches))
+        workers = min(MOST_WORKERS, cores(), len(batches))
+        bytes_a_batch = max(map(len, batches)) * self.in_channels * self.spec.side**2
+        if _shared_memory() < 3 * workers * bytes_a_batch:  # each worker has two batches ready and makes a third
+            workers = 0
         return DataLoader(files, batch_sampler=batches, num_workers=workers, pin_memory=self.device.type == "cuda")
+
+
+def _shared_memory() -> float:
+    """Bytes that are free for what workers hand over; infinite where no system says so."""
+    try:
+        state = os.statvfs("/dev/shm")
+        return state.f_bavail * state.f_frsize
+    except (AttributeError, OSError):
+        return math.inf
+
+
+def _last_line(error: Exception) -> str:
+    """Of an exception that a worker raised: its own message, without "DamagedImage: "."""
+    return str(error).strip().splitlines()[-1].rpartition("DamagedImage: ")[2]
