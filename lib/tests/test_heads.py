@@ -21,7 +21,7 @@ CHANGES = {
 def test_logits_are_as_the_head_says(small, name):
     config, features = small(**CHANGES[name]), torch.randn(6, 32)
     torch.manual_seed(3)
-    head = heads.of(config, 32, 10)
+    head = heads.build(config, 32, 10)
     with torch.no_grad():
         weight, bias = head.weight.double(), head.bias.double()
         for row, z in zip(features.double(), head(features), strict=True):
@@ -35,7 +35,7 @@ def test_logits_are_as_the_head_says(small, name):
 def test_equal_seeds_draw_the_same_start_whatever_the_head(small):
     def drawn(**changes):
         torch.manual_seed(7)
-        return heads.of(small(**changes), 32, 10), torch.rand(1)
+        return heads.build(small(**changes), 32, 10), torch.rand(1)
 
     plain, after = drawn()
     for name, changes in CHANGES.items():
@@ -72,7 +72,7 @@ def test_without_a_bias_it_is_zero_for_ever_and_the_run_can_be_read_back(small, 
 
 
 def test_a_cosine_head_does_not_see_lengths(small):
-    head = heads.of(small(**CHANGES["cosine"]), 32, 10)
+    head = heads.build(small(**CHANGES["cosine"]), 32, 10)
     features = torch.randn(5, 32)
     assert torch.allclose(head(features), head(features * torch.tensor([[0.1], [1], [5], [20], [300]])), atol=1e-5)
     assert float((head(features) + head.bias).detach().abs().max()) <= 4.0 + 1e-5

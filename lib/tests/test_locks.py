@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bcebook.execution.processes import Processes
-from bcebook.runs.locks import Barred, Held
+from bcebook.runs.locks import LockPermissionError, RunLocked
 from bcebook.runs.store import RunStore, open_store
 from bcebook.training.loop import RunFailed
 from bcebook.training.sessions import train, train_each
@@ -90,7 +90,7 @@ def test_a_worker_does_not_wait_while_there_is_something_to_do_and_trains_as_one
 def test_one_run_waits_for_its_holder_and_says_so(small, tmp_path, hold, capsys):
     store = open_store(tmp_path)
     holder = hold(store, [small(epochs=1)])
-    with pytest.raises(Held, match="waiting for another process"), store.lock(small(epochs=1), wait=False):
+    with pytest.raises(RunLocked, match="waiting for another process"), store.lock(small(epochs=1), wait=False):
         pass
     found, said = [], ""
     thread = threading.Thread(target=lambda: found.append(train(small(epochs=1), store, progress=False).config))
@@ -154,7 +154,7 @@ def test_a_lock_of_another_user_is_one_sentence_that_says_whose_it_is(small, str
         each.chmod(0o777)
     path.chmod(0o644)  # as earlier versions made it
     become()
-    with pytest.raises(Barred, match=r"cannot be opened for writing \(Permission denied: .*\.lock belongs to root"):
+    with pytest.raises(LockPermissionError, match=r"cannot be opened for writing \(Permission denied: .*\.lock belongs to root"):
         with store.lock(configs[0]):
             pass
     with store.lock(configs[1]):  # as it is made now: whoever may write in the folder may hold it
@@ -173,7 +173,7 @@ def test_a_run_that_cannot_be_read_is_called_so_and_is_not_replaced(small, stran
     with pytest.warns(UserWarning, match=r"cannot be read \(Permission denied: .* belongs to root\)") as warned:
         assert store.find(run.config) is None
     assert "damaged" not in str(warned[0].message)
-    with pytest.raises(Barred, match="cannot be read .* and is not replaced"), store.lock(run.config):
+    with pytest.raises(LockPermissionError, match="cannot be read .* and is not replaced"), store.lock(run.config):
         pass
     with pytest.warns(UserWarning, match="cannot be read"):
         problems = train_each([run.config], store, progress=False)

@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "lib" / "bcebook"
 LEVELS = ["paths", "cores", "lazy", "variables", "names", "paper", "science", "runs", "training", "execution", "report", "chapters", "book", "cli"]
 INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
     "science": ["checks", "losses", "stats", "verdicts", "metrics", "uniform", "rejection", "calibration", "retrieval", "summaries", "numerics", "closed_form", "nonnegative", "minimise", "flow", "classifier_flow", "theory"],
-    "runs": ["specs", "config", "rehearsal", "atomic", "meanwhile", "provenance", "locks", "files", "measured", "index", "store", "archive"],
+    "runs": ["specs", "config", "rehearsal", "atomic", "meanwhile", "provenance", "locks", "files", "measured", "store", "archive"],
     "training": ["datasets", "images", "streamed", "heads", "pretrained", "efficientnet", "models", "checkpoint", "measure", "memory", "kept", "gpu", "optimizers", "devices", "finished", "loop", "sessions", "remeasure", "selftest"],
 }
 PURE = {"science"}  # knows nothing of ours but itself

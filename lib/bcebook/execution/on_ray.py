@@ -23,7 +23,7 @@ from bcebook.execution.base import bar_interval
 from bcebook.paths import PACKAGE
 from bcebook.runs import archive, files, provenance, rehearsal
 from bcebook.runs.config import RunConfig
-from bcebook.runs.locks import Barred, Held
+from bcebook.runs.locks import LockPermissionError, RunLocked
 from bcebook.runs.specs import STREAMED
 from bcebook.runs.store import Run, RunStore, open_store
 
@@ -125,10 +125,14 @@ class _Sweep:
                     self.bar.update()
                     return True
                 images = self._images(config.dataset)
-            except Held:
+            except RunLocked:
                 return False
-            except (Barred, self.ray.exceptions.ObjectStoreFullError, self.ray.exceptions.OutOfDiskError) as error:
-                room = "" if isinstance(error, Barred) else "Ray's object store cannot hold its images: "
+            except (
+                LockPermissionError,
+                self.ray.exceptions.ObjectStoreFullError,
+                self.ray.exceptions.OutOfDiskError,
+            ) as error:
+                room = "" if isinstance(error, LockPermissionError) else "Ray's object store cannot hold its images: "
                 self._problem(f"{config.describe()}: {room}{files.in_a_line(error)}")
                 return True
             until = time.time() + self.deadline - time.monotonic()

@@ -26,7 +26,7 @@ from bcebook.cores import cores
 from bcebook.execution.base import bar_interval
 from bcebook.runs import provenance
 from bcebook.runs.config import RunConfig
-from bcebook.runs.locks import Held
+from bcebook.runs.locks import RunLocked
 from bcebook.runs.store import open_store
 from bcebook.variables import variable
 
@@ -115,7 +115,7 @@ class Processes:
                 for task in wait(training, return_when=FIRST_COMPLETED).done:
                     try:
                         found = task.result()
-                    except Held:
+                    except RunLocked:
                         config = training.pop(task)
                         held.add(config)
                         waiting.append(config)
@@ -165,7 +165,7 @@ def _use_threads(threads: int) -> None:
 
 
 def _train(config: RunConfig, data: Path, device: str, deadline: float, patient: bool) -> list[str]:
-    """Train one run into the store; no sentence, or the one that says why there is none. Raises Held where another
+    """Train one run into the store; no sentence, or the one that says why there is none. Raises RunLocked where another
     process holds the run, unless patient."""
     from bcebook.training.sessions import train_each
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
-class Held(RuntimeError):
+class RunLocked(RuntimeError):
     """Another process holds a lock; the message says which."""
 
 
-class Barred(PermissionError):
+class LockPermissionError(PermissionError):
     """The system does not let this user open what is there; the message says what, whose it is and what to do."""
 
 
@@ -20,7 +20,7 @@ def hold(path: Path, other: str, wait: bool = True, say: Callable[[str], None] |
     dies.
 
     other: who else may hold it, in words. wait: until it is free, and after a second say so in a line (on stderr);
-    else raises Held at once. Raises Barred where this user may not open the file.
+    else raises RunLocked at once. Raises LockPermissionError where this user may not open the file.
     """
     from filelock import FileLock, Timeout
 
@@ -34,11 +34,11 @@ def hold(path: Path, other: str, wait: bool = True, say: Callable[[str], None] |
         except Timeout:
             sentence = f"waiting for {other} (it holds {path}) ..."
             if not wait:
-                raise Held(sentence) from None
+                raise RunLocked(sentence) from None
             say(sentence) if say else print(sentence, file=sys.stderr, flush=True)
             lock.acquire()
     except PermissionError as error:
-        raise Barred(
+        raise LockPermissionError(
             f"the lock {path} cannot be opened for writing ({error.strerror}{owner(path)}); take a folder "
             "of your own, or let its owner give you the right to write there."
         ) from error

@@ -12,8 +12,7 @@ from pathlib import Path
 from bcebook.runs import atomic, files, measured
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import FILES, Run, check_folder, in_a_line, read_folder
-from bcebook.runs.index import Index
-from bcebook.runs.locks import Barred, hold, owner
+from bcebook.runs.locks import LockPermissionError, hold, owner
 
 
 @dataclass(frozen=True)
@@ -63,25 +62,13 @@ class RunStore:
         return "failed" if self.failure(config) else "missing"
 
     def listing(self, configs: Iterable[RunConfig]) -> Iterator["Listed"]:
-        """What a list says of each of these runs, in their order. Of one that was found whole before and whose files
-        look as they did, nothing is read (`index`): for thousands of runs at once. Whoever trains or shows what a run
-        holds asks `has` and `find`."""
-        known = Index(self.root)
-        try:
-            for config in configs:
-                yield self._listed(config, known)
-        finally:
-            known.save()
-
-    def _listed(self, config: RunConfig, known: Index) -> "Listed":
-        for root, state in ((self.root, "trained"), (self.recorded, "recorded")):
-            if root and (accuracy := known.accuracy(root / config.key)) is not None:
-                return Listed(config, state, accuracy)
-        if folder := self._whole(config.key):
-            accuracy = read_folder(folder).final["test_accuracy"]
-            known.add(folder, accuracy)
-            return Listed(config, "trained" if folder.parent == self.root else "recorded", accuracy)
-        return Listed(config, "failed" if self.failure(config) else "missing")
+        """What a list says of each of these runs, in their order."""
+        for config in configs:
+            if folder := self._whole(config.key):
+                state = "trained" if folder.parent == self.root else "recorded"
+                yield Listed(config, state, read_folder(folder).final["test_accuracy"])
+            else:
+                yield Listed(config, "failed" if self.failure(config) else "missing")
 
     def fingerprint(self, config: RunConfig) -> str:
         """A digest of the stored content ("" if there is none), to see whether what was made of it is up to date."""
@@ -106,12 +93,12 @@ class RunStore:
 
     @contextlib.contextmanager
     def lock(self, config: RunConfig, wait: bool = True) -> Iterator[None]:
-        """Hold this run against other processes: `hold`. Raises Barred also where a run lies in its place that this
-        user cannot read: training it again would be for nothing, since what cannot be read is not replaced."""
+        """Hold this run against other processes: `hold`. Raises LockPermissionError too where this user cannot read the
+        run that is there: training it again would be for nothing, since what cannot be read is not replaced."""
         other = f"another process, which trains {config.describe()}"
         with hold(self.root / ".locks" / f"{config.key}.lock", other, wait):
             if sentence := _unreadable(self.root / config.key):
-                raise Barred(f"{sentence}, and is not replaced; make it readable, or move it away.")
+                raise LockPermissionError(f"{sentence}, and is not replaced; make it readable, or move it away.")
             yield
 
     def checkpoints(self, config: RunConfig) -> Path:

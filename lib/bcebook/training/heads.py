@@ -54,7 +54,7 @@ def fix(head: nn.Module, name: str, value: Tensor) -> None:
     head.register_buffer(name, value)
 
 
-def of(config: RunConfig, dim: int, num_classes: int) -> nn.Module:
+def build(config: RunConfig, dim: int, num_classes: int) -> nn.Module:
     """The head of a run. Whatever the head, equal seeds draw the same weight and bias, and use them where they can.
 
     "linear"; "etf": the weight fixed to a simplex ETF with rows of length `scale`; "cosine". bias "none": zero, not

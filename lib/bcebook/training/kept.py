@@ -16,7 +16,7 @@ def kept_epochs(epochs: int) -> list[int]:
     return sorted({0, *np.geomspace(1, epochs, KEPT_EPOCHS - 1).round().astype(int).tolist()})
 
 
-class Kept:
+class FeatureSnapshots:
     """The features of `count` training images, the same for every run on these images, at `kept_epochs`.
 
     found: (n, d) float16 for each epoch so far; what a checkpoint has to carry. Raises ValueError where there are fewer

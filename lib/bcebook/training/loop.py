@@ -16,7 +16,7 @@ from bcebook.science.losses import LOSSES
 from bcebook.training import checkpoint, devices, gpu, heads, measure, models, optimizers
 from bcebook.training import datasets as data
 from bcebook.training.images import Images
-from bcebook.training.kept import Kept
+from bcebook.training.kept import FeatureSnapshots
 from bcebook.training.streamed import Folders, Streamed
 
 
@@ -70,14 +70,14 @@ class Training:
                 config.model,
                 self.images.num_classes,
                 self.images.in_channels,
-                head=partial(heads.of, config),
+                head=partial(heads.build, config),
                 frozen=config.frozen,
             )
             drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
             self.noise = self._generator_state() if drops else None
         self.model = model.to(device, memory_format=torch.channels_last)
         self.optimizer = optimizers.build(config, self.model, device)
-        self.kept = Kept(config.keep_features, config.epochs, self.images) if config.keep_features else None
+        self.kept = FeatureSnapshots(config.keep_features, config.epochs, self.images) if config.keep_features else None
         self.loss_sum = torch.zeros((), device=device)
         self.batches = self.images.batch_count(config.batch_size)
         # Of a run that only picks a setting, the result is all that is looked at.

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from bcebook.runs import rehearsal
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import in_a_line
-from bcebook.runs.locks import Barred, Held
+from bcebook.runs.locks import LockPermissionError, RunLocked
 from bcebook.runs.provenance import environment  # before torch: it sets what torch reads when it is loaded
 from bcebook.runs.specs import NETWORKS, STREAMED
 from bcebook.runs.store import Run, RunStore
@@ -51,7 +51,7 @@ def train(
     while True:
         try:
             return _train(config, store, device, progress, data_root, checkpoint_every)
-        except Held as held:
+        except RunLocked as held:
             poller.wait(str(held))
 
 
@@ -69,8 +69,8 @@ def train_each(
     """Train the runs one after the other; returns a sentence for each that failed.
 
     deadline: of time.monotonic; then the run in progress leaves a checkpoint and the call returns. A run that another
-    process holds comes last, when it is free or done; wait=False raises Held for it instead. given: the images of all
-    the runs, where they are not to be found under data_root.
+    process holds comes last, when it is free or done; wait=False raises RunLocked for it instead. given: the images of
+    all the runs, where they are not to be found under data_root.
     """
     waiting, held, problems, poller = deque(configs), {}, [], _LockPoller()  # held: run -> by whom
     with tqdm(total=len(configs), desc="runs", unit="run", disable=not progress or len(configs) < 2) as bar:
@@ -82,12 +82,12 @@ def train_each(
             try:
                 if not _train(config, store, device, progress, data_root, checkpoint_every, deadline, given):
                     break
-            except Held as error:
+            except RunLocked as error:
                 if not wait:
                     raise
                 held[config] = str(error)
                 continue
-            except (RunFailed, Barred, pretrained.NoWeights, streamed.DamagedImage) as error:
+            except (RunFailed, LockPermissionError, pretrained.NoWeights, streamed.DamagedImage) as error:
                 problems.append(f"{config.describe()}: {error}")
             except torch.OutOfMemoryError as error:
                 problems.append(
@@ -117,8 +117,8 @@ def _train(
     deadline: float = math.inf,
     given: data.Dataset | None = None,
 ) -> Run | None:
-    """The run, from the store or trained; None where the deadline came first. Raises Held at once where another process
-    holds it."""
+    """The run, from the store or trained; None where the deadline came first. Raises RunLocked at once where another
+    process holds it."""
     if run := store.find(config):
         return run
     with store.lock(config, wait=False), _threads(config):
