@@ -1,5 +1,6 @@
 """CE and BCE against PyTorch's own, against their formulas in float64, and against facts known by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -97,6 +98,80 @@ def test_extreme_logits(name, size):
             assert math.isfinite(loss.item()) and torch.isfinite(grad).all()
             want = by_formula(name, logits.detach().double(), target, smoothing)
             assert loss.item() == pytest.approx(want, rel=1e-6)
+
+
+def value_and_gradient(loss, logits: torch.Tensor, *args) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = logits.clone().requires_grad_()
+    value = loss(logits, *args)
+    return value.detach(), torch.autograd.grad(value, logits)[0]
+
+
+SIZES = [-math.inf, -1.6e38, -1e30, -104.0, 0.0, 17.0, 1.6e38]  # differences of two still fit float32
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("target", [0, 1, 2, [0.75, 0.25, 0.0], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]])
+def test_pytorchs_value_and_gradient_over_all_of_float32(name, smoothing, target):
+    logits = torch.tensor([z for z in itertools.product(SIZES, repeat=3) if max(z) > -math.inf])
+    N, soft = len(logits), isinstance(target, list)
+    t = torch.tensor([target] * N) if soft else torch.full((N,), target)
+    # PyTorch in float64, where -1e300 stands for minus infinity: its own 0 * inf is nan there.
+    wide = logits.double().clamp(min=-1e300).requires_grad_()
+    smooth = (1 - smoothing) * (t if soft else F.one_hot(t, 3)).double() + smoothing / 3
+    want = F.cross_entropy(wide, smooth, reduction="none") if name == "ce" else \
+        F.binary_cross_entropy_with_logits(wide, smooth, reduction="none").sum(dim=1)
+    got = torch.stack([LOSSES[name](logits[i:i + 1], t[i:i + 1], smoothing) for i in range(N)])
+    torch.testing.assert_close(got, want.detach().float())
+    _, gradient = value_and_gradient(LOSSES[name], logits, t, smoothing)
+    torch.testing.assert_close(N * gradient, torch.autograd.grad(want.sum(), wide)[0].float())
+    assert torch.isfinite(got).float().mean() > 0.2 and torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pytorchs_ce_where_a_difference_of_logits_overflows(smoothing):
+    top = torch.finfo(torch.float32).max
+    for z in itertools.product([-math.inf, -top, -3e38, 0.0, 3e38, top], repeat=3):
+        for label in [torch.tensor([k]) for k in range(3) if max(z) > -math.inf]:
+            logits = torch.tensor([z])
+            want, slope = value_and_gradient(lambda x: F.cross_entropy(x, label, label_smoothing=smoothing), logits)
+            got, gradient = value_and_gradient(ce_loss, logits, label, smoothing)
+            if smoothing and got < want == math.inf:  # PyTorch's sum over classes is taken before the factor e/K
+                want = F.cross_entropy(logits.double(), label, label_smoothing=smoothing).float()
+            torch.testing.assert_close((got, gradient), (want, slope))
+
+
+def test_a_masked_class_is_as_if_it_were_not_there():
+    logits, labels, t = sample(9)
+    masked = torch.cat([logits, torch.full((5, 2), -math.inf, dtype=torch.float64)], dim=1)
+    for name, target in itertools.product(LOSSES, (labels, t)):
+        value, gradient = value_and_gradient(LOSSES[name], logits, target)
+        with_zeros = target if target.ndim == 1 else F.pad(target, (0, 2))
+        torch.testing.assert_close(value_and_gradient(LOSSES[name], masked, with_zeros), (value, F.pad(gradient, (0, 2))))
+
+
+def as_recorded(name: str, logits: torch.Tensor, target: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """The formulas that the first recorded runs were trained with."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    t = torch.zeros_like(logits).scatter_(1, target[:, None], 1.0) if target.ndim == 1 else target.to(logits.dtype)
+    t = (1 - smoothing) * t + smoothing / logits.shape[1] if smoothing else t
+    if name == "ce":
+        return -(t * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    return -(t * F.logsigmoid(logits) + (1 - t) * F.logsigmoid(-logits)).sum(dim=1).mean()
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["ce", "bce"]), st.sampled_from(["hard", "soft", "mixed", "none"]),
+       st.sampled_from([0.0, 0.1, 1.0]), st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_ordinary_logits_keep_every_bit_of_the_recorded_runs(seed, name, kind, smoothing, dtype):
+    logits, labels, t = sample(seed, B=9, K=7)
+    mixed = 0.3 * F.one_hot(labels, 7) + 0.7 * F.one_hot(labels.flip(0), 7)
+    target = {"hard": labels, "soft": t, "mixed": mixed, "none": 0 * t}[kind]
+    logits = (100 * logits).to(dtype)  # up to tens of thousands: some shares underflow
+    got = value_and_gradient(LOSSES[name], logits, target, smoothing)
+    want = value_and_gradient(lambda x: as_recorded(name, x, target, smoothing), logits)
+    for a, b in zip(got, want):
+        assert torch.equal(a, b) and torch.equal(a.signbit(), b.signbit())
 
 
 def test_confident_negatives_keep_their_digits():
