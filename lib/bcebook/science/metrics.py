@@ -15,6 +15,8 @@ from torch import Tensor
 
 from bcebook.science.checks import array, labelled
 
+DENSE = 1024  # classes up to which a K x K matrix (8 MiB) is made in one piece; with more, memory stays linear in K
+
 
 @dataclass(frozen=True)
 class MeanCosines:
@@ -40,9 +42,16 @@ def mean_cosines(features: Tensor, labels: Tensor, centred: bool) -> MeanCosines
     means, global_mean, rounding = _class_means(features, labels)  # (K, d), (d,)
     means = means - global_mean if centred else means
     unit = torch.nn.functional.normalize(means, eps=1e-300) * (means.norm(dim=1, keepdim=True) > rounding)  # (K, d)
-    above = torch.triu_indices(len(unit), len(unit), 1)
-    cosines = (unit @ unit.T)[above[0], above[1]]  # (K (K-1) / 2,)
-    return MeanCosines(cosines.mean().item(), cosines.std(correction=0).item(), cosines.max().item())
+    K, rows = len(unit), max(1, DENSE**2 // len(unit))
+    parts = []  # of the pairs of each block of rows: their share of all pairs, mean, variance and largest
+    for start in range(0, K - 1, rows):
+        block = unit[start : start + rows] @ unit[start:].T
+        cosines = block[torch.ones_like(block, dtype=torch.bool).triu(1)]
+        share = len(cosines) / (K * (K - 1) / 2)
+        parts.append((share, cosines.mean().item(), cosines.var(correction=0).item(), cosines.max().item()))
+    mean = sum(share * m for share, m, _, _ in parts)
+    variance = sum(share * (v + (m - mean) ** 2) for share, m, v, _ in parts)
+    return MeanCosines(mean, math.sqrt(variance), max(part[-1] for part in parts))
 
 
 @dataclass(frozen=True)
@@ -109,12 +118,12 @@ def neural_collapse(features: Tensor, labels: Tensor, weight: Tensor) -> NeuralC
     s, Vt = (x[: K - 1] for x in torch.linalg.svd(centred, full_matrices=False)[1:])  # (r,), (r, d), r = min(K - 1, d)
     # Departs from a plain pinv, whose cutoff knows only s[0]: rounding grows with the means before centring.
     keep = s > torch.hypot(s[0], math.sqrt(K) * global_mean.norm()) * max(K, d) * np.finfo(float).eps
-    nc2 = _simplex_error(weight @ weight.T)
+    nc2 = _simplex_error(weight, weight)
     if not keep.any():
         return NeuralCollapse(math.nan, nc2, math.nan, math.nan)
     whiten = (Vt[keep] / s[keep, None]).T  # (d, r)
     nc1 = sum(((h - means[y]) @ whiten).square().sum() for h, y in _chunks(features, labels)).item() / len(features)
-    return NeuralCollapse(nc1, nc2, _simplex_error(centred @ centred.T), _simplex_error(weight @ centred.T))
+    return NeuralCollapse(nc1, nc2, _simplex_error(centred, centred), _simplex_error(weight, centred))
 
 
 @dataclass(frozen=True)
@@ -241,8 +250,10 @@ def nc4(features: Tensor, logits: Tensor, means: Tensor) -> float:
     >>> nc4(torch.eye(2), torch.eye(2), torch.eye(2))
     0.0
     """
-    nearest = torch.cat([torch.cdist(h.double(), means.double()).argmin(dim=1) for h in features.split(5000)])
-    return (nearest != logits.argmax(dim=1)).double().mean().item()
+    rows, wrong = max(1, min(5000, DENSE**2 // len(means))), 0
+    for h, z in zip(features.split(rows), logits.split(rows), strict=True):
+        wrong += (torch.cdist(h.double(), means.double()).argmin(dim=1) != z.argmax(dim=1)).sum().item()
+    return wrong / len(features)
 
 
 def class_means(features: Tensor, labels: Tensor) -> Tensor:
@@ -267,10 +278,19 @@ def _unit_sums(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return sums, lengths
 
 
-def _simplex_error(M: Tensor) -> float:
-    """Frobenius distance of M (K, K) from the Gram matrix of a simplex ETF, both scaled to norm 1; nan for M = 0."""
-    etf = (torch.eye(len(M), dtype=M.dtype, device=M.device) - 1 / len(M)) / math.sqrt(len(M) - 1)
-    return (M / M.norm() - etf).norm().item()
+def _simplex_error(A: Tensor, B: Tensor) -> float:
+    """Frobenius distance of M = A B', A and B (K, d), from the Gram matrix of a simplex ETF, both scaled to norm 1; nan
+    for M = 0. With many classes no K x K matrix is made, unless it is no larger than A."""
+    K, d = A.shape
+    if K <= DENSE or d >= K - 1:
+        M = A @ B.T
+        etf = (torch.eye(K, dtype=M.dtype, device=M.device) - 1 / K) / math.sqrt(K - 1)
+        return (M / M.norm() - etf).norm().item()
+    # |X - Y|^2 = 2 - 2 X.Y for X and Y of norm 1. It loses no digits to speak of: M is of rank d at most, the ETF of
+    # rank K - 1 > d, so |X - Y|^2 is at least 1/K. Of A = QR only R (d, d) is needed: |A B'| = |R_A R_B'|.
+    norm = (torch.linalg.qr(A, mode="r").R @ torch.linalg.qr(B, mode="r").R.T).norm()
+    inner = (A * (B - B.mean(dim=0))).sum() / math.sqrt(K - 1)  # M.(I - 11'/K)/sqrt(K-1)
+    return (2 - 2 * inner / norm).sqrt().item()
 
 
 def _class_means(features: Tensor, labels: Tensor, num_classes: int | None = None) -> tuple[Tensor, Tensor, float]:
