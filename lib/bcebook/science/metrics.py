@@ -1,9 +1,10 @@
 """What a trained network's features, classifier and logits look like, each in one number or a few.
 
-Inputs are torch tensors (any device, any float dtype) or NumPy arrays. Sums run in float64 on the tensors' own device,
-a chunk of rows at a time. K is the number of columns of scores, of rows of the weight, or else labels.max() + 1. The
-global mean is the mean of the class means: the sample mean if classes are equal in size. ValueError meets wrong shapes
-or dtypes, NaN, infinity, labels out of range, fewer than two classes, and an empty class where its mean is needed.
+Inputs are torch tensors (any device, any float dtype) or NumPy arrays. Sums run in float64, a chunk of rows at a time,
+on the tensors' own device, or on the CPU if that has no float64. K is the number of columns of scores, of rows of the
+weight, or else labels.max() + 1. The global mean is the mean of the class means: the sample mean if classes are equal
+in size. ValueError meets wrong shapes or dtypes, NaN, infinity, labels out of range, fewer than two classes, and an
+empty class where its mean is needed.
 """
 
 import math
@@ -250,6 +251,14 @@ def nc4(features: Tensor, logits: Tensor, means: Tensor) -> float:
     >>> nc4(torch.eye(2), torch.eye(2), torch.eye(2))
     0.0
     """
+    features, logits, means = (
+        array(x, name, 2, "float") for x, name in ((features, "features"), (logits, "logits"), (means, "means"))
+    )
+    if (len(features), *means.shape[::-1]) != (len(logits), features.shape[1], logits.shape[1]):
+        raise ValueError(
+            f"features {tuple(features.shape)}, logits {tuple(logits.shape)} and means {tuple(means.shape)} do not go "
+            "together. Pass (N, d), (N, K) and (K, d)."
+        )
     rows, wrong = max(1, min(5000, DENSE**2 // len(means))), 0
     for h, z in zip(features.split(rows), logits.split(rows), strict=True):
         wrong += (torch.cdist(h.double(), means.double()).argmin(dim=1) != z.argmax(dim=1)).sum().item()

@@ -1,6 +1,7 @@
 """Features used without the classifier: the nearest images, and whether two images are of one class.
 
-features (N, d), labels (N,): torch tensors or NumPy arrays, float64 inside, on the tensors' device.
+features (N, d), labels (N,): torch tensors or NumPy arrays, float64 inside, on the tensors' device (on the CPU if it
+has no float64).
 """
 
 import math
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bcebook.science.checks import labelled
+from bcebook.science.checks import array, labelled
 
 METRICS = ("cosine", "euclidean")
 ROWS = 1000  # queries at a time
@@ -18,7 +19,7 @@ ROWS = 1000  # queries at a time
 def similarities(features: Tensor, metric: str) -> Tensor:
     """(N, N), larger is closer: cosines around zero (a feature of no length: 0), or minus Euclidean distances. Raises
     ValueError for an unknown metric."""
-    h = features.double()
+    h = array(features, "features", 2, "float").double()
     if metric == "cosine":
         h = torch.nn.functional.normalize(h, eps=1e-300)
         return h @ h.T
