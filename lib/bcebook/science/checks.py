@@ -35,8 +35,8 @@ def labelled(x: Tensor, labels: Tensor, name: str, num_classes: int | None = Non
 
 
 def array(x: Tensor | np.ndarray, name: str, ndim: int, kind: str) -> Tensor:
-    """x as a finite tensor of ndim dimensions, on a device that has float64; kind: "float", any such dtype, or "int", which
-    comes back as int64."""
+    """x as a finite tensor of ndim dimensions, on a device that has float64; kind: "float", any such dtype, or "int",
+    which comes back as int64."""
     import torch
 
     if isinstance(x, torch.Tensor):
