@@ -43,7 +43,7 @@ def timed(name: str, command: list, limit: float, log: Path | None = None, **var
     """CPU seconds of a command with its children, and seconds; None if it failed or was ended at its limit, which is
     then said. log: takes its output."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    with open(log or os.devnull, "w") as file:
+    with open(log or os.devnull, "w", encoding="utf-8") as file:
         output = dict(stdout=file, stderr=subprocess.STDOUT) if log else {}
         process = subprocess.Popen(command, start_new_session=True, env=os.environ | variables, **output)
         try:
@@ -55,7 +55,7 @@ def timed(name: str, command: list, limit: float, log: Path | None = None, **var
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if code:
-        said = log.read_text(errors="replace").splitlines()[-5:] if log else []
+        said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:] if log else []
         print(f"{name}: {code}", *said, sep="\n    ", flush=True)
         return None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -89,7 +89,7 @@ if "ipykernel_launcher" in sys.orig_argv:
         return counting
 
     def write():
-        with open(os.path.join(os.path.dirname(__file__), f"{os.getpid()}.json"), "w") as file:
+        with open(os.path.join(os.path.dirname(__file__), f"{os.getpid()}.json"), "w", encoding="utf-8") as file:
             json.dump([spent, time.process_time()], file)
 
     builtins.__import__, importlib.import_module = counted(builtins.__import__), counted(importlib.import_module)
@@ -102,7 +102,7 @@ def book(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "data" / "recorded").symlink_to(REPOSITORY / "data" / "recorded")  # the pages show these runs too
     (folder / "kernels").mkdir()
-    (folder / "kernels" / "sitecustomize.py").write_text(IN_KERNELS)
+    (folder / "kernels" / "sitecustomize.py").write_text(IN_KERNELS, encoding="utf-8")
     program, log = Path(sys.executable).with_name("bcebook"), folder / "log"
     row("the command line alone: bcebook --help", timed("bcebook --help", [program, "--help"], 60, log))
     training = timed("training", [program, "train", "--data", folder / "data"], 1800, log)
@@ -111,7 +111,7 @@ def book(folder: Path) -> None:
     both = training and timed("notebooks and HTML", build, 1800, log, PYTHONPATH=str(folder / "kernels"))
     if not both:
         return
-    kernels = [json.loads(path.read_text()) for path in (folder / "kernels").glob("*.json")]
+    kernels = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "kernels").glob("*.json")]
     for made in ("html", "doctrees", "source"):
         shutil.rmtree(folder / "out" / made)
     html = timed("HTML", build, 900, log)

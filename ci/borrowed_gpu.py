@@ -74,7 +74,7 @@ def paces(options: argparse.Namespace, config: RunConfig) -> dict[int, float]:
     for count in AT_ONCE:
         begin = time.time() + START
         children = [
-            child(options, "pace", config, "--begin", str(begin), stdout=subprocess.PIPE, text=True)
+            child(options, "pace", config, "--begin", str(begin), stdout=subprocess.PIPE, encoding="utf-8")
             for _ in range(count)
         ]
         found[count] = sum(float(each.communicate()[0] or 0) for each in children)

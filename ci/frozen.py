@@ -119,9 +119,9 @@ def main() -> int:
         return 0
     if options.write:
         keys = sorted(path.name for path in (FILE.parents[2] / "data" / "recorded").iterdir() if path.is_dir())
-        FILE.write_text(json.dumps({"keys": keys, "findings": findings(set(keys))}, indent=0) + "\n")
+        FILE.write_text(json.dumps({"keys": keys, "findings": findings(set(keys))}, indent=0) + "\n", encoding="utf-8")
         return 0
-    before = json.loads(FILE.read_text())
+    before = json.loads(FILE.read_text(encoding="utf-8"))
     lines = differences(before["findings"], findings(set(before["keys"])), CLOSE if options.close else EXACT)
     same = f"{len(before['findings'])} findings are the same" + ("" if options.close else ", bit for bit")
     print("\n".join(lines) or same)

@@ -1,6 +1,7 @@
 """The command line: `bcebook COMMAND`. No logic of its own, and nothing slow imported before it is needed."""
 
 import contextlib
+import locale
 import math
 import os
 import re
@@ -401,8 +402,19 @@ def _interruptible():
         raise typer.Exit(130) from None
 
 
+def _in_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale has another encoding (LC_ALL=C, Latin-1): paths, output,
+    children and libraries then use the same bytes everywhere."""
+    if locale.getencoding().lower().replace("-", "") == "utf8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # so at most once
+    if os.name == "posix":  # elsewhere exec does not wait; the children have the mode
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Run the command line; what a person can mend is one sentence and exit code 2, Ctrl-C is exit code 130."""
+    _in_utf8()
     from bcebook.runs.provenance import prepare
 
     prepare()

@@ -23,20 +23,20 @@ def put(source: Path, executed: Path, room: Room, pages: dict[tuple[str, str], P
         return
     folder = source / DOWNLOADS
     folder.mkdir(exist_ok=True)
-    (folder / executed.name).write_text(for_reading(executed))
+    (folder / executed.name).write_text(for_reading(executed), encoding="utf-8")
     shutil.copyfile(REPOSITORY / "book" / f"{room.name}.py", folder / f"{room.name}.py")
-    notebook = json.loads(page.read_text())
+    notebook = json.loads(page.read_text(encoding="utf-8"))
     first = notebook["cells"][0]
     heading, _, rest = "".join(first["source"]).partition("\n")
     cells = [{"cell_type": "markdown", "id": name, "metadata": {}, "source": text}
              for name, text in (("heading", heading), ("cover", cover(room, pages)), ("beginning", rest.strip()))]
     notebook["cells"][:1] = cells
-    page.write_text(json.dumps(notebook))
+    page.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def for_reading(executed: Path) -> str:
     """An executed notebook without the data in its outputs that only the build reads: findings, figures' numbers."""
-    notebook = json.loads(executed.read_text())
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
             for kind in (claims.MIME, drawn.MIME):

@@ -49,7 +49,7 @@ def digest(paths: list[Path], extra: list[str]) -> str:
 def read_stamp(path: Path) -> dict:
     """What was written beside a finished product; {} if there is none."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
 
@@ -62,14 +62,15 @@ def closure(path: Path, package: Path = PACKAGE) -> set[Path]:
     by looking into a folder is not followed: the registry imports every chapter, and none depends on another for that.
     """
     files = {_dotted(file, package): file for file in package.rglob("*.py")}
-    homes = _homes(files[package.name].read_text()) if package.name in files else {}
+    homes = _homes(files[package.name].read_text(encoding="utf-8")) if package.name in files else {}
     names = {file: name for name, file in files.items()}
     found, due = set(), [path]
     while due:
         file = due.pop()
         if file in names:
             found.add(file)
-        for name in _named(file.read_text(), names.get(file, ""), file.name == "__init__.py", package.name):
+        text = file.read_text(encoding="utf-8")
+        for name in _named(text, names.get(file, ""), file.name == "__init__.py", package.name):
             due += [file for file in _files(name, files, homes) if file not in found and file not in due]
     return found
 

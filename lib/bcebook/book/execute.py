@@ -67,7 +67,7 @@ def execute(profile: str, device: str, data: Path, out: Path, jobs: int, say=pri
                 left.remove(name)
                 if done.problem:
                     failures[name] = done.problem
-                    _failure(folder, name).write_text(done.problem)
+                    _failure(folder, name).write_text(done.problem, encoding="utf-8")
                     say(f"    {name}: FAILED {done.problem}")
                     continue
                 _keep(name, made[name], done, folder, findings)
@@ -86,7 +86,8 @@ def _keep(name: str, digest: str, done: Outcome, folder: Path, findings: Path) -
     stamp = folder / f"{name}.json"
     for gone in set(digests.read_stamp(stamp).get("findings", ())) - set(done.profiles):
         (findings / gone / f"{name}.json").unlink(missing_ok=True)
-    stamp.write_text(json.dumps({"digest": digest, "seconds": done.seconds, "findings": done.profiles}))
+    made = {"digest": digest, "seconds": done.seconds, "findings": done.profiles}
+    stamp.write_text(json.dumps(made), encoding="utf-8")
 
 
 def _death(left: list[str], of: int, folder: Path, say) -> dict[str, str]:
@@ -96,7 +97,7 @@ def _death(left: list[str], of: int, folder: Path, say) -> dict[str, str]:
     for name in left:
         for path in _unfinished(folder / f"{name}.ipynb"):
             path.unlink(missing_ok=True)
-        _failure(folder, name).write_text(sentence)
+        _failure(folder, name).write_text(sentence, encoding="utf-8")
     say(f"    FAILED: {sentence}")
     return dict.fromkeys(left, sentence)
 
@@ -109,7 +110,7 @@ def _unfinished(target: Path) -> tuple[Path, Path]:
 def failed_before(profile: str, out: Path) -> dict[str, str]:
     """Chapter -> cell and error of those whose last execution failed."""
     paths = {name: _failure(out / "notebooks" / profile, name) for name in catalog.CHAPTERS}
-    return {name: path.read_text() for name, path in paths.items() if path.exists()}
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.exists()}
 
 
 def without_startup() -> dict[str, str]:
@@ -176,7 +177,7 @@ def _execute_one(source: Path, folder: Path, findings: Path, parameters: dict) -
     fresh, partial = _unfinished(target)
     # Kernels that start at the same moment share no folder.
     os.environ["IPYTHONDIR"] = str(Path(os.environ["IPYTHONDIR"]).with_name(f"ipython-{source.stem}"))
-    with open(target.with_suffix(".log"), "w") as log:
+    with open(target.with_suffix(".log"), "w", encoding="utf-8") as log:
         os.dup2(log.fileno(), 2)  # the kernel inherits it: what it says beside the notebook is kept, not printed
     profiles = ()
     try:
@@ -208,7 +209,7 @@ def _papermill(source: Path, fresh: Path, executed: Path, parameters: dict) -> N
 
 def without_picture(notebook: Path) -> str:
     """The sentence that names a cell which is a figure of the page and has made no picture; "" if there is none."""
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         outputs = cell.get("outputs", ())
         if "figure" not in cell["metadata"].get("mystnb", {}) or cell["cell_type"] != "code":
             continue
@@ -228,7 +229,7 @@ def _put(executed: Path, target: Path, findings: Path) -> tuple[str, ...]:
         path = findings / profile / f"{target.stem}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(payload, indent=1) + "\n")
+        part.write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")
         os.replace(part, path)
     os.replace(executed, target)
     return tuple(payloads)

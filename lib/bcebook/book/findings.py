@@ -52,7 +52,7 @@ def extract(notebook: Path) -> dict[str, dict]:
     """Profile -> findings that the cells of an executed notebook carry. Raises ValueError if the file is no
     notebook."""
     found = {}
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         for output in cell.get("outputs", ()):
             payload = output.get("data", {}).get(MIME)
             if payload:

@@ -22,12 +22,12 @@ def _difference(text: Path, notebook: Path) -> str:
         return ""
     where, sync = f"{text.parent.name}/{text.stem}", f"`jupytext --sync {text.parent.name}/{text.name}`"
     try:
-        theirs = of_notebook(notebook.read_text())
+        theirs = of_notebook(notebook.read_text(encoding="utf-8"))
     except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         kind = type(error).__name__
         return f"{where}.ipynb cannot be read ({kind}); delete it, and {sync} makes it anew from the .py"
     try:
-        if of_text(content := text.read_text()) == theirs or _confirmed(content) == theirs:
+        if of_text(content := text.read_text(encoding="utf-8")) == theirs or _confirmed(content) == theirs:
             return ""
     except (OSError, ValueError):
         return ""  # executing the chapter says what is wrong with its source

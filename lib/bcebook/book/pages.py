@@ -34,25 +34,26 @@ def write(source: Path, out: Path, profile: str) -> None:
         "more_machines.md": {"costs": costs.table(), "reached": costs.reached(),
                              "sbatch": listing("ray.sbatch", "bash")},
     }.items():
-        text = (source / page).read_text()
+        text = (source / page).read_text(encoding="utf-8")
         for name, block in blocks.items():
             text = text.replace(MARK.format(name), block)
-        (source / page).write_text(text)
+        (source / page).write_text(text, encoding="utf-8")
     for name, room in rooms().items():
         covers.put(source, out / "notebooks" / profile / f"{name}.ipynb", room, found)
-    (source / "scoreboard.md").write_text(scoreboard(found))
-    (source / "departures.md").write_text(departures())
-    (source / "runs.md").write_text(run_list.page(found))
-    (source / "api.md").write_text(reference.page())
+    (source / "scoreboard.md").write_text(scoreboard(found), encoding="utf-8")
+    (source / "departures.md").write_text(departures(), encoding="utf-8")
+    (source / "runs.md").write_text(run_list.page(found), encoding="utf-8")
+    (source / "api.md").write_text(reference.page(), encoding="utf-8")
     if rehearsal.active():
         for page in source.glob("*.md"):
-            title, _, text = page.read_text().partition("\n")
-            page.write_text(f"{title}\n\n:::{{warning}}\n{rehearsal.NOTE}\n:::\n{text}")
+            title, _, text = page.read_text(encoding="utf-8").partition("\n")
+            page.write_text(f"{title}\n\n:::{{warning}}\n{rehearsal.NOTE}\n:::\n{text}", encoding="utf-8")
 
 
 def listing(name: str, language: str) -> str:
     """Markdown: a file of ci/, as it is."""
-    return f"```{language}\n{(REPOSITORY / 'ci' / name).read_text()}```"
+    text = (REPOSITORY / "ci" / name).read_text(encoding="utf-8")
+    return f"```{language}\n{text}```"
 
 
 def chapters() -> str:
@@ -288,7 +289,7 @@ def departures() -> str:
 
 def cite() -> str:
     """Markdown: the entries to cite, the paper's from the bibliography and the book's own."""
-    entries = (REPOSITORY / "book" / "references.bib").read_text()
+    entries = (REPOSITORY / "book" / "references.bib").read_text(encoding="utf-8")
     start = entries.index("@inproceedings{li2025bce")
     paper_entry = entries[start:entries.index("\n}", start) + 2]
     own = "\n".join(["@misc{bcebook,", "  title = {{BCE} vs. {CE} in deep feature learning, reproduced},",
@@ -308,8 +309,8 @@ def readme_blocks() -> dict[str, str]:
 def update_readme() -> None:
     """Write README's generated blocks and the picture anew. Tests compare them."""
     path = REPOSITORY / "README.md"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for name, block in readme_blocks().items():
         text = replace_block(text, name, block)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     front.draw()

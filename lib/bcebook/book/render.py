@@ -51,8 +51,8 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
     strict = ["-W", "--keep-going"] if whole else []
     # -P: no module is taken from the folder in which the build happens to be called
     command = [sys.executable, "-P", "-m", "sphinx", "-q", *strict, "-b", "html", "-d", out / "doctrees"]
-    done = subprocess.run([*command, source, fresh], env=without_startup(), stderr=subprocess.PIPE, text=True,
-                          errors="replace")
+    done = subprocess.run([*command, source, fresh], env=without_startup(), stderr=subprocess.PIPE,
+                          encoding="utf-8", errors="replace")
     if _says_full(done.stderr):  # also where it was no more to Sphinx than a warning
         for log in re.findall(r"\S*sphinx-err-\w+\.log", done.stderr):  # a report to Sphinx's developers
             Path(log).unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
         html.rename(old)
     fresh.rename(html)
     shutil.rmtree(old, ignore_errors=True)
-    (out / "html.json").write_text(json.dumps({"digest": digest}))
+    (out / "html.json").write_text(json.dumps({"digest": digest}), encoding="utf-8")
     return True
 
 
@@ -101,7 +101,7 @@ def _assemble(profile: str, out: Path, source: Path, failures: dict[str, str]) -
     for name, title in catalog.CHAPTERS.items():
         executed, page = out / "notebooks" / profile / f"{name}.ipynb", source / f"{name}.ipynb"
         if executed.exists():
-            page.write_text(_for_sphinx(executed, source / "_static"))
+            page.write_text(_for_sphinx(executed, source / "_static"), encoding="utf-8")
         if name in failures or not executed.exists():
             whole = False
             _warn(page, title, failures.get(name))
@@ -121,7 +121,7 @@ def _for_sphinx(notebook: Path, static: Path) -> str:
     unseen link after the figure leads, for the page's script to show."""
     from bcebook.report import claims, drawn
 
-    content, cells, figures = json.loads(notebook.read_text()), [], 0
+    content, cells, figures = json.loads(notebook.read_text(encoding="utf-8")), [], 0
     for cell in content["cells"]:
         cells.append(cell)
         if cell["cell_type"] != "code":
@@ -137,7 +137,7 @@ def _for_sphinx(notebook: Path, static: Path) -> str:
             figures += 1
             path = static / DRAWN / f"{notebook.stem}-{figures}.csv"
             path.parent.mkdir(exist_ok=True)
-            path.write_text("".join(numbers))
+            path.write_text("".join(numbers), encoding="utf-8")
             link = f'<div hidden><a class="drawn" href="_static/{DRAWN}/{path.name}" download>CSV</a></div>'
             if "figure" in cell["metadata"].get("mystnb", {}):  # each output of it becomes the figure of its name
                 cells.append(_text(f"drawn-{figures}", link))
@@ -157,13 +157,13 @@ def _stays(name: str) -> bool:
 def _warn(path: Path, title: str, problem: str | None) -> None:
     """Say on top of a chapter's page that it failed, and why, or that it has not been executed."""
     there = path.exists()
-    notebook = json.loads(path.read_text()) if there else {"cells": [_text("title", f"# {title}")], "metadata": {},
-                                                           "nbformat": 4, "nbformat_minor": 5}
+    empty = {"cells": [_text("title", f"# {title}")], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    notebook = json.loads(path.read_text(encoding="utf-8")) if there else empty
     shown = "below is its last good execution" if there else "it has never been executed with success"
     text = (f"This page failed in its last build; {shown}.\n\n```\n{problem}\n```" if problem
             else "This page has not been executed yet; `bcebook build` makes it.")
     notebook["cells"].insert(1, _text("warning", f":::{{warning}}\n{text}\n:::"))
-    path.write_text(json.dumps(notebook))
+    path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def _text(name: str, text: str) -> dict:

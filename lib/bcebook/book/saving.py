@@ -27,7 +27,7 @@ def options(folder: Path) -> list[str]:
     setting of the program that has to lie in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    (folder / "overrides.json").write_text(json.dumps(quiet))
+    (folder / "overrides.json").write_text(json.dumps(quiet), encoding="utf-8")
     return ["--ContentsManager.pre_save_hook=bcebook.book.saving.plain", f"--LabApp.app_settings_dir={folder}"]
 
 
@@ -41,5 +41,5 @@ def kernel(folder: Path) -> Path:
     start = [sys.executable, "-P", "-m", "ipykernel_launcher", "--InteractiveShellApp.ignore_cwd=True",
              "-f", "{connection_file}"]
     named = {name: KERNEL[name] for name in ("display_name", "language")}
-    (there / "kernel.json").write_text(json.dumps({"argv": start, **named}))
+    (there / "kernel.json").write_text(json.dumps({"argv": start, **named}), encoding="utf-8")
     return folder

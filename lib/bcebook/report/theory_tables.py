@@ -84,12 +84,12 @@ class TheoryTable:
         writer.writeheader()
         writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
         self.path.parent.mkdir(exist_ok=True)
-        self.path.write_text(f"# {self.made} Made by ci/theory_tables.py.\n"
-                             f"# SHA-256 of the lines below: {_digest(text.getvalue())}\n{text.getvalue()}")
+        head = f"# {self.made} Made by ci/theory_tables.py.\n# SHA-256 of the lines below: {_digest(text.getvalue())}\n"
+        self.path.write_text(head + text.getvalue(), encoding="utf-8")
 
     def _read(self) -> list[dict]:
         try:
-            _, digest, *lines = self.path.read_text().splitlines(keepends=True)
+            _, digest, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path} cannot be read ({error}); {AGAIN}.") from None
         body = "".join(lines)
