@@ -95,6 +95,14 @@ if "ipykernel_launcher" in sys.orig_argv:
     builtins.__import__, importlib.import_module = counted(builtins.__import__), counted(importlib.import_module)
     atexit.register(write)
 """
+# The command, with the folder of that file before its kernels' modules: a PYTHONPATH of the shell does not reach them.
+COUNTED = """
+import os, sys
+from bcebook.book import execute
+from bcebook.cli import main
+execute.MODULES = sys.argv.pop(1) + os.pathsep + execute.MODULES
+main()
+"""
 
 
 def book(folder: Path) -> None:
@@ -108,7 +116,8 @@ def book(folder: Path) -> None:
     training = timed("training", [program, "train", "--data", folder / "data"], 1800, log)
     row("training, quick profile", training)
     build = [program, "build", "--data", folder / "data", "--out", folder / "out"]
-    both = training and timed("notebooks and HTML", build, 1800, log, PYTHONPATH=str(folder / "kernels"))
+    counting = [sys.executable, "-P", "-c", COUNTED, folder / "kernels", *build[1:]]
+    both = training and timed("notebooks and HTML", counting, 1800, log)
     if not both:
         return
     kernels = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "kernels").glob("*.json")]

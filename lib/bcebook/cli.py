@@ -291,6 +291,7 @@ def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to
 
     from bcebook.book import saving
     from bcebook.book.build import BOOK
+    from bcebook.book.execute import without_startup
 
     if not importlib.util.find_spec("jupyterlab"):
         raise ValueError(
@@ -301,7 +302,7 @@ def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to
     # One thread a kernel, as in the build: small matrices are slower on more.
     environment = (
         {"OMP_NUM_THREADS": "1"}
-        | os.environ
+        | without_startup()
         | {"JUPYTER_PATH": str(saving.kernel(BOOK / "_build" / "lab" / "jupyter"))}
     )
     raise typer.Exit(subprocess.run(command, cwd=BOOK, env=environment).returncode)

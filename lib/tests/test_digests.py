@@ -145,8 +145,11 @@ from IPython.display import display
 import warnings
 warnings.warn("only said")
 assert "PYTHONSTARTUP" not in os.environ and "PYTHONWARNINGS" not in os.environ
+assert [name for name, value in os.environ.items() if "of-another" in value] in ([], ["PIP_INDEX_URL"])
+assert not [folder for folder in sys.path if "of-another" in folder]
+import bcebook
 assert matplotlib.rcParams["lines.linewidth"] == 1.5
-found = {"profile": "quick", "python": sys.executable}
+found = {"profile": "quick", "python": sys.executable, "library": bcebook.__file__}
 display({"text/plain": "found", "application/vnd.bcebook.findings+json": found}, raw=True)
 
 # %% mystnb={"figure": {"name": "fig-tiny"}}
@@ -172,6 +175,9 @@ def tiny(tmp_path, monkeypatch):
     return run
 
 
+# What a shell says of other environments. (With a PYTHONHOME of another Python this one would not start.)
+OTHERS = dict.fromkeys(["PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PIP_USER",
+                        "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV"], "of-another")
 BARE = TINY.split("import os, sys")[0]  # nothing is drawn, nothing found
 
 
@@ -193,7 +199,7 @@ def test_what_is_kept_of_notebooks_whatever_a_user_has_set(tiny, tmp_path, monke
     with monkeypatch.context() as patch:
         for name, value in {"JUPYTER_PATH": tmp_path / "jupyter", "IPYTHONDIR": tmp_path / "ipython",
                             "MPLBACKEND": "agg", "MATPLOTLIBRC": tmp_path, "PYTHONWARNINGS": "error::UserWarning",
-                            "PYTHONSTARTUP": "/nothing.py"}.items():
+                            "PYTHONSTARTUP": "/nothing.py", "PIP_INDEX_URL": "of-another", **OTHERS}.items():
             patch.setenv(name, str(value))
         failures, _ = tiny(tiny=TINY, planned=None)
     # A chapter without a notebook stops no other.
@@ -201,6 +207,7 @@ def test_what_is_kept_of_notebooks_whatever_a_user_has_set(tiny, tmp_path, monke
     assert [path.name for path in findings.iterdir()] == ["tiny.json"]
     found = json.loads((findings / "tiny.json").read_text())
     assert os.path.normpath(found["python"]) == os.path.normpath(sys.executable)
+    assert Path(found["library"]).parent == PACKAGE  # the kernel has the library that executes it
     good = (notebooks / "tiny.ipynb").read_bytes()
     failures, _ = tiny(tiny=BARE + drawn)
     assert list(failures) == ["tiny"]

@@ -44,19 +44,22 @@ def test_a_clone_with_other_line_endings_is_the_same(tmp_path):
     assert _git(clone, "status", "--porcelain") == ""
 
 
+REACHING = ["PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_EXE", "PIP_USER",
+            "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV", "UV_PYTHON",
+            "UV_SYSTEM_PYTHON"]
 STUB_PYTHON = """#!/bin/sh
 case "$*" in
     "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
     "-m pip config list") printf '%s\\n' "$PIP_SETTINGS" ;;
-    "-m pip install"*) echo "pip $*" >> installs; exit $PIP_FAILS ;;
+    "-m pip install"*) env > seen-by-pip; echo "pip $*" >> installs; exit $PIP_FAILS ;;
 esac
 """
 STUB_UV = """#!/bin/sh
-echo "uv $*" >> installs; exit $UV_FAILS
+env > seen-by-uv; echo "uv $*" >> installs; exit $UV_FAILS
 """
 
 
-def test_setup_installs_with_uv_as_pip_is_set_up_and_with_pip_where_uv_fails(tmp_path):
+def test_setup_installs_with_uv_as_pip_is_set_up_and_with_pip_where_uv_fails(tmp_path, monkeypatch):
     for name in ("ci/setup", "requirements.txt", "lib/pyproject.toml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
@@ -90,6 +93,15 @@ def test_setup_installs_with_uv_as_pip_is_set_up_and_with_pip_where_uv_fails(tmp
     code, installs = setup(uv=2, pip=1)
     assert code == 1 and len(installs) == 2
     assert setup(fresh=False)[0] == 0  # and what failed is tried again
+    # What a shell says of other environments reaches none of the two; where packages come from, and how, does.
+    kept = dict.fromkeys(["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_CACHE_DIR", "HTTPS_PROXY"], "kept")
+    for name, value in (kept | dict.fromkeys(REACHING, "theirs")).items():
+        monkeypatch.setenv(name, value)
+    assert [line.split()[0] for line in setup(uv=2)[1]] == ["uv", "pip"]
+    for name in ("seen-by-uv", "seen-by-pip"):
+        seen = (tmp_path / name).read_text().splitlines()
+        assert not [line for line in seen if line.endswith("=theirs")]
+        assert {f"{name}=kept" for name in kept} <= set(seen)
 
 
 def test_the_commit_is_that_of_our_own_checkout_and_says_where_it_is_modified(tmp_path):

@@ -16,8 +16,14 @@ from bcebook.book.findings import folder as findings_folder
 from bcebook.chapters import catalog
 from bcebook.execution.base import duration
 from bcebook.execution.processes import DEATH, workers
+from bcebook.paths import PACKAGE
 
 STARTUP = ("PYTHONWARNINGS", "PYTHONSTARTUP")  # of a user's shell: they would change what a page shows
+# Of a user's shell too: what another Python's modules are, and where pip installs; and all of CONDA_. ci/setup unsets them.
+REACHING = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET",
+            "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV")
+# The one folder that is searched before the interpreter's own: that of the library which runs here.
+MODULES = str(PACKAGE.parent)
 # Where matplotlib and Jupyter keep things if a person has said so, and else in folders of HOME.
 KEPT = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 AGAIN = "the same command goes on from there (if it happens again, with fewer --jobs)"
@@ -114,8 +120,14 @@ def failed_before(profile: str, out: Path) -> dict[str, str]:
 
 
 def without_startup() -> dict[str, str]:
-    """This process's environment without what would make another Python start up in another way."""
-    return {name: value for name, value in os.environ.items() if name not in STARTUP}
+    """This process's environment without what would make another Python start up in another way, or take other
+    modules than this one."""
+    kept = {name: value for name, value in os.environ.items() if not _reaches(name)}
+    return kept | {"PYTHONPATH": MODULES}
+
+
+def _reaches(name: str) -> bool:
+    return name in STARTUP or name in REACHING or name.startswith("CONDA_")
 
 
 def _up_to_date(name: str, digest: str, folder: Path, findings: Path) -> bool:
