@@ -1,6 +1,8 @@
 import dataclasses
 import functools
 import hashlib
+import subprocess
+import sys
 import threading
 import tracemalloc
 import zipfile
@@ -84,7 +86,7 @@ def test_without_network_the_file_is_named_and_nothing_is_left(tmp_path, monkeyp
     with pytest.raises(data.DataError, match=r"mnist\.npz is missing and mnist could not be downloaded") as error:
         data.load("mnist", tmp_path)
     assert "internet" in str(error.value)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".mnist.lock"]
 
 
 def test_unknown_name():
@@ -128,9 +130,59 @@ def test_torchvision_downloads_and_the_npz_is_written_once(tmp_path, monkeypatch
     dataset = data.load("mnist", root)  # passes the SHA-256 check
     server.shutdown()
     assert dataset.x_train.shape == (60_000, 28, 28, 1) and dataset.classes == tuple("0123456789")
-    assert [path.name for path in root.iterdir()] == ["mnist.npz"]
+    assert sorted(path.name for path in root.iterdir()) == [".mnist.lock", "mnist.npz"]
     _offline(monkeypatch)
     assert (data.load("mnist", root).x_test == dataset.x_test).all()  # from the npz, without a network
+
+
+# A download of the data set "tiny" in a process of its own, which goes on when a line comes in.
+SLOW = """
+import dataclasses, pathlib, sys
+import numpy as np
+from torchvision import datasets
+from bcebook.runs.specs import DATASETS
+from bcebook.training import datasets as data
+
+class Slow:
+    classes = ["a", "b"]
+
+    def __init__(self, folder, train, download):
+        (pathlib.Path(folder) / "part").touch()
+        if train:
+            print("in progress", flush=True)
+            assert sys.stdin.readline() == "go on\\n"
+        self.data, self.targets = np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1]
+
+datasets.MNIST = Slow
+data._download(dataclasses.replace(DATASETS["mnist"], name="tiny"), pathlib.Path(sys.argv[1]))
+"""
+
+
+def _slow(path):
+    return subprocess.Popen([sys.executable, "-c", SLOW, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, encoding="utf-8")
+
+
+def test_what_a_killed_download_has_left_is_swept_and_what_another_process_downloads_is_not(tmp_path):
+    path, folders = tmp_path / "tiny.npz", lambda: [each for each in tmp_path.glob(".tiny-*") if each.is_dir()]
+    other = tmp_path / ".tiny2-of-another-set"
+    other.mkdir()
+    killed = _slow(path)
+    assert killed.stdout.readline() == "in progress\n"
+    killed.kill()
+    killed.communicate()
+    (left,) = folders()
+    first = _slow(path)
+    assert first.stdout.readline() == "in progress\n"
+    (under_way,) = folders()
+    assert under_way != left and (under_way / "part").exists()
+    second = _slow(path)
+    assert second.stderr.readline().startswith("waiting for another download of tiny")
+    assert folders() == [under_way] and (under_way / "part").exists()
+    assert first.communicate("go on\n", timeout=60)[1] == "" and first.returncode == 0
+    said, _ = second.communicate(timeout=60)
+    assert (said, second.returncode) == ("", 0)  # it has taken the other's, and downloaded nothing
+    assert folders() == [] and path.exists() and other.exists()
 
 
 @pytest.fixture

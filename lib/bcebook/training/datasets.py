@@ -1,5 +1,6 @@
 """Data sets as uint8 arrays: found, verified, or downloaded once."""
 
+import contextlib
 import hashlib
 import lzma
 import math
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bcebook.paths import data_dir
+from bcebook.runs.locks import hold
 from bcebook.runs.specs import DATASETS, STREAMED, DatasetSpec
 
 NAMES = tuple(DATASETS)
@@ -284,18 +286,30 @@ def _member(stored: zipfile.ZipFile, key: str, fits, expected: str, most: int) -
 
 
 def _download(spec: DatasetSpec, path: Path) -> None:
-    """Fetch through torchvision into a folder of its own and write the npz under its final name only when it is
-    whole."""
+    """Have the npz at `path`: one process fetches it, and others wait for it. What a killed download has left is
+    removed."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(hold(path.with_name(f".{spec.name}.lock"), f"another download of {spec.name}"))
+            if path.exists():  # the other process has fetched it
+                return
+            for left in path.parent.glob(f".{spec.name}-*"):  # whoever holds the lock is alone: their owners are dead
+                shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{spec.name}-", dir=path.parent))
+        except OSError as error:
+            raise DataError(
+                f"{path.parent} cannot hold data sets ({error.strerror or error}); choose another data folder with "
+                "--data."
+            ) from error
+        _fetch(spec, path, folder)
+
+
+def _fetch(spec: DatasetSpec, path: Path, folder: Path) -> None:
+    """Fetch through torchvision into a folder of its own, which is gone afterwards, and write the npz under its final
+    name only when it is whole."""
     from torchvision import datasets
 
     name, source = spec.name, getattr(datasets, spec.torchvision)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=path.parent))
-    except OSError as error:
-        raise DataError(
-            f"{path.parent} cannot hold data sets ({error.strerror}); choose another data folder with --data."
-        ) from error
     try:
         train, test = (source(folder, train=split, download=True) for split in (True, False))
         arrays = {"x_train": train.data, "y_train": train.targets, "x_test": test.data, "y_test": test.targets}
