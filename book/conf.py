@@ -40,6 +40,6 @@ html_theme_options = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
     "navbar_persistent": [],  # the sidebar has the search
-    "extra_footer": f"<p>Code {code_version()}, rendered {now():%d %B %Y}. Code and text may be used "
+    "extra_footer": f"<p>Code {code_version()}, rendered {now().date().isoformat()}. Code and text may be used "
     "under the MIT licence; the published values are the paper's. <a href='bibliography.html'>To cite</a>.</p>",
 }

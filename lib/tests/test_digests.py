@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,8 @@ assert "PYTHONSTARTUP" not in os.environ and "PYTHONWARNINGS" not in os.environ
 assert [name for name, value in os.environ.items() if "of-another" in value] in ([], ["PIP_INDEX_URL"])
 assert not [folder for folder in sys.path if "of-another" in folder]
 import bcebook
+from bcebook.runs.provenance import now
+display({"text/plain": str(now())}, raw=True)
 assert matplotlib.rcParams["lines.linewidth"] == 1.5
 found = {"profile": "quick", "python": sys.executable, "library": bcebook.__file__}
 display({"text/plain": "found", "application/vnd.bcebook.findings+json": found}, raw=True)
@@ -199,7 +202,7 @@ def test_what_is_kept_of_notebooks_whatever_a_user_has_set(tiny, tmp_path, monke
     with monkeypatch.context() as patch:
         for name, value in {"JUPYTER_PATH": tmp_path / "jupyter", "IPYTHONDIR": tmp_path / "ipython",
                             "MPLBACKEND": "agg", "MATPLOTLIBRC": tmp_path, "PYTHONWARNINGS": "error::UserWarning",
-                            "PYTHONSTARTUP": "/nothing.py", "PIP_INDEX_URL": "of-another", **OTHERS}.items():
+                            "PYTHONSTARTUP": "/nothing.py", "SOURCE_DATE_EPOCH": "86400", "PIP_INDEX_URL": "of-another", **OTHERS}.items():
             patch.setenv(name, str(value))
         failures, _ = tiny(tiny=TINY, planned=None)
     # A chapter without a notebook stops no other.
@@ -209,6 +212,7 @@ def test_what_is_kept_of_notebooks_whatever_a_user_has_set(tiny, tmp_path, monke
     assert os.path.normpath(found["python"]) == os.path.normpath(sys.executable)
     assert Path(found["library"]).parent == PACKAGE  # the kernel has the library that executes it
     good = (notebooks / "tiny.ipynb").read_bytes()
+    assert b"1970-01-02" in good and not re.search(rb"20\d\d-\d\d-\d\d", good)  # SOURCE_DATE_EPOCH decides every date
     failures, _ = tiny(tiny=BARE + drawn)
     assert list(failures) == ["tiny"]
     assert failures["tiny"].startswith("in cell 2 (1 + 1): no picture was produced")

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 
@@ -54,6 +55,12 @@ def test_every_file_and_every_child_has_its_encoding_named():
     faults = {str(path): found for path in SOURCES if not any(path.is_relative_to(other) for other in later)
               if (found := of_the_locale(path.read_text(encoding="utf-8")))}
     assert not faults
+
+
+def test_no_date_is_written_in_the_language_of_the_locale():
+    """Sphinx sets the locale that a user has, and then %B is "März"."""
+    pages = (REPOSITORY / "book").glob("*.py")
+    assert not [str(path) for path in (*SOURCES, *pages) if re.search(r"%[aAbBpcxX]\b", path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("arguments", [["doctor", "--data", "\u03bb_b \u00e4"], ["runs", "--profile", "\u03bb"], ["--help"]],

@@ -243,8 +243,19 @@ def _put(executed: Path, target: Path, findings: Path) -> tuple[str, ...]:
         part = path.with_suffix(".part")
         part.write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")
         os.replace(part, path)
+    _undated(executed)
     os.replace(executed, target)
     return tuple(payloads)
+
+
+def _undated(notebook: Path) -> None:
+    """Leave out when, how long and in which folder papermill and the kernel have worked: the pages say their date
+    themselves, which SOURCE_DATE_EPOCH decides."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    for part in (content, *content["cells"]):
+        for name in ("papermill", "execution"):
+            part["metadata"].pop(name, None)
+    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _first_line(source: str) -> str:
