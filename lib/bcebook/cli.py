@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from bcebook.chapters import catalog
-from bcebook.chapters.recipes import RECORDED
+from bcebook.chapters.recipes import DEVICES, RECORDED
 from bcebook.paths import data_dir
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 
 def _device(name: str) -> str:
-    if not re.fullmatch(r"cpu|auto|cuda(:\d+)?", name):
+    if not re.fullmatch(DEVICES, name):
         raise typer.BadParameter(f"{name!r} is none of cpu, cuda and auto.")
     return name
 

@@ -26,7 +26,7 @@ import pytest
 import torch
 
 from bcebook.book import build, digests, findings, render
-from bcebook.book.notebook import Chapter
+from bcebook.book.notebook import Chapter, seeds_of
 from bcebook.chapters import catalog
 from bcebook.chapters.registry import rooms
 from bcebook.paths import REPOSITORY
@@ -291,13 +291,39 @@ def test_a_failing_notebook_is_named_and_the_last_good_html_stays(built, tmp_pat
     assert (mine / "html" / "index.html").read_bytes() == index and "untouched" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("given, seeds", [
+    (None, None), ("None", None), (0, (0,)), ("0", (0,)), ([0, 1], (0, 1)), ((2,), (2,)), ("[0, 1]", (0, 1)), ("0, 1", (0, 1)),
+    (" [3] ", (3,)), ("[]", ())])
+def test_seeds_are_understood_as_papermill_hands_them_over(given, seeds):
+    assert seeds_of(given) == seeds
+
+
+@pytest.mark.parametrize("given", [1.0, True, -1, "-1", "all", "[0, 'a']", ["0"], "[0, [1]]", {"a": 1}, "[0,", "1.5", "\0"])
+def test_seeds_that_are_none_are_one_sentence_that_says_how_to_write_them(given):
+    with pytest.raises(ValueError, match=r"^seeds is .*; write a whole number from 0 .* -p seeds '\[0, 1\]'\)\.$") as error:
+        seeds_of(given)
+    assert repr(given) in str(error.value)
+
+
+def test_every_parameter_of_a_notebook_is_checked_when_the_chapter_begins(tmp_path, monkeypatch):
+    room = rooms()["score_histograms"]
+    for parameters, sentence in (({"device": "gpu"}, "there is no device 'gpu'; choose one of auto, cpu, cuda"),
+                                 ({"device": 0}, "there is no device 0"), ({"profile": "papr"}, "there is no profile 'papr'"),
+                                 ({"seeds": "[]"}, "seeds is empty"), ({"seeds": "first"}, "seeds is 'first'")):
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            Chapter(room, **parameters)
+    monkeypatch.chdir(tmp_path)
+    chapter = Chapter(room, "quick", "cuda:1", 2026, "[0]")
+    assert chapter.data == tmp_path / "2026" and {config.seed for config in chapter.configs} == {0}
+
+
 def test_papermill_runs_a_chapter_from_any_folder_and_the_chapter_trains_what_it_lacks(built, tmp_path):
     """As README has it, and as in JupyterLab: a notebook alone, in a data folder that lacks one of its runs."""
     configs, data = catalog.configs("score_histograms", "quick", (0,)), tmp_path / "data"
     for config in configs[1:]:
         shutil.copytree(built[0] / "runs" / config.key, data / "runs" / config.key)
     command = [sys.executable, "-m", "papermill", BOOK / "score_histograms.ipynb", tmp_path / "out.ipynb",
-               "-p", "device", "cpu", "-y", json.dumps({"data_dir": str(data), "seeds": [0]})]
+               "-p", "device", "cpu", "-p", "data_dir", data, "-p", "seeds", "[0]"]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     store = open_store(data)

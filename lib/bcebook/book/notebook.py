@@ -1,6 +1,9 @@
 """What a notebook asks for: its runs, its findings, the same views of other profiles, and where the numbers came
 from."""
 
+import ast
+import contextlib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from IPython.display import Markdown, display
 
 from bcebook import names
 from bcebook.book.findings import Shown
-from bcebook.chapters.recipes import LOSSES, OPTIMIZERS, PROFILES, RECORDED
+from bcebook.chapters.recipes import DEVICES, LOSSES, OPTIMIZERS, PROFILES, RECORDED, check_profile
 from bcebook.chapters.room import Room
 from bcebook.execution.choose import lacks, left_out, train_missing
 from bcebook.paths import data_dir as find_data
@@ -23,17 +26,23 @@ class Chapter:
     """A chapter of the book in one profile.
 
     room: what the chapter declares. profile, device ("auto", "cpu", "cuda"), data_dir (None: the repository's data) and
-    seeds (None: the chapter's own) are the notebook's parameters. The profile "recorded" trains nothing: it shows what
+    seeds (None: the chapter's own; see `seeds_of`) are the notebook's parameters. Raises ValueError, in a sentence, for
+    a profile or a device that there is not, and for seeds that are none. The profile "recorded" trains nothing: it shows what
     is recorded of the strongest profile that has recorded runs of this chapter. Sets the look of the figures.
     """
 
     def __init__(
         self, room: Room, profile: str = "quick", device: str = "auto", data_dir: str | None = None, seeds=None
     ):
-        self.room, self.device, self.data = room, device, find_data(data_dir)
+        if profile != RECORDED:
+            check_profile(profile)
+        if not re.fullmatch(DEVICES, str(device)):
+            raise ValueError(f"there is no device {device!r}; choose one of auto, cpu, cuda.")
+        # papermill makes a number of a folder that is called 2026.
+        self.room, self.device, self.data = room, device, find_data(None if data_dir is None else str(data_dir))
         self.recorded = profile == RECORDED
         self.profile = recorded_profile(room, self.data) if self.recorded else profile
-        self.configs = room.configs(self.profile, seeds)
+        self.configs = room.configs(self.profile, seeds_of(seeds))
         self.rebuilt: list[Run] = []  # what `runs` has given
         self.led = None  # the profile that `strongest` has shown
         plots.style()
@@ -158,6 +167,22 @@ class Chapter:
             }
         )
         return Markdown(markdown.table(["", ""], lines.items()))
+
+
+def seeds_of(value) -> tuple[int, ...] | None:
+    """The notebook's parameter `seeds`: None, a seed, several, or text that says one of these, which is what papermill
+    makes of `-p seeds "[0, 1]"`. Raises ValueError for anything else."""
+    given = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            given = ast.literal_eval(value.strip())
+    if given is None:
+        return None
+    seeds = tuple(given) if isinstance(given, (list, tuple, set, range)) else (given,)
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+        raise ValueError(f"seeds is {value!r}; write a whole number from 0 such as 0, or a list of them such as [0, 1] "
+                         "(for papermill: -p seeds 0, or -p seeds '[0, 1]').")
+    return seeds
 
 
 def recorded_profile(room: Room, data: Path) -> str:

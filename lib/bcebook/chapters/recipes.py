@@ -127,6 +127,7 @@ def even_start(num_classes: int) -> float:
 
 # What a page or a book can be made of beside a profile: of each chapter the strongest profile that has recorded runs.
 RECORDED = "recorded"
+DEVICES = r"cpu|auto|cuda(:\d+)?"  # a regular expression
 
 
 def check_profile(profile: str) -> None:
