@@ -15,7 +15,7 @@ import typer
 
 from bcebook.chapters import catalog
 from bcebook.chapters.recipes import DEVICES, RECORDED
-from bcebook.paths import data_dir
+from bcebook.paths import checkout, data_dir
 
 app = typer.Typer(
     add_completion=False,
@@ -43,6 +43,13 @@ def _folder(path: Path | None) -> Path | None:
     if there and there != whole and not os.access(there, os.W_OK):
         raise typer.BadParameter(f"{path} cannot be made: {there} cannot be written to.")
     return path
+
+
+def _data(path: Path | None) -> Path:
+    """The data folder that is named, or the repository's, where that is there."""
+    if not (path or os.environ.get("BCEBOOK_DATA")):
+        checkout()
+    return data_dir(path)
 
 
 def _written(path: Path | None) -> Path | None:
@@ -114,6 +121,7 @@ def build(
 ):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
     catalog.check_profile(profile)
+    checkout()
     from bcebook.book import build as books
     from bcebook.execution.choose import elsewhere
 
@@ -125,7 +133,7 @@ def build(
     with _interruptible():
         if rehearse:
             raise typer.Exit(books.rehearse(profile, jobs, out and out.resolve(), only))
-        raise typer.Exit(books.build(profile, device, data_dir(data), jobs, out and out.resolve(), only, cluster))
+        raise typer.Exit(books.build(profile, device, _data(data), jobs, out and out.resolve(), only, cluster))
 
 
 @app.command()
@@ -143,8 +151,8 @@ def train(
     chosen = _chosen(profile, chapter, match)
     from bcebook.runs.store import open_store
 
-    problems = _train(chosen, data_dir(data), device, jobs, math.inf, on, checkpoints)
-    store = open_store(data_dir(data))  # not counted from the problems: a killed worker is one, and costs several runs
+    problems = _train(chosen, _data(data), device, jobs, math.inf, on, checkpoints)
+    store = open_store(_data(data))  # not counted from the problems: a killed worker is one, and costs several runs
     there = sum(each.there for each in store.listing(chosen))
     typer.echo(f"{there} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems or not there else 0)
@@ -177,7 +185,7 @@ def record(
     from bcebook.runs.archive import following, write_parts
     from bcebook.runs.store import open_store
 
-    store = open_store(data_dir(data))
+    store = open_store(_data(data))
 
     def done() -> list[str]:
         return [each.config.key for each in store.listing(chosen) if each.state == "trained"]
@@ -185,7 +193,7 @@ def record(
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
     with following(store, done, out / "runs.zip"):
-        problems = _train(chosen, data_dir(data), device, jobs, deadline, on, checkpoints)
+        problems = _train(chosen, _data(data), device, jobs, deadline, on, checkpoints)
     states = Counter(each.state for each in store.listing(chosen))
     parts = write_parts(store, done(), out / "runs.zip")
     size = sum(part.stat().st_size for part in parts) / 2**20
@@ -214,9 +222,7 @@ def measure(
     from bcebook.runs.store import open_store
     from bcebook.training import remeasure
 
-    failed = remeasure.all_of(
-        chosen, open_store(data_dir(data)), device, data_dir(data) / "datasets", again, typer.echo
-    )
+    failed = remeasure.all_of(chosen, open_store(_data(data)), device, _data(data) / "datasets", again, typer.echo)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -231,7 +237,7 @@ def import_(
     from bcebook.runs.archive import add
 
     for archive in archives:
-        added, there = add(archive, data_dir(data) / "recorded")
+        added, there = add(archive, _data(data) / "recorded")
         for run in added:
             typer.echo(
                 f"{run.config.key}  added  {run.config.describe()}  test accuracy {run.final['test_accuracy']:.1%}"
@@ -244,7 +250,7 @@ def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName 
     """List the runs of a profile with their state: trained, recorded, failed or missing."""
     from bcebook.runs.store import open_store
 
-    store = open_store(data_dir(data))
+    store = open_store(_data(data))
     count = Counter()
     for each in store.listing(_chosen(profile, chapter, match)):
         count[each.state] += 1
@@ -274,9 +280,9 @@ def data(
 
     for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
         if name in STREAMED:
-            typer.echo(f"{name}: {without_folders(name, data_dir(data) / 'datasets') or 'its folders are there'}")
+            typer.echo(f"{name}: {without_folders(name, _data(data) / 'datasets') or 'its folders are there'}")
             continue
-        found = load(name, data_dir(data) / "datasets")
+        found = load(name, _data(data) / "datasets")
         typer.echo(
             f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images "
             f"{found.x_train.shape[1:]}, {len(found.classes)} classes, verified"
@@ -286,6 +292,7 @@ def data(
 @app.command()
 def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to JupyterLab, after --.")] = None):
     """Open the book in JupyterLab."""
+    checkout()
     import importlib.util
     import subprocess
 
@@ -311,6 +318,7 @@ def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to
 @app.command()
 def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000):
     """Serve the built HTML on this machine only."""
+    checkout()
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -347,7 +355,7 @@ def doctor(
 
     if gpu:
         raise typer.Exit(machine.test_gpu(out, typer.echo))
-    machine.tell(data_dir(data), typer.echo)
+    machine.tell(_data(data), typer.echo)
 
 
 def _seconds(text: str) -> float:

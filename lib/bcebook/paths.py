@@ -4,13 +4,23 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent  # the library's source
-REPOSITORY = PACKAGE.parents[1]  # the package is installed in place (`-e ./lib`)
+REPOSITORY = PACKAGE.parents[1]  # the package is installed in place (`-e ./lib`); else see `checkout`
 
 
 def data_dir(explicit: str | os.PathLike | None = None) -> Path:
     """The folder that holds datasets/, runs/, recorded/ and paper/: the argument, else $BCEBOOK_DATA, else the
     repository's."""
     return Path(explicit or os.environ.get("BCEBOOK_DATA") or REPOSITORY / "data").expanduser().resolve()
+
+
+def checkout() -> Path:
+    """The repository. Raises ValueError where the library is installed without it, as from a wheel."""
+    if not (REPOSITORY / "book" / "conf.py").is_file():
+        raise ValueError(
+            f"bcebook is installed in {PACKAGE.parent} without its repository: build, lab and serve need a checkout of "
+            "the repository, and the other commands that or a data folder (--data or BCEBOOK_DATA)."
+        )
+    return REPOSITORY
 
 
 def published() -> Path:
