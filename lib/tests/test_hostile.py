@@ -91,7 +91,9 @@ def hostile(folder: Path) -> tuple[list[str], dict[str, str], Path]:
     environment |= {
         "XDG_CONFIG_HOME": str(home / ".config"), "MPLCONFIGDIR": str(config),
         "IPYTHONDIR": str(home / ".ipython"), "JUPYTER_PATH": str(folder / "jupyter"), "MPLBACKEND": "Agg",
-        "PYTHONWARNINGS": "error", "LC_ALL": "C", "TZ": "<-0345>+03:45:59", "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONWARNINGS": "error", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PIP_USER": "1",
+        "VIRTUAL_ENV": "/nothing", "CONDA_PREFIX": "/nothing", "PYTHONUSERBASE": "/nothing",
+        "TZ": "<-0345>+03:45:59", "CUDA_VISIBLE_DEVICES": "",
     } | dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"), "http://127.0.0.1:9")
     root = hasattr(os, "getuid") and os.getuid() == 0  # who writes everywhere: so as another user, if that can be
     return STRANGER if root and shutil.which("setpriv") else [], environment, working
