@@ -4,7 +4,6 @@ import contextlib
 import locale
 import math
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -14,8 +13,22 @@ from typing import Annotated
 import typer
 
 from bcebook.chapters import catalog
-from bcebook.chapters.recipes import DEVICES, RECORDED
-from bcebook.paths import checkout, data_dir
+from bcebook.chapters.recipes import RECORDED
+from bcebook.options import (
+    ChapterName,
+    Checkpoints,
+    DataDir,
+    Device,
+    Jobs,
+    Match,
+    On,
+    Profile,
+    chosen_runs,
+    data_folder,
+    parse_seconds,
+    written,
+)
+from bcebook.paths import checkout
 
 app = typer.Typer(
     add_completion=False,
@@ -27,75 +40,6 @@ app = typer.Typer(
 )
 
 
-def _device(name: str) -> str:
-    if not re.fullmatch(DEVICES, name):
-        raise typer.BadParameter(f"{name!r} is none of cpu, cuda and auto.")
-    return name
-
-
-def _folder(path: Path | None) -> Path | None:
-    """A folder that is there, or can be made."""
-    whole = path and path.expanduser().absolute()
-    there = whole and next(each for each in (whole, *whole.parents) if os.path.lexists(each))
-    if there and not there.is_dir():
-        what = "a file" if there.exists() else "a broken link"
-        raise typer.BadParameter(f"{path} cannot be a folder: {there} is {what}.")
-    if there and there != whole and not os.access(there, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be made: {there} cannot be written to.")
-    return path
-
-
-def _data(path: Path | None) -> Path:
-    """The data folder that is named, or the repository's, where that is there."""
-    if not (path or os.environ.get("BCEBOOK_DATA")):
-        checkout()
-    return data_dir(path)
-
-
-def _written(path: Path | None) -> Path | None:
-    """A folder for what is made."""
-    if _folder(path) and path.exists() and not os.access(path, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written to.")
-    return path
-
-
-Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(catalog.PROFILES)}.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.", callback=_device)]
-Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Runs at once. [default: one a core; on a GPU one]", show_default=False)
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="The folder of datasets/, runs/ and recorded/. [default: data/ of the repository]",
-        show_default=False,
-        callback=_folder,
-    ),
-]
-ChapterName = Annotated[
-    str | None, typer.Option(help=f"One chapter only: {', '.join(catalog.CHAPTERS)}.", show_default=False)
-]
-Match = Annotated[
-    str,
-    typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.", show_default=False),
-]
-On = Annotated[
-    str,
-    typer.Option(
-        help="Where to train: nothing for this machine; ray, ray:auto or ray:HOST:PORT for a "
-        "cluster (the book's page 'More machines').",
-        show_default=False,
-    ),
-]
-Checkpoints = Annotated[
-    str | None,
-    typer.Option(
-        help="With --on: a folder that all machines share, from which a lost run goes on.",
-        show_default=False,
-    ),
-]
-
-
 @app.command()
 def build(
     profile: Profile = "quick",
@@ -103,7 +47,7 @@ def build(
     jobs: Jobs = None,
     data: DataDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False, callback=_written)
+        Path | None, typer.Option(help="Where to build. [default: book/_build]", show_default=False, callback=written)
     ] = None,
     only: ChapterName = None,
     recorded: Annotated[
@@ -133,7 +77,7 @@ def build(
     with _interruptible():
         if rehearse:
             raise typer.Exit(books.rehearse(profile, jobs, out and out.resolve(), only))
-        raise typer.Exit(books.build(profile, device, _data(data), jobs, out and out.resolve(), only, cluster))
+        raise typer.Exit(books.build(profile, device, data_folder(data), jobs, out and out.resolve(), only, cluster))
 
 
 @app.command()
@@ -148,11 +92,13 @@ def train(
     checkpoints: Checkpoints = None,
 ):
     """Train the missing runs of a profile; stop it any time and call it again."""
-    chosen = _chosen(profile, chapter, match)
+    chosen = chosen_runs(profile, chapter, match)
     from bcebook.runs.store import open_store
 
-    problems = _train(chosen, _data(data), device, jobs, math.inf, on, checkpoints)
-    store = open_store(_data(data))  # not counted from the problems: a killed worker is one, and costs several runs
+    problems = _train(chosen, data_folder(data), device, jobs, math.inf, on, checkpoints)
+    store = open_store(
+        data_folder(data)
+    )  # not counted from the problems: a killed worker is one, and costs several runs
     there = sum(each.there for each in store.listing(chosen))
     typer.echo(f"{there} of {len(chosen)} runs are in the store.")
     raise typer.Exit(1 if problems or not there else 0)
@@ -162,7 +108,7 @@ def train(
 def record(
     budget: Annotated[str, typer.Option(help="How long this may take in all, e.g. 90s, 9m, 2h.")],
     out: Annotated[
-        Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.", callback=_written)
+        Path, typer.Option(help="The folder for runs.zip, the archive of the finished runs.", callback=written)
     ],
     profile: Profile = "paper",
     device: Device = "auto",
@@ -180,12 +126,12 @@ def record(
     brought up to date every minute. Carry it to another machine and take it in there with `bcebook import`.
     """
     began = time.monotonic()
-    seconds = _seconds(budget)
-    chosen = _chosen(profile, chapter, match)
+    seconds = parse_seconds(budget)
+    chosen = chosen_runs(profile, chapter, match)
     from bcebook.runs.archive import following, write_parts
     from bcebook.runs.store import open_store
 
-    store = open_store(_data(data))
+    store = open_store(data_folder(data))
 
     def done() -> list[str]:
         return [each.config.key for each in store.listing(chosen) if each.state == "trained"]
@@ -193,7 +139,7 @@ def record(
     # Kept back for the checkpoints and the archive; a step and a measurement are over in less.
     deadline = began + seconds - min(20, seconds / 10)
     with following(store, done, out / "runs.zip"):
-        problems = _train(chosen, _data(data), device, jobs, deadline, on, checkpoints)
+        problems = _train(chosen, data_folder(data), device, jobs, deadline, on, checkpoints)
     states = Counter(each.state for each in store.listing(chosen))
     parts = write_parts(store, done(), out / "runs.zip")
     size = sum(part.stat().st_size for part in parts) / 2**20
@@ -218,11 +164,13 @@ def measure(
     Each run is measured so when it is trained; this brings the measures up to date, without training, where they have
     changed since or a data set has come to hand. Only for runs that were trained here: weights do not travel.
     """
-    chosen = _chosen(profile, chapter, match)
+    chosen = chosen_runs(profile, chapter, match)
     from bcebook.runs.store import open_store
     from bcebook.training import remeasure
 
-    failed = remeasure.all_of(chosen, open_store(_data(data)), device, _data(data) / "datasets", again, typer.echo)
+    failed = remeasure.all_of(
+        chosen, open_store(data_folder(data)), device, data_folder(data) / "datasets", again, typer.echo
+    )
     raise typer.Exit(1 if failed else 0)
 
 
@@ -237,7 +185,7 @@ def import_(
     from bcebook.runs.archive import add
 
     for archive in archives:
-        added, there = add(archive, _data(data) / "recorded")
+        added, there = add(archive, data_folder(data) / "recorded")
         for run in added:
             typer.echo(
                 f"{run.config.key}  added  {run.config.describe()}  test accuracy {run.final['test_accuracy']:.1%}"
@@ -250,9 +198,9 @@ def runs(profile: Profile = "quick", data: DataDir = None, chapter: ChapterName 
     """List the runs of a profile with their state: trained, recorded, failed or missing."""
     from bcebook.runs.store import open_store
 
-    store = open_store(_data(data))
+    store = open_store(data_folder(data))
     count = Counter()
-    for each in store.listing(_chosen(profile, chapter, match)):
+    for each in store.listing(chosen_runs(profile, chapter, match)):
         count[each.state] += 1
         failure = store.failure(each.config) if each.state == "failed" else None
         note = f"test accuracy {each.accuracy:.1%}" if each.there else failure["cause"] if failure else ""
@@ -280,9 +228,9 @@ def data(
 
     for name in names or dict.fromkeys(config.dataset for config in catalog.all_configs(profile)):
         if name in STREAMED:
-            typer.echo(f"{name}: {without_folders(name, _data(data) / 'datasets') or 'its folders are there'}")
+            typer.echo(f"{name}: {without_folders(name, data_folder(data) / 'datasets') or 'its folders are there'}")
             continue
-        found = load(name, _data(data) / "datasets")
+        found = load(name, data_folder(data) / "datasets")
         typer.echo(
             f"{name}: {len(found.x_train):,} training and {len(found.x_test):,} test images "
             f"{found.x_train.shape[1:]}, {len(found.classes)} classes, verified"
@@ -293,26 +241,9 @@ def data(
 def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to JupyterLab, after --.")] = None):
     """Open the book in JupyterLab."""
     checkout()
-    import importlib.util
-    import subprocess
+    from bcebook.book.saving import open_lab
 
-    from bcebook.book import saving
-    from bcebook.book.build import BOOK
-    from bcebook.book.execute import without_startup
-
-    if not importlib.util.find_spec("jupyterlab"):
-        raise ValueError(
-            "JupyterLab is not installed here; install requirements.txt, for example with `bash ci/build`."
-        )
-    # -P, as everywhere: no module is taken from the folder.
-    command = [sys.executable, "-P", "-m", "jupyterlab", *saving.options(BOOK / "_build" / "lab"), *(arguments or [])]
-    # One thread a kernel, as in the build: small matrices are slower on more.
-    environment = (
-        {"OMP_NUM_THREADS": "1"}
-        | without_startup()
-        | {"JUPYTER_PATH": str(saving.kernel(BOOK / "_build" / "lab" / "jupyter"))}
-    )
-    raise typer.Exit(subprocess.run(command, cwd=BOOK, env=environment).returncode)
+    raise typer.Exit(open_lab(arguments or []))
 
 
 @app.command()
@@ -355,34 +286,7 @@ def doctor(
 
     if gpu:
         raise typer.Exit(machine.test_gpu(out, typer.echo))
-    machine.tell(_data(data), typer.echo)
-
-
-def _seconds(text: str) -> float:
-    """ "90s", "9m", "1.5h" or "90" in seconds. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise ValueError(f"budget is {text!r}; write a time such as 90s, 9m or 2h.")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _chosen(profile: str, chapter: str | None, match: str) -> list:
-    catalog.check_profile(profile)
-    if chapter in catalog.WITHOUT_RUNS:
-        raise ValueError(f"the chapter {chapter} is theory: it needs no runs. `bcebook build` executes it.")
-    configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)
-    if not configs:
-        others = [name for name in catalog.PROFILES if catalog.configs(chapter, name)]
-        raise ValueError(
-            f"the chapter {chapter} trains nothing in the profile {profile}, only in "
-            f"{' and '.join(others)}; choose one with --profile."
-        )
-    chosen = [config for config in configs if match.lower() in config.describe().lower()]
-    if not chosen:
-        raise ValueError(
-            f"no run of the profile {profile} matches {match!r}; `bcebook runs --profile {profile}` lists them."
-        )
-    return chosen
+    machine.tell(data_folder(data), typer.echo)
 
 
 def _train(

@@ -189,7 +189,7 @@ def test_an_archive_carries_measures_and_brings_later_ones_to_runs_that_are_ther
 
 
 def test_the_command_measures_what_lacks_todays_measures(copied, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_chosen", lambda *arguments: [CONFIG, dataclasses.replace(CONFIG, seed=5)])
+    monkeypatch.setattr(cli, "chosen_runs", lambda *arguments: [CONFIG, dataclasses.replace(CONFIG, seed=5)])
     command = ["measure", "--data", str(tmp_path)]
     assert "0 runs measured." in CliRunner().invoke(cli.app, command).output
     values = copied.find(CONFIG).measures

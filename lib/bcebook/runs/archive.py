@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bcebook.runs import atomic, meanwhile, measured
 from bcebook.runs.files import FEATURES, FILES, Run, check_folder, in_a_line, read_folder
+from bcebook.runs.locks import hold
 from bcebook.runs.store import RunStore
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
@@ -123,7 +124,17 @@ def add(
     is read; nothing is executed.
     """
     contents = _read(path)
+    with hold(recorded.parent / f".{recorded.name}.lock", f"another import into {recorded}"):
+        return _add(path, contents, recorded, refuse)
+
+
+def _add(
+    path: Path, contents: dict[str, dict[str, bytes]], recorded: Path, refuse: Callable[[list[Run]], str]
+) -> tuple[list[Run], list[Run]]:
+    """See `add`; under the lock of `recorded`."""
     recorded.mkdir(parents=True, exist_ok=True)
+    for stale in recorded.glob(".import-*"):  # of an import that was killed
+        shutil.rmtree(stale, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".import-", dir=recorded))
     try:
         runs, found = {}, {}

@@ -88,7 +88,13 @@ def commit_here() -> str:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=10, check=True
+            ["git", *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=10,
+            check=True,
         ).stdout
 
     try:
@@ -110,7 +116,7 @@ def engine_version() -> str:
 def processor() -> str:
     """The processor's name as its maker writes it."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:
