@@ -241,7 +241,7 @@ def data(
 def lab(arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to JupyterLab, after --.")] = None):
     """Open the book in JupyterLab."""
     checkout()
-    from bcebook.book.saving import open_lab
+    from bcebook.book.lab import open_lab
 
     raise typer.Exit(open_lab(arguments or []))
 

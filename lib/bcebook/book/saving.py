@@ -1,8 +1,6 @@
 """What JupyterLab writes of a chapter: its words and its code. Outputs belong to the build, and stay in the window."""
 
-import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -45,19 +43,3 @@ def kernel(folder: Path) -> Path:
     named = {name: KERNEL[name] for name in ("display_name", "language")}
     (there / "kernel.json").write_text(json.dumps({"argv": start, **named}), encoding="utf-8")
     return folder
-
-
-def open_lab(arguments: list[str]) -> int:
-    """Run JupyterLab on the book until it is closed; its exit status. Raises ValueError where it is not installed."""
-    from bcebook.book.digests import BOOK
-    from bcebook.book.execute import without_startup
-
-    if not importlib.util.find_spec("jupyterlab"):
-        raise ValueError("JupyterLab is not installed here; install requirements.txt, for example with "
-                         "`bash ci/build`.")
-    # -P, as everywhere: no module is taken from the folder.
-    command = [sys.executable, "-P", "-m", "jupyterlab", *options(BOOK / "_build" / "lab"), *arguments]
-    # One thread a kernel, as in the build: small matrices are slower on more.
-    environment = {"OMP_NUM_THREADS": "1"} | without_startup()
-    environment["JUPYTER_PATH"] = str(kernel(BOOK / "_build" / "lab" / "jupyter"))
-    return subprocess.run(command, cwd=BOOK, env=environment).returncode
