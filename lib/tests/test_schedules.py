@@ -103,13 +103,13 @@ def test_one_cycle_is_half_its_largest_rate_on_average_and_never_zero_within_a_s
     """What an epoch's row of the history says is the mean over its mini-batches, where the rate does not turn."""
     config = small(schedule="one-cycle", epochs=5)
     training, rates = loop.Training(config, datasets.load("digits"), torch.device("cpu")), []
-    update = training._update
+    update = training._mini_batch
 
     def watched(*inputs):
         rates.append(training.optimizer.param_groups[0]["lr"])
         return update(*inputs)
 
-    monkeypatch.setattr(training, "_update", watched)
+    monkeypatch.setattr(training, "_mini_batch", watched)
     while not training.done:
         training.step()
     assert len(rates) == 5 * training.batches and min(rates) > 0
