@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -67,15 +68,16 @@ def found(room: Room, pages: dict[tuple[str, str], Page]) -> list[str]:
     best = next((page for page in there if judged(page)), None)
     lines = []
     if best:
-        lines += _by_verdict(judged(best), f" ({best.evidence(judged(best))})")
-    return lines + _by_verdict(proven, " (computed, without runs)")
+        lines += _by_verdict(judged(best), best.evidence)
+    return lines + _by_verdict(proven, lambda claims: "computed, without runs")
 
 
-def _by_verdict(claims: list, where: str) -> list[str]:
+def _by_verdict(claims: list, evidence: Callable[[list], str]) -> list[str]:
+    """A line for each verdict: the claims that have it, and on what they were judged."""
     lines = []
     for verdict in verdicts.VERDICTS:
-        texts = [each.text for each in claims if each.finding.verdict == verdict]
-        if texts:
-            lines.append(f"- **{verdict.capitalize()}**{where}: {'; '.join(texts)}.")
-            where = ""  # once
+        group = [each for each in claims if each.finding.verdict == verdict]
+        if group:
+            texts = "; ".join(each.text for each in group)
+            lines.append(f"- **{verdict.capitalize()}** ({evidence(group)}): {texts}.")
     return lines
