@@ -19,7 +19,8 @@ from bcebook.execution.processes import DEATH, workers
 from bcebook.paths import PACKAGE
 
 STARTUP = ("PYTHONWARNINGS", "PYTHONSTARTUP")  # of a user's shell: they would change what a page shows
-# Of a user's shell too: what another Python's modules are, and where pip installs; and all of CONDA_. ci/setup unsets them.
+# Of a user's shell too: what another Python's modules are, and where pip installs; and all of CONDA_. ci/setup
+# unsets them.
 REACHING = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET",
             "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV")
 # The one folder that is searched before the interpreter's own: that of the library which runs here.
