@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from bcebook.cores import cores
@@ -35,6 +34,7 @@ from bcebook.science import metrics, uniform
 from bcebook.training import datasets as data
 from bcebook.training import models
 from bcebook.training.loop import Training
+from bcebook.training.selftest import operations
 
 # --- processes with a limit ------------------------------------------------------------------------------------------
 
@@ -243,15 +243,12 @@ def step(network: str, device: str, epochs: int = 3) -> None:
     )
     slow, fast = Reference(config, dataset, device), Training(config, dataset, torch.device(device))
     dtype = torch.bfloat16 if fast.autocast else torch.float32
-    counted = Training(config, dataset, torch.device("cpu"))
-    counted._begin_epoch()
-    with FlopCounterMode(display=False) as counter:  # the convolutions' and matrix products', forward and backward
-        counted._update(*counted.images.chosen(0, config.batch_size))
+    flops = operations(Training(config, dataset, torch.device("cpu")))
     slow.epoch(), epoch(fast)
     turns = [(slow.epoch(), epoch(fast), product(fast.device, dtype)) for _ in range(epochs)]
     ratios = [theirs / ours for theirs, ours, _ in turns]
     theirs, ours, peak = map(statistics.median, zip(*turns, strict=True))
-    seconds, flops = ours / fast.batches, counter.get_total_flops()
+    seconds = ours / fast.batches
     print(
         f"{network} / {name} on {device}, batch {config.batch_size}, augmentation {augmentation}: ratio "
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); ms a step: reference "

@@ -22,22 +22,19 @@ def wanted(profile: str) -> list[RunConfig]:
     decay without augmentation, in the same order."""
     network = recipes.PROFILES[profile].accuracy[0]
     accuracy = [
-        [
-            recipes.accuracy_run(profile, network, loss, optimizer, seed, "da1")
-            for optimizer in recipes.OPTIMIZERS
-            for loss in recipes.LOSSES
-        ]
-        for seed in recipes.THREE_SEEDS
-    ]
-    collapse = [recipes.decoupled(profile, network, seed) for seed in recipes.THREE_SEEDS]
-    return [
         each
-        for runs in (accuracy, collapse)
-        for optimizer in recipes.OPTIMIZERS
-        for seed in runs
-        for each in seed
-        if each.optimizer == optimizer
+        for seed in recipes.THREE_SEEDS
+        for each in recipes.classification(profile, seed)
+        if (each.model, each.dataset, each.augmentation) == (*network, "da1")
     ]
+    collapse = [each for seed in recipes.THREE_SEEDS for each in recipes.decoupled(profile, network, seed)]
+    place = lambda config: recipes.OPTIMIZERS.index(config.optimizer)  # noqa: E731
+    return sorted(accuracy, key=place) + sorted(collapse, key=place)
+
+
+def asked(options: argparse.Namespace) -> RunConfig:
+    """The run that this process is about."""
+    return next(each for each in wanted(options.profile) if each.key == options.key)
 
 
 def steps(store: RunStore, config: RunConfig) -> int:
@@ -86,7 +83,7 @@ def pace(options: argparse.Namespace) -> int:
     others that are measured with it are ready too."""
     from bcebook.training import devices, loop, sessions
 
-    config = next(each for each in wanted(options.profile) if each.key == options.key)
+    config = asked(options)
     images = sessions.dataset(config, Path(options.data) / "datasets")
     training = loop.Training(config, images, devices.resolve(options.device))
     training.full = set()  # nothing is measured
@@ -150,7 +147,7 @@ def one(options: argparse.Namespace) -> int:
     """Train a single run, in this process."""
     from bcebook.training.sessions import train_each
 
-    config = next(each for each in wanted(options.profile) if each.key == options.key)
+    config = asked(options)
     data, deadline = Path(options.data), time.monotonic() + 60 * options.minutes
     problems = train_each(
         [config],
@@ -191,8 +188,8 @@ def unfinished(store: RunStore, chosen: list[RunConfig], out: Path) -> None:
     """The checkpoint of the unfinished run that is furthest, in parts, where PARTS of them hold it."""
     for stale in out.glob("unfinished.*"):
         stale.unlink()
-    furthest = max((each for each in chosen if steps(store, each)), key=lambda each: steps(store, each), default=None)
-    if furthest is None:
+    furthest = max(chosen, key=lambda each: steps(store, each))
+    if not steps(store, furthest):
         return
     whole = out / "unfinished.tar"
     newest = max(store.checkpoints(furthest).glob("*.ckpt"))

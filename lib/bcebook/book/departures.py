@@ -103,12 +103,11 @@ def _lag() -> str:
     return " and ".join(told)
 
 
-def _recipe(profile: recipes.Profile) -> str:
+def _recipe(profile: str) -> str:
     """BCE's start, and each optimizer's weight decay times its summed learning rates, in a profile's accuracy runs."""
-    name = next(name for name, each in PROFILES.items() if each is profile)
-    network, told = profile.accuracy[0], []
+    network, told = PROFILES[profile].accuracy[0], []
     for optimizer in recipes.OPTIMIZERS:
-        config = recipes.accuracy_run(name, network, "bce", optimizer, 0, "da1")
+        config = recipes.accuracy_run(profile, network, "bce", optimizer, 0, "da1")
         told.append(f"{names.of(optimizer)} weight decay {config.weight_decay:g} (times the summed rates: "
                     f"{config.weight_decay * recipes.summed_rates(config):.2f})")
     return f"BCE's biases start around {recipes.AUTHORS_START:g}; " + ", ".join(told)
@@ -244,7 +243,7 @@ DEPARTURES = {
         "decay on every parameter, by the optimizer. The source is the branch `if args.SOTA` in an early public "
         "version of the authors' `train.py` (commit d164f6c); the next commit removed it. Crop, flip and rotation are "
         "applied only under the same flag, so the tables' DA1 rows were made with this branch: that is an inference",
-        by_profile(_recipe),
+        lambda: {f"profile {profile}": _recipe(profile) for profile in PROFILES},
         "AdamW's weight decay multiplies each weight by $\\exp(-\\lambda \\sum \\eta)$ over a training, apart from "
         "the gradients. A training of another length or rate therefore gets the decay with the same product $\\lambda "
         "\\sum \\eta$ as the authors', to one digit. SGD's weight decay is a term of the objective, whose minimum does "

@@ -27,8 +27,9 @@ class Chapter:
 
     room: what the chapter declares. profile, device ("auto", "cpu", "cuda"), data_dir (None: the repository's data) and
     seeds (None: the chapter's own; see `seeds_of`) are the notebook's parameters. Raises ValueError, in a sentence, for
-    a profile or a device that there is not, and for seeds that are none. The profile "recorded" trains nothing: it shows
-    what is recorded of the strongest profile that has recorded runs of this chapter. Sets the look of the figures.
+    a profile or a device that there is not, and for seeds that are none. The profile "recorded" trains nothing: it
+    shows what is recorded of the strongest profile that has recorded runs of this chapter. Sets the look of the
+    figures.
     """
 
     def __init__(

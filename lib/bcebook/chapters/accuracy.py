@@ -63,9 +63,9 @@ def differences(runs: list[Run], name: str | None = None) -> pandas.DataFrame:
 
 
 def label(row: dict, several: bool) -> str:
-    """A setting and its recipe in a few words."""
+    """A setting in a few words, and its recipe where it is the former one."""
     return frames.label(*(row[name] for name in LABEL), several) + (
-        ", former recipe" if row["recipe"] == recipes.FORMER else "")
+        ", former recipe" if row.get("recipe") == recipes.FORMER else "")
 
 
 def accuracy_differences(runs: list[Run]) -> Figure:
@@ -310,8 +310,7 @@ def changes(runs: list[Run]) -> pandas.DataFrame:
 def recipe_table(runs: list[Run]) -> tables.Table:
     """What the recipe alone changes in BCE - CE: a row for each setting and measure."""
     several = len(frames.networks(runs)) > 1
-    rows = [{"setting": frames.label(*(row[name] for name in LABEL), several),
-             "measure": row["figure"].removeprefix("test_"),
+    rows = [{"setting": label(row, several), "measure": row["figure"].removeprefix("test_"),
              **{name: row[name] for name in ("authors", "former", "change")}}
             for row in changes(runs).to_dict("records")]
     columns = {"setting": tables.Column("setting"), "measure": tables.Column("", names.MEASURE.get),
@@ -332,7 +331,7 @@ def starts(runs: list[Run]) -> tables.Table:
     figures, several, rows = [*(f"test_{name}" for name in MEASURES), "end"], len(frames.networks(runs)) > 1, []
     for setting, group in frame.groupby([*frames.GROUP, "start"], sort=True) if chosen else ():
         row = dict(zip([*frames.GROUP, "start"], setting, strict=True))
-        rows.append({"setting": frames.label(*(row[name] for name in LABEL), several), "start": row["start"],
+        rows.append({"setting": label(row, several), "start": row["start"],
                      "seeds": len(group)} | {name: stats.student_interval(group[name]) for name in figures})
     columns = {"setting": tables.Column("setting"), "start": tables.Column("biases start at", "{:g}".format),
                **{f"test_{name}": tables.means(names.MEASURE[name]) for name in MEASURES},
@@ -345,8 +344,7 @@ def starts(runs: list[Run]) -> tables.Table:
 
 def recipe_helps(runs: list[Run]) -> Finding:
     several = len(frames.networks(runs)) > 1
-    found = [verdicts.sign(row["change"], 1, unit="points", p=row["p"],
-                           label=frames.label(*(row[name] for name in LABEL), several))
+    found = [verdicts.sign(row["change"], 1, unit="points", p=row["p"], label=label(row, several))
              for row in changes(runs).to_dict("records") if row["figure"] == "test_accuracy"]
     return verdicts.family(found, stats.holm)
 

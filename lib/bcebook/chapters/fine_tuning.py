@@ -179,8 +179,7 @@ def gaps(runs: list[Run]) -> tables.Table:
 def _higher(runs: list[Run], name: str, frozen: bool) -> Finding:
     chosen = frames.select(runs, frozen=frozen)
     several = len(frames.networks(chosen)) > 1
-    found = accuracy.tested(frames.differences(chosen, [f"test_{name}"]), lambda row: frames.label(
-        row["optimizer"], row["augmentation"], row["model"], row["dataset"], several))
+    found = accuracy.tested(frames.differences(chosen, [f"test_{name}"]), lambda row: accuracy.label(row, several))
     return verdicts.family(found, stats.holm)
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 
-from bcebook.runs.config import RunConfig, batch_count
+from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
 
 LOSSES, OPTIMIZERS = ("ce", "bce"), ("sgd", "adamw")
@@ -175,10 +175,8 @@ def collapse(profile: str, seed: int) -> list[RunConfig]:
 
 
 def summed_rates(config: RunConfig) -> float:
-    """The learning rates of all steps of a run on a whole data set, added up. Times the decay, this is by how many
-    factors of e AdamW's decay alone shrinks a weight over the run."""
-    steps = batch_count(config.train_size or DATASETS[config.dataset].train_count, config.batch_size)
-    return steps * sum(config.rate(epoch) for epoch in range(1, config.epochs + 1))
+    """Of a run on a balanced data set: see `RunConfig.summed_rates`."""
+    return config.summed_rates(config.train_size or DATASETS[config.dataset].train_count)
 
 
 def accuracy_run(profile: str, network: tuple[str, str], loss: str, optimizer: str, seed: int, augmentation: str,

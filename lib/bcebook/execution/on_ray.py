@@ -75,7 +75,7 @@ class _Sweep:
         else:
             self.threads = max(1, int(there.get("CPU", 1)) // how.jobs) if how.jobs else 1
             self.needs = {"num_cpus": self.threads}
-        self.task = ray.remote(max_retries=RETRIES)(node.train)
+        self.task, self.wanted = ray.remote(max_retries=RETRIES)(node.train), node.expected()
 
     def run(self, configs: list[RunConfig]) -> list[str]:
         if streamed := [config for config in configs if config.dataset in STREAMED]:
@@ -138,7 +138,7 @@ class _Sweep:
             until = time.time() + self.deadline - time.monotonic()
             order = node.Order(config.to_dict(), self.device, self.threads, until, self.how.checkpoints, self.how.every)
             selector = {"label_selector": {"ray.io/node-id": f"!in({','.join(self.refused)})"}} if self.refused else {}
-            reference = self.task.options(**self.needs, **selector).remote(order, node.expected(), images)
+            reference = self.task.options(**self.needs, **selector).remote(order, self.wanted, images)
             self.out[reference] = config, hold.pop_all()
         return True
 

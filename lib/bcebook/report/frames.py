@@ -6,7 +6,6 @@ import pandas as pd
 
 from bcebook import names, paper
 from bcebook.science import stats, theory
-from bcebook.runs.config import batch_count
 from bcebook.runs.specs import NETWORKS
 from bcebook.science.summaries import ScoreSummary
 from bcebook.runs.store import Run
@@ -59,9 +58,7 @@ def closed_form(run: Run) -> dict[str, float]:
 
 def rates_sum(run: Run) -> float:
     """The learning rates of all steps of a run, added up."""
-    config = run.config
-    steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
-    return steps * sum(config.rate(epoch) for epoch in range(1, config.epochs + 1))
+    return run.config.summed_rates(run.scores["train"]["positive"]["count"])
 
 
 def ce_bias_under_decay(run: Run) -> float:

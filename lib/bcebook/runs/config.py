@@ -227,6 +227,11 @@ class RunConfig:
             return self.learning_rate * min(done / RISE, (1 - done) / (1 - RISE))
         return self.learning_rate
 
+    def summed_rates(self, images: int) -> float:
+        """The learning rates of all steps on so many training images, added up. Times AdamW's weight decay, this is by
+        how many factors of e the decay alone shrinks a weight over the run."""
+        return batch_count(images, self.batch_size) * sum(self.rate(epoch) for epoch in range(1, self.epochs + 1))
+
     def describe(self) -> str:
         """One line for a person: what is trained on what, and every setting in which it differs from the plainest run.
 

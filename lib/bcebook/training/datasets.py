@@ -2,22 +2,20 @@
 
 import contextlib
 import hashlib
-import lzma
 import math
 import os
 import shutil
-import struct
 import tempfile
 import tokenize
 import warnings
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bcebook.paths import data_dir
+from bcebook.runs import archive as archives
 from bcebook.runs.locks import hold
 from bcebook.runs.specs import DATASETS, STREAMED, DatasetSpec
 
@@ -26,22 +24,7 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # of an npy
 HEADER, NAME = 2**14, 400  # bytes that a header and the name of a class may have
 # What zipfile, the decompressors behind it and NumPy's header raise where the bytes are not a data set's.
-UNREADABLE = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+UNREADABLE = (*archives.UNREADABLE, SyntaxError, tokenize.TokenError)
 
 
 class DataError(OSError):

@@ -18,14 +18,13 @@ from bcebook.runs.specs import DATASETS
 from bcebook.science import calibration, metrics, rejection, retrieval, summaries, uniform
 from bcebook.training import datasets as data
 from bcebook.training.images import Images, placed
-from bcebook.training.measure import Outputs
+from bcebook.training.measure import Outputs, forward
 
 # Raise it where a measure changes: `bcebook measure` then knows what to do again.
 VERSION = 1
-# Data sets whose classes a network has never seen, by what it was trained on; and the one of those whose images it is
-# to tell apart all the same.
+# Data sets whose classes a network has never seen, by what it was trained on. The first is also searched and
+# transferred to.
 UNKNOWN = {"cifar10": ("cifar100", "mnist"), "cifar100": ("cifar10", "mnist")}
-OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}
 TRANSFER_IMAGES = 5000
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of the logistic regression (scikit-learn's C), picked on a fifth of its images
 BINS = 64  # of a histogram, at most
@@ -45,10 +44,7 @@ def measures(
     """
     began = time.monotonic()
     others = _others(config, data_root)
-    unknown = {
-        name: _outputs(model, images, placed(each.x_test, DATASETS[name], images.mean.device), autocast)
-        for name, each in others.items()
-    }
+    unknown = {name: _outputs(model, images, name, each.x_test, autocast) for name, each in others.items()}
     chosen, judged = (torch.from_numpy(half).to(test.labels.device) for half in halves(test.labels.cpu().numpy()))
     result = {
         "images": {
@@ -72,7 +68,7 @@ def measures(
     calibrated(result, *(_numpy(part[half]) for half in (chosen, judged) for part in (test.logits, test.labels)))
     searched(result, "own", test.features[judged], test.labels[judged])
     geometry(result, model.classifier, {"train": train, "test": test})
-    other = OTHER.get(config.dataset)
+    other = UNKNOWN.get(config.dataset, ("",))[0]
     if other in unknown:
         labels = torch.from_numpy(others[other].y_test.astype(np.int64))
         half = torch.from_numpy(halves(labels.numpy())[1])
@@ -91,10 +87,7 @@ def measures(
 def halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which images of a test set are for calibration and which for evaluation, as sorted numbers: every second one of
     each class in an order that is drawn once, the same for every run."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    second = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        second[order[labels[order] == label][1::2]] = True
+    second = _of_each_class(labels, np.random.default_rng(0).permutation(len(labels)), slice(1, None, 2))
     return np.flatnonzero(~second), np.flatnonzero(second)
 
 
@@ -176,7 +169,7 @@ def transferred(model: nn.Module, images: Images, other: data.Dataset, features:
     from sklearn.preprocessing import StandardScaler
 
     few = other.subset(train_size=TRANSFER_IMAGES)
-    x = _outputs(model, images, placed(few.x_train, DATASETS[other.name], images.mean.device), autocast)[1]
+    x = _outputs(model, images, other.name, few.x_train, autocast)[1]
     scale = StandardScaler().fit(_numpy(x))
     x, y = scale.transform(_numpy(x)), few.y_train.astype(np.int64)
     held = every_fifth(y)
@@ -191,10 +184,15 @@ def transferred(model: nn.Module, images: Images, other: data.Dataset, features:
 
 def every_fifth(labels: np.ndarray) -> np.ndarray:
     """Which images are held out to pick the penalty: every fifth of each class, as bool (N,)."""
-    held = np.zeros(len(labels), dtype=bool)
+    return _of_each_class(labels, np.arange(len(labels)), slice(None, None, 5))
+
+
+def _of_each_class(labels: np.ndarray, order: np.ndarray, part: slice) -> np.ndarray:
+    """A part of the images of each class, in an order of all: bool (N,)."""
+    chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
-        held[np.flatnonzero(labels == label)[::5]] = True
-    return held
+        chosen[order[labels[order] == label][part]] = True
+    return chosen
 
 
 def _others(config: RunConfig, data_root) -> dict[str, data.Dataset]:
@@ -206,16 +204,11 @@ def _others(config: RunConfig, data_root) -> dict[str, data.Dataset]:
     }
 
 
-@torch.inference_mode()
-def _outputs(model: nn.Module, images: Images, x: Tensor, autocast: bool) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and features (N, d), float32, of another data set's images, normalised as the network's own."""
-    model.eval()
-    parts = []
-    for some in x.split(500):
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=autocast):
-            parts.append(model(images.normalise(some)))
-    logits, features = (torch.cat(column) for column in zip(*parts, strict=True))
-    return logits, features.float()
+def _outputs(model: nn.Module, images: Images, name: str, x: np.ndarray, autocast: bool) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, d), float32, of a data set's images (N, H, W, C), normalised as the network's
+    own."""
+    there = placed(x, DATASETS[name], images.mean.device)
+    return forward(model, (images.normalise(some) for some in there.split(500)), autocast)
 
 
 def _numpy(x: Tensor) -> np.ndarray:

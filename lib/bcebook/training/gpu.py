@@ -35,8 +35,8 @@ def new_stream(device: torch.device):
 
 
 def update(training, chosen: Tensor, mixture: Tensor) -> None:
-    """One mini-batch of a `loop.Training` on CUDA: at once, or as the replay of a graph that was captured from the same
-    code. Not whole batches, and the first steps, are always computed at once."""
+    """One mini-batch of a `loop.Training`: at once, or, on CUDA, as the replay of a graph that was captured from the
+    same code. Incomplete batches and the first steps are always computed at once."""
     if not training.graphs or len(chosen) < training.config.batch_size or training.eager_steps < EAGER_STEPS:
         training.eager_steps += 1
         return training._mini_batch(chosen, mixture)

@@ -1,6 +1,7 @@
 """What is measured on a network while it trains and when it is done, and at which epochs."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -66,13 +67,26 @@ def measured_epochs(epochs: int, augmented: bool = False) -> set[int]:
 @torch.inference_mode()
 def outputs(model: nn.Module, images: Images, split: str, autocast: bool) -> Outputs:
     """The network's outputs on "train" or "test"; autocast: in bfloat16, as it is trained."""
+    labels = []
+
+    def batches():
+        for x, own in images.evaluation(split):
+            labels.append(own)
+            yield x
+
+    return Outputs(*forward(model, batches(), autocast), torch.cat(labels))
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, batches: Iterable[Tensor], autocast: bool) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, d), float32, of normalised images, in evaluation mode."""
     model.eval()
     parts = []
-    for x, labels in images.evaluation(split):
+    for x in batches:
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=autocast):
-            parts.append((*model(x), labels))
-    logits, features, labels = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Outputs(logits, features.float(), labels)
+            parts.append(model(x))
+    logits, features = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logits, features.float()
 
 
 def biases(bias: Tensor) -> dict[str, float]:

@@ -182,15 +182,21 @@ def step_time(bench: Bench) -> tuple[bool, dict]:
     return not bench.may_capture or slow / fast > 0.95, figures
 
 
-def step_flops(bench: Bench) -> tuple[bool, dict]:
-    """What a step achieves, in floating-point operations a second, counted on the CPU."""
+def operations(training: loop.Training) -> int:
+    """Floating-point operations of one step, forwards and backwards, as torch counts them on the CPU: those of
+    convolutions and matrix products. The training is of no other use afterwards."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    counted = dataclasses.replace(bench, device=torch.device("cpu")).training()
+    training._begin_epoch()
     with FlopCounterMode(display=False) as counter:
-        counted._begin_epoch()
-        gpu.update(counted, *counted.images.chosen(0, bench.config.batch_size))
-    flops, seconds = counter.get_total_flops(), _seconds_a_step(bench, bench.training())
+        training._mini_batch(*training.images.chosen(0, training.config.batch_size))
+    return counter.get_total_flops()
+
+
+def step_flops(bench: Bench) -> tuple[bool, dict]:
+    """What a step achieves, in floating-point operations a second, counted on the CPU."""
+    flops = operations(dataclasses.replace(bench, device=torch.device("cpu")).training())
+    seconds = _seconds_a_step(bench, bench.training())
     return flops > 0, {"gflop_a_step": flops / 1e9, "tflops": flops / seconds / 1e12}
 
 

@@ -7,6 +7,7 @@ image alone: each image's crop has a seed of its own. So it is the same for any 
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,16 +130,10 @@ class Streamed:
         if self.batches is None or index != self.following:
             starts = range(index * batch_size, self.batch_count(batch_size) * batch_size, batch_size)
             batches = [[(self.epoch, int(i)) for i in self.order[start : start + batch_size]] for start in starts]
-            self.batches = iter(self._loader(self.train, batches))
+            self.batches = self._read(self.train, batches)
         self.following = index + 1
-        images, labels = self._next()
+        images, labels = next(self.batches)
         return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-
-    def _next(self):
-        try:
-            return next(self.batches)
-        except DamagedImage as error:  # of a worker: with its traceback
-            raise DamagedImage(_last_line(error)) from error
 
     def batch(self, chosen: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self.normalise(chosen), labels
@@ -149,11 +144,8 @@ class Streamed:
         batches = [
             [(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)
         ]
-        try:
-            for images, labels in self._loader(files, batches):
-                yield self.normalise(images.to(self.device)), labels.to(self.device)
-        except DamagedImage as error:
-            raise DamagedImage(_last_line(error)) from error
+        for images, labels in self._read(files, batches):
+            yield self.normalise(images.to(self.device)), labels.to(self.device)
 
     def state(self) -> dict:
         return {"epoch": self.epoch}
@@ -161,6 +153,12 @@ class Streamed:
     def restore(self, state: dict) -> None:
         self.epoch, self.batches = state["epoch"], None
         self._draw()
+
+    def _read(self, files: _Seeded, batches: list[list[tuple[int, int]]]) -> Iterator[list[Tensor]]:
+        try:
+            yield from self._loader(files, batches)
+        except DamagedImage as error:  # a worker's message has its traceback before it
+            raise DamagedImage(str(error).strip().splitlines()[-1].rpartition("DamagedImage: ")[2]) from error
 
     def _loader(self, files: _Seeded, batches: list[list[tuple[int, int]]]) -> DataLoader:
         workers = min(MOST_WORKERS, cores(), len(batches))
@@ -177,8 +175,3 @@ def _shared_memory() -> float:
         return state.f_bavail * state.f_frsize
     except (AttributeError, OSError):
         return math.inf
-
-
-def _last_line(error: Exception) -> str:
-    """Of an exception that a worker raised: its own message, without "DamagedImage: "."""
-    return str(error).strip().splitlines()[-1].rpartition("DamagedImage: ")[2]
