@@ -118,7 +118,7 @@ def main() -> int:
         print("\n".join(f"{digest}  {name}" for name, digest in engine().items()))
         return 0
     if options.write:
-        keys = sorted(path.name for path in (FILE.parents[2] / "data" / "recorded").iterdir() if path.is_dir())
+        keys = sorted(path.stem for path in (FILE.parents[2] / "data" / "recorded").glob("*.json"))
         FILE.write_text(json.dumps({"keys": keys, "findings": findings(set(keys))}, indent=0) + "\n", encoding="utf-8")
         return 0
     before = json.loads(FILE.read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """What `bcebook record` packs and `bcebook import` lets in."""
 
 import dataclasses
-import hashlib
 import json
 import math
 import shutil
@@ -15,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from bcebook.chapters import catalog
-from bcebook.runs import archive, measured
+from bcebook.runs import archive
 from bcebook.runs.archive import ArchiveError
 from bcebook.execution.choose import train_missing
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import RunStore, open_store
 from bcebook.training.sessions import train
+from test_fuzz import signed
+from test_store import FORMER, is_what_stood_in
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +55,6 @@ def _rewrite(path, members: dict) -> None:
             target.writestr(name, content)
 
 
-def _signed(members: dict, key: str, name: str, content: bytes) -> dict:
-    """The members with one file of one run replaced and its checksum set right: a careful forger's work."""
-    members = members | {f"{key}/{name}": content}
-    sums = {n.split("/")[1]: hashlib.sha256(c).hexdigest() for n, c in members.items() if n.startswith(key) and not n.endswith(("checksums.json", measured.NAME))}
-    return members | {f"{key}/checksums.json": json.dumps(sums).encode()}
-
-
 def test_runs_arrive_as_they_left_once_and_in_order(trained, tmp_path):
     store, runs, path = trained
     recorded = tmp_path / "here" / "recorded"
@@ -71,7 +65,7 @@ def test_runs_arrive_as_they_left_once_and_in_order(trained, tmp_path):
         again = arrived.find(run.config)
         assert repr(again) == repr(run) and arrived.state(run.config) == "recorded"
     assert archive.add(path, recorded)[0] == [] and len(archive.add(path, recorded)[1]) == 2
-    assert sorted(p.name for p in recorded.iterdir()) == sorted(run.config.key for run in runs)  # no temporary folder is left
+    assert sorted(p.name for p in recorded.iterdir()) == sorted(f"{run.config.key}.json" for run in runs)  # nothing temporary is left
     before = path.read_bytes()
     archive.write(store, [run.config.key for run in runs], path)
     assert path.read_bytes() == before
@@ -82,7 +76,7 @@ def test_an_archive_stays_under_its_limit_and_says_what_is_not_in_it(trained, mo
     monkeypatch.setattr(archive, "LIMIT", int(path.stat().st_size * 0.7))
     keys = [run.config.key for run in runs]
     assert archive.write(store, keys, path) == keys[1:]
-    assert {name.split("/")[0] for name in _members(path)} == {keys[0]} and path.stat().st_size < archive.LIMIT
+    assert set(_members(path)) == {f"{keys[0]}.json"} and path.stat().st_size < archive.LIMIT
 
 
 def test_runs_that_are_too_many_for_one_archive_are_split_and_arrive_whole(trained, monkeypatch, tmp_path):
@@ -110,7 +104,7 @@ from bcebook.runs.store import RunStore
 from bcebook.training.sessions import train
 root, path, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 store = RunStore(root)
-with archive.following(store, lambda: sorted(each.parent.name for each in root.glob("*/checksums.json")), path, 0.05):
+with archive.following(store, lambda: sorted(each.stem for each in root.glob("[!.]*.json")), path, 0.05):
     for seed in range(1000):
         train(RunConfig(**settings | {"seed": seed}), store, progress=False)
 """
@@ -121,11 +115,11 @@ def test_a_process_that_is_killed_leaves_an_archive_of_all_but_the_last_moments(
     settings = json.dumps(small(epochs=1, train_size=64).to_dict())
     process = subprocess.Popen([sys.executable, "-c", FOLLOWED, str(root), str(path), settings])
     until = time.monotonic() + 300
-    stored = lambda: {each.parent.name for each in root.glob("*/checksums.json")}  # noqa: E731
+    stored = lambda: {each.stem for each in root.glob("[!.]*.json")}  # noqa: E731
     while not path.exists() and time.monotonic() < until:
         time.sleep(0.02)
     before = stored()  # and it is brought up to date
-    while not before <= {name.split("/")[0] for name in _members(path)} and time.monotonic() < until:
+    while not before <= {name.removesuffix(".json") for name in _members(path)} and time.monotonic() < until:
         time.sleep(0.02)
     assert process.poll() is None
     process.kill()
@@ -149,63 +143,87 @@ def test_an_archive_that_cannot_be_written_is_tried_again(trained, tmp_path):
     assert len(archive.add(folder / "runs.zip", tmp_path / "here")[0]) == 2
 
 
-def _altered(what: str, members: dict, key: str) -> dict:
-    result = json.loads(members[f"{key}/result.json"])
-    config = json.loads(members[f"{key}/config.json"])
-    history = members[f"{key}/history.csv"].decode().splitlines()
-    header = history[0].split(",")
-    if what == "flipped":
-        content = bytearray(members[f"{key}/history.csv"])
-        content[len(content) // 2] ^= 1
-        return members | {f"{key}/history.csv": bytes(content)}
-    if what == "accuracy":
-        result["final"]["test_accuracy"] = 0.999
-        return _signed(members, key, "result.json", json.dumps(result).encode())
-    if what == "config":
-        return _signed(members, key, "config.json", json.dumps(config | {"loss": "ce"}).encode())
-    if what == "epochs":
-        return _signed(members, key, "history.csv", "\n".join(history[:-1]).encode())
-    if what in ("rate", "loss"):
-        cells = history[-1].split(",")
-        cells[header.index("learning_rate" if what == "rate" else "train_loss")] = "0.3" if what == "rate" else ""
-        return _signed(members, key, "history.csv", "\n".join([*history[:-1], ",".join(cells)]).encode())
-    if what == "scores":
-        result["scores"]["train"]["positive"]["count"] += 1
-        return _signed(members, key, "result.json", json.dumps(result).encode())
-    if what == "empty":
-        return _signed(members, key, "result.json", b"{}")
-    if what == "failed":
-        return members | {f"{key}/failed.json": b"{}"}
-    if what == "missing":
-        return {name: content for name, content in members.items() if name != f"{key}/environment.json"}
-    if what == "large":
-        return members | {f"{key}/result.json": b" " * (archive.FILE_LIMIT + 1)}
-    return members | {what: b"x"}
+FORGED = {  # what a careful forger changes, who sets the checksum right -> what is said
+    "final figures": lambda v: v["final"].update(test_accuracy=0.999),
+    "not the key of its config": lambda v: v["config"].update(loss="ce"),
+    "epochs 0 to 2": lambda v: [column.pop() for column in v["history"].values()],
+    "longer or shorter": lambda v: v["history"]["nc2"].pop(),
+    "learning rates": lambda v: v["history"]["learning_rate"].__setitem__(-1, 0.3),
+    "failed run": lambda v: v["history"]["train_loss"].__setitem__(-1, None),
+    "best figures": lambda v: v["best"].update(test_accuracy_epoch=3.0),
+    "scores are not those of 10 classes": lambda v: v["scores"]["train"]["positive"].update(
+        count=v["scores"]["train"]["positive"]["count"] + 1, counts=[*v["scores"]["train"]["positive"]["counts"], 1]),
+    "no summary of a sample": lambda v: v["scores"]["train"]["positive"].update(count=1),
+    "Field required": lambda v: v.pop("final"),
+    "it lacks test_nc1": lambda v: v["final"].pop("test_nc1"),
+    "Extra inputs": lambda v: v.update(more=1),
+}
+STRANGE = ["../outside.json", "/outside.json", "0123456789abcdef/../../outside.json", "0123456789abcdef/hook.py",
+           "0123456789abcdef\\outside.json", "0123456789abcde.json"]
 
 
-@pytest.mark.parametrize("what, says", [
-    ("flipped", "history.csv fails its checksum"), ("config", "not the key of its config.json"), ("accuracy", "final figures"),
-    ("epochs", "epochs 0 to 2"), ("rate", "learning rates"), ("loss", "failed run"), ("scores", "scores"), ("empty", "do not hold a run"),
-    ("failed", "a failed run"), ("missing", "does not have each of"), ("large", "larger than any file"),
-    ("../outside.json", "not a file of a run"), ("/outside.json", "not a file of a run"),
-    ("0123456789abcdef/../../outside.json", "not a file of a run"), ("0123456789abcdef/hook.py", "not a file of a run"),
-    ("0123456789abcdef\\outside.json", "not a file of a run"),
+def _altered(how: str, members: dict, name: str) -> dict:
+    content = members[name]
+    if how in FORGED:
+        values = json.loads(content)
+        FORGED[how](values)
+        content = signed(b'{\n' + json.dumps({k: v for k, v in values.items() if k != "checksum"}).encode()[1:])
+    elif how == "fails its checksum":
+        content = content.replace(b"1", b"2", 1)
+    elif how == "larger than any file":
+        content = b" " * (archive.FILE_LIMIT + 1)
+    else:
+        return members | {how: b"x"}
+    return members | {name: content}
+
+
+@pytest.mark.parametrize("how, says", [
+    *((each, each) for each in (*FORGED, "fails its checksum", "larger than any file")),
+    *((each, "not a file of a run") for each in STRANGE), ("0123456789abcdef.failed.json", "a failed run"),
 ])
-def test_nothing_of_an_altered_archive_is_taken_in(trained, tmp_path, what, says):
+def test_nothing_of_an_altered_archive_is_taken_in(trained, tmp_path, how, says):
     _, runs, path = trained
-    _rewrite(path, _altered(what, _members(path), runs[1].config.key))
+    _rewrite(path, _altered(how, _members(path), f"{runs[1].config.key}.json"))
+    is_refused(path, tmp_path, says)
+
+
+def is_refused(path, tmp_path, says) -> None:
     recorded = tmp_path / "here" / "recorded"
     with pytest.raises(ArchiveError, match="nothing was added") as error:
         archive.add(path, recorded)
-    assert says in str(error.value) and str(path) in str(error.value), str(error.value)
+    assert says in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value), str(error.value)
     assert not list(recorded.glob("*"))
     assert not list(tmp_path.rglob("outside.json"))
+
+
+def test_an_archive_of_an_earlier_version_arrives_with_the_same_numbers(tmp_path):
+    members, recorded = _members(FORMER), tmp_path / "recorded"
+    added, there = archive.add(FORMER, recorded)
+    assert there == [] and [run.config.key for run in added] == list(dict.fromkeys(name[:16] for name in members))
+    for run in added:
+        is_what_stood_in(run, lambda name, key=run.config.key: members[f"{key}/{name}"])
+        assert repr(RunStore(recorded).find(run.config)) == repr(run)
+    assert [len(each) for each in archive.add(FORMER, recorded)] == [0, 2]
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"history.csv": b"epoch\n0\n"}, "history.csv fails its checksum"), ({"environment.json": None}, "does not have each of"),
+    ({"measures.json": b'{"sha256": "", "measures": {}}'}, "measures.json fails its checksum"), ({"features.json": None}, "does not list"),
+    ({"failed.json": b"{}"}, "a failed run"), ({"checksums.json": b"{}"}, "does not list the files of a run"),
+    ({"../outside.json": b"{}"}, "not a file of a run"), ({"config.json": b"{}"}, "config.json fails its checksum"),
+])
+def test_nothing_of_an_altered_archive_of_an_earlier_version_is_taken_in(tmp_path, change, says):
+    members = _members(FORMER)
+    key = next(name[:16] for name in members if name.endswith("features.json"))
+    members |= {f"{key}/{name}": content for name, content in change.items()}
+    _rewrite(tmp_path / "runs.zip", {name: content for name, content in members.items() if content is not None})
+    is_refused(tmp_path / "runs.zip", tmp_path, says)
 
 
 def test_links_cut_archives_and_other_files_are_refused(trained, tmp_path):
     _, runs, path = trained
     recorded, members = tmp_path / "recorded", _members(path)
-    link = zipfile.ZipInfo(f"{runs[0].config.key}/config.json")
+    link = zipfile.ZipInfo(f"{runs[0].config.key}.json")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as target:
         target.writestr(link, "/etc/passwd")
@@ -234,9 +252,8 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     """A thousand times its size, inside what one file may have: the sum in the directory says so; and a lying one."""
     monkeypatch.setattr(archive, "CONTENT_LIMIT", 8 * archive.FILE_LIMIT)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
-        for number in range(2):
-            for name in archive.MEMBERS:
-                target.writestr(f"{number:016x}/{name}", bytes(archive.FILE_LIMIT))
+        for number in range(9):
+            target.writestr(f"{number:016x}.json", bytes(archive.FILE_LIMIT))
     with monkeypatch.context() as patch:
         patch.setattr(zipfile.ZipFile, "open", lambda *arguments: pytest.fail("a member was opened"))
         with pytest.raises(ArchiveError, match="unpacks to more than any archive"):
@@ -274,5 +291,5 @@ def test_a_paper_run_takes_at_most_150_kB(small, tmp_path):
             summary["counts"] = [45_000] * 2048
     store = RunStore(tmp_path / "full")
     store.save(dataclasses.replace(run, config=config, history=history, scores=full))
-    size = sum(path.stat().st_size for path in (store.root / config.key).iterdir())
+    size = (store.root / f"{config.key}.json").stat().st_size
     assert size <= 150_000, size

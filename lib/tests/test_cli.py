@@ -23,7 +23,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
     from there."""
     command = [*PROGRAM, "train", "--data", tmp_path, "--jobs", "2", "--match", "adamw"]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    done = lambda: [p for p in (tmp_path / "runs").glob("*") if len(p.name) == 16]  # noqa: E731
+    done = lambda: list((tmp_path / "runs").glob("[!.]*.json"))  # noqa: E731
     deadline = time.time() + 300
     while not done() and time.time() < deadline:
         time.sleep(0.05)
@@ -38,7 +38,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_the_workers(tmp_path):
     finished, store = len(done()), open_store(tmp_path)
     configs = [c for c in catalog.all_configs("quick") if "adamw" in c.describe().lower()]
     assert 1 <= finished < len(configs)
-    assert sum(store.state(c) == "trained" for c in configs) == finished  # a damaged folder would warn, and so fail
+    assert sum(store.state(c) == "trained" for c in configs) == finished  # a damaged one would warn, and so fail
     stamps = {p.name: p.stat().st_mtime_ns for p in done()}
     there = next(c for c in configs if store.state(c) == "trained")
     left = next(c for c in configs if store.state(c) == "missing")

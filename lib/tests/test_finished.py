@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bcebook import cli
 from bcebook.chapters import recipes
-from bcebook.runs import archive, measured
+from bcebook.runs import archive
 from bcebook.runs.store import RunStore
 from bcebook.training import datasets, finished, remeasure
 from bcebook.training.images import Images
@@ -35,6 +35,11 @@ def copied(trained, tmp_path):
     return RunStore(tmp_path / "runs")
 
 
+def put(store, measures) -> None:
+    """In the place of the measures that a store's run has."""
+    store.save(dataclasses.replace(store.find(CONFIG), measures=measures), anew=True)
+
+
 def test_a_run_brings_its_measures_and_the_weights_give_the_same_again(trained):
     store, run = trained
     found = store.find(CONFIG).measures
@@ -44,9 +49,9 @@ def test_a_run_brings_its_measures_and_the_weights_give_the_same_again(trained):
     before = store.fingerprint(CONFIG)
     again = remeasure.measure_anew(CONFIG, store)
     assert again["numbers"] == found["numbers"] and again["per_class"] == found["per_class"]
-    measured.write(store.root / CONFIG.key, again | {"version": 0})
+    put(store, again | {"version": 0})
     assert store.fingerprint(CONFIG) != before  # a page that shows measures is made anew
-    measured.write(store.root / CONFIG.key, again)
+    put(store, again)
     assert dataclasses.replace(store.find(CONFIG), measures=None) == dataclasses.replace(run, measures=None)
 
 
@@ -140,21 +145,6 @@ def test_runs_that_only_pick_a_setting_are_not_measured(tmp_path):
     assert not finished.applies(picking) and run.measures is None
 
 
-def test_damaged_measures_cost_no_run_and_are_made_anew(copied):
-    path = copied.root / CONFIG.key / measured.NAME
-    whole = path.read_text()
-    values = json.loads(whole)
-    values["measures"]["numbers"]["nc0"] = 0.5
-    for damage in ("", "{}", whole[:-20], whole.replace("nc0", "nc9"), json.dumps(values), "[" * 10_000):
-        path.write_text(damage)
-        with pytest.warns(UserWarning, match="measures.json cannot be read"):
-            run = copied.find(CONFIG)
-        assert run is not None and run.measures is None and copied.has(CONFIG)
-    with pytest.warns(UserWarning, match="measures.json cannot be read"):
-        assert remeasure.all_of([CONFIG], copied, "cpu", None, False, lambda sentence: None) == 0
-    assert copied.find(CONFIG).measures["numbers"]["nc0"] == json.loads(whole)["measures"]["numbers"]["nc0"]
-
-
 def test_without_whole_weights_of_its_own_a_run_is_not_measured(copied):
     path = copied.weights(CONFIG)
     content, said = path.read_bytes(), []
@@ -172,29 +162,41 @@ def test_without_whole_weights_of_its_own_a_run_is_not_measured(copied):
 def test_an_archive_carries_measures_and_brings_later_ones_to_runs_that_are_there(copied, tmp_path):
     whole, home = tmp_path / "runs.zip", tmp_path / "recorded"
     measures = copied.find(CONFIG).measures
-    (copied.root / CONFIG.key / measured.NAME).unlink()
+    put(copied, None)
     archive.write(copied, [CONFIG.key], tmp_path / "without.zip")
     assert len(archive.add(tmp_path / "without.zip", home)[0]) == 1 and RunStore(home).find(CONFIG).measures is None
-    measured.write(copied.root / CONFIG.key, measures)
+    put(copied, measures)
     archive.write(copied, [CONFIG.key], whole)
     assert len(archive.add(whole, home)[1]) == 1  # there already
     assert RunStore(home).find(CONFIG).measures == measures
-    measured.write(home / CONFIG.key, measures | {"version": 99})
+    put(RunStore(home), measures | {"version": 99})
     archive.add(whole, home)
     assert RunStore(home).find(CONFIG).measures["version"] == 99  # an earlier version replaces nothing
-    (copied.root / CONFIG.key / measured.NAME).write_text("{}")
-    archive.write(copied, [CONFIG.key], whole)
-    with pytest.raises(archive.ArchiveError, match="nothing was added"):
-        archive.add(whole, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("change", [
+    lambda m: m.pop("numbers"), lambda m: m.update(version=True), lambda m: m.update(more=1), lambda m: m["numbers"].update(nc0="1"),
+    lambda m: m["numbers"].update(softmax_accuracy=2.0), lambda m: m.update(reliability={"softmax": 1}),
+    lambda m: m["histograms"]["known_max_softmax"].update(count=1), lambda m: m["per_class"].update(bias=[[]]),
+])
+def test_measures_that_cannot_be_are_refused(copied, tmp_path, change):
+    measures = copied.find(CONFIG).measures
+    change(measures)
+    put(copied, measures)
+    archive.write(copied, [CONFIG.key], tmp_path / "runs.zip")
+    with pytest.warns(UserWarning, match="is damaged .*measures"):
+        assert copied.find(CONFIG) is None
+    with pytest.raises(archive.ArchiveError, match="measures.*nothing was added"):
+        archive.add(tmp_path / "runs.zip", tmp_path / "elsewhere")
 
 
 def test_the_command_measures_what_lacks_todays_measures(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "chosen_runs", lambda *arguments: [CONFIG, dataclasses.replace(CONFIG, seed=5)])
     command = ["measure", "--data", str(tmp_path)]
     assert "0 runs measured." in CliRunner().invoke(cli.app, command).output
-    values = copied.find(CONFIG).measures
-    measured.write(copied.root / CONFIG.key, values | {"version": 0})
-    result = CliRunner().invoke(cli.app, command)
-    assert result.exit_code == 0 and "1 runs measured." in result.output and copied.find(CONFIG).measures["version"] == 1
+    for lacking in (None, copied.find(CONFIG).measures | {"version": 0}):
+        put(copied, lacking)
+        result = CliRunner().invoke(cli.app, command)
+        assert result.exit_code == 0 and "1 runs measured." in result.output and copied.find(CONFIG).measures["version"] == 1
     assert "1 runs measured." in CliRunner().invoke(cli.app, [*command, "--again"]).output
     assert math.isfinite(copied.find(CONFIG).measures["numbers"]["softmax_ece"])

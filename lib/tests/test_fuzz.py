@@ -24,11 +24,11 @@ from bcebook import cli
 from bcebook.book import findings, pages
 from bcebook.chapters.registry import rooms
 from bcebook.report import claims
-from bcebook.runs import archive, files
+from bcebook.runs import archive, files, schema
 from bcebook.runs.archive import ArchiveError
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
-from bcebook.runs.store import FILES, RunStore
+from bcebook.runs.store import RunStore
 from bcebook.science.summaries import QUANTILES, ScoreSummary
 from bcebook.training import checkpoint, loop, sessions
 from bcebook.training import datasets as data
@@ -41,8 +41,6 @@ RAW = {  # what json.dumps does not write
 }
 VALUES = [None, True, False, 0, 1, -1, 2, 0.5, 1.5, -0.25, 1e300, 2**53 + 1, 2**63, "", "x", "1.0", "inf", "a\nb",
           "x" * 20_000, [], [1], [None], {}, {"a": 1}, [[[]]], *RAW]
-CELLS = ["", "nan", "inf", "-inf", "1e999", "1_0", " 1", "0x1", "x", "1,1", '"1"', "\u0663", "-1.0", "2.5", "1e400",
-         "\0", "1\r", "--1", "1e"]
 
 
 def bytes_damaged(content: bytes, draw: random.Random) -> bytes:
@@ -101,29 +99,9 @@ def json_damaged(value, draw: random.Random) -> bytes:
     return text.encode()
 
 
-def csv_damaged(content: bytes, draw: random.Random) -> bytes:
-    """A cell of another kind, a row or a column too few or twice, names exchanged."""
-    rows = [line.split(",") for line in content.decode().splitlines()]
-    row, column = draw.randrange(len(rows)), draw.randrange(len(rows[0]))
-    how = draw.randrange(7)
-    if how <= 2:
-        rows[row][column] = draw.choice(CELLS)
-    elif how == 3:
-        del rows[row]
-    elif how == 4:
-        rows.insert(row, list(rows[row]))
-    elif how == 5:
-        for each in rows:
-            del each[column]
-    else:
-        other = draw.randrange(len(rows[0]))
-        rows[0][column], rows[0][other] = rows[0][other], rows[0][column]
-    return ("\n".join(map(",".join, rows)) + draw.choice(("\n", "", "\n\n"))).encode()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A trained run, the contents of its files, and the state of a training in the middle of its second epoch."""
+    """A trained run, the content of its file, and the state of a training in the middle of its second epoch."""
     config = RunConfig(dataset="digits", model="mlp", loss="bce", optimizer="sgd", learning_rate=0.1, epochs=2,
                        train_size=100, lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
     kept = RunStore(tmp_path_factory.mktemp("whole"))
@@ -132,13 +110,20 @@ def whole(tmp_path_factory):
     while training.epoch < 1:
         training.step()
     run = dataclasses.replace(run, measures=None)  # whose own damage is test_finished's
-    return run, {name: (kept.root / config.key / name).read_bytes() for name in archive.MEMBERS}, training.state()
+    return run, files.text(run).encode(), training.state()
 
 
-def sums(contents: dict[str, bytes]) -> dict[str, bytes]:
-    """The contents with a checksums.json that fits."""
-    digests = {name: hashlib.sha256(contents[name]).hexdigest() for name in FILES}
-    return contents | {"checksums.json": json.dumps(digests).encode()}
+def signed(content: bytes) -> bytes:
+    """The content of a file with a checksum that fits the rest."""
+    rest = content.partition(b"\n")[2]
+    return b'{"checksum":"%s",\n%s' % (hashlib.sha256(rest).hexdigest().encode(), rest)
+
+
+def part_damaged(content: bytes, name: str, draw: random.Random) -> bytes:
+    """The content, signed, with something wrong in one part."""
+    parts = {each: part for each, part in json.loads(content).items() if each not in ("checksum", name)}
+    damaged = json_damaged({name: json.loads(content)[name]}, draw)
+    return signed(b"{\n" + json.dumps(parts).encode()[1:-1] + b"," + damaged[1:])
 
 
 def sentence(text: str, *named) -> None:
@@ -149,7 +134,7 @@ def sentence(text: str, *named) -> None:
 def usable(run, of) -> None:
     """What stands behind the store can work with a run: figures and summaries are numbers, chapters judge it, where it
     is not the run that it comes from but for its settings and surroundings."""
-    assert files.problem(run) == ""
+    files.whole(files.text(run).encode(), run.config.key)
     for values in (*run.history.values(), run.final.values(), run.best.values()):
         assert not any(math.isinf(value) for value in values)
     for kinds in run.scores.values():
@@ -163,73 +148,57 @@ def usable(run, of) -> None:
         claims.judge(rooms()[name].claims, [run])
 
 
-def find(kept: RunStore, run, contents: dict[str, bytes]):
-    """What the store says of a folder with these contents: the run, or None and one sentence."""
-    folder = kept.root / run.config.key
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
+def find(kept: RunStore, run, content: bytes):
+    """What the store says of a file with this content: the run, or None and one sentence."""
+    path = kept.root / f"{run.config.key}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         found = kept.find(run.config)
     assert len(said) == (found is None), [str(each.message) for each in said]
     if found is None:
-        sentence(str(said[0].message), folder, "counts as absent")
+        sentence(str(said[0].message), path, "counts as absent")
     return found
 
 
-@pytest.mark.parametrize("name", archive.MEMBERS)
-def test_a_file_of_a_run_that_fails_its_checksum_is_never_used(whole, tmp_path, name):
-    run, contents, _ = whole
-    kept, draw = RunStore(tmp_path), random.Random(name)
-    assert repr(find(kept, run, contents)) == repr(run)
-    for _ in range(40):
-        damaged = bytes_damaged(contents[name], draw)
-        found = find(kept, run, contents | {name: damaged})
-        assert found is None or repr(found) == repr(run)
-        assert found is None or damaged == contents[name] or name == "checksums.json"
+def test_a_file_that_fails_its_checksum_is_never_used(whole, tmp_path):
+    run, content, _ = whole
+    kept, draw = RunStore(tmp_path), random.Random(0)
+    assert repr(find(kept, run, content)) == repr(run)
+    for number in range(200):
+        first = number % 2 * (content.index(b"\n") + 1)  # the line of the checksum, or the rest
+        part = content[first:] if first else content[: content.index(b"\n")]
+        damaged = content.replace(part, bytes_damaged(part, draw))
+        assert (find(kept, run, damaged) is None) == (damaged != content)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_whose_checksum_fits_but_which_is_no_part_of_a_run_is_refused(whole, tmp_path, name):
-    run, contents, _ = whole
+@pytest.mark.parametrize("name", ["config", "environment", "history", "final", "best", "scores"])
+def test_a_file_whose_checksum_fits_but_which_holds_no_run_is_refused(whole, tmp_path, name):
+    run, content, _ = whole
     kept, draw, refused = RunStore(tmp_path), random.Random(name), 0
     for number in range(100):
-        if number % 5 == 0:
-            damaged = bytes_damaged(contents[name], draw)
-        elif name == "history.csv":
-            damaged = csv_damaged(contents[name], draw)
-        else:
-            damaged = json_damaged(json.loads(contents[name]), draw)
-        found = find(kept, run, sums(contents | {name: damaged}))
+        damaged = part_damaged(content, name, draw) if number % 5 else signed(bytes_damaged(content, draw))
+        found = find(kept, run, damaged)
         refused += found is None
         if found:
             usable(found, run)
-            assert name != "config.json" or found.config == run.config
+            assert found.config == run.config
     assert refused > 40
 
 
-def test_a_list_of_checksums_that_is_none_is_refused(whole, tmp_path):
-    run, contents, _ = whole
-    kept, draw, listed = RunStore(tmp_path), random.Random(1), json.loads(contents["checksums.json"])
-    for _ in range(60):
-        found = find(kept, run, contents | {"checksums.json": json_damaged(listed, draw)})
-        assert found is None or repr(found) == repr(run)
-
-
-@pytest.mark.parametrize("name", archive.MEMBERS)
-def test_a_file_without_end_is_refused_before_it_is_read(whole, tmp_path, name):
-    run, contents, _ = whole
+def test_a_file_without_end_is_refused_before_it_is_read(whole, tmp_path):
+    run, content, _ = whole
     kept = RunStore(tmp_path)
-    find(kept, run, contents)
-    os.truncate(tmp_path / run.config.key / name, 2**40)  # holes: a terabyte that takes no room
-    with pytest.warns(UserWarning, match=rf"{name} is larger than any file of a run"):
+    find(kept, run, content)
+    os.truncate(tmp_path / f"{run.config.key}.json", 2**40)  # holes: a terabyte that takes no room
+    with pytest.warns(UserWarning, match="json is larger than any file of a run"):
         assert kept.find(run.config) is None
 
 
 def test_settings_are_refused_or_make_another_run_with_another_key(whole):
-    run, contents, _ = whole
-    draw, settings = random.Random(2), json.loads(contents["config.json"])
+    run, content, _ = whole
+    draw, settings = random.Random(2), json.loads(content)["config"]
     for _ in range(200):
         try:
             config = RunConfig.from_dict(files.parse_json(json_damaged(settings, draw)))
@@ -260,22 +229,20 @@ def test_the_record_of_a_failure_is_believed_only_whole(whole, tmp_path):
 
 
 def test_an_archive_is_taken_in_whole_or_not_at_all(whole, tmp_path):
-    run, contents, _ = whole
+    run, content, _ = whole
     draw, path, recorded = random.Random(4), tmp_path / "runs.zip", tmp_path / "recorded"
     key, kept = run.config.key, RunStore(tmp_path / "kept")
-    find(kept, run, contents)
+    find(kept, run, content)
     archive.write(kept, [key], path)
     packed, taken = path.read_bytes(), 0
     directory = packed.index(b"PK\1\2")
     for number in range(160):
-        signed = number % 4 == 0
-        if signed:
-            content = contents[name := draw.choice(FILES)]
-            damaged = csv_damaged(content, draw) if "csv" in name else json_damaged(json.loads(content), draw)
+        forged = number % 4 == 0
+        if forged:
+            damaged = part_damaged(content, draw.choice(("config", "environment", "history", "final", "scores")), draw)
             packing = draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
             with zipfile.ZipFile(path, "w", packing) as target:
-                for each, content in sums(contents | {name: damaged}).items():
-                    target.writestr(f"{key}/{each}", content)
+                target.writestr(f"{key}.json", damaged)
         elif number % 4 == 1:  # the directory, which says what there is
             path.write_bytes(packed[:directory] + bytes_damaged(packed[directory:], draw))
         else:
@@ -289,14 +256,12 @@ def test_an_archive_is_taken_in_whole_or_not_at_all(whole, tmp_path):
                 assert not recorded.exists() or not list(recorded.iterdir())
                 continue
         assert there == [] and [each.config for each in added] == [run.config]
-        if signed:
+        if forged:
             usable(added[0], run)
         else:
             assert repr(added[0]) == repr(run)
         taken += 1
-        for part in (recorded / key).iterdir():
-            part.unlink()
-        (recorded / key).rmdir()
+        (recorded / f"{key}.json").unlink()
     assert 0 < taken < 80
 
 
@@ -394,7 +359,7 @@ def test_findings_are_shown_or_named(tmp_path):
 
 
 def test_the_store_knows_how_many_quantiles_a_summary_has():
-    assert files.LEVELS == len(QUANTILES)
+    assert schema.LEVELS == len(QUANTILES)
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

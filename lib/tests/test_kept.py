@@ -1,15 +1,14 @@
 """Features that a run keeps: the network's own, whole or refused, wherever the run is carried."""
 
 import base64
-import hashlib
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from bcebook.runs import archive
-from bcebook.runs.files import check_folder, read_folder
+from bcebook.runs import archive, files
 from bcebook.runs.store import RunStore
 from bcebook.training import checkpoint, datasets, kept, loop
 from bcebook.training.sessions import train
@@ -82,58 +81,37 @@ def test_they_survive_a_kill_and_a_journey(stored, tmp_path):
     assert added[0].features == run.features == RunStore(tmp_path, tmp_path / "recorded").find(run.config).features
 
 
-def rewritten(folder, change) -> str:
-    """What is found wrong with a run's folder whose features are changed, with sums that fit."""
-    values = json.loads((folder / "features.json").read_text())
-    change(values)
-    text = json.dumps(values)
-    (folder / "features.json").write_text(text)
-    sums = json.loads((folder / "checksums.json").read_text())
-    sums["features.json"] = hashlib.sha256(text.encode()).hexdigest()
-    (folder / "checksums.json").write_text(json.dumps(sums))
-    return check_folder(folder)
+def refusal(run, features) -> str:
+    """What is found wrong with a run in whose file these features stand."""
+    with pytest.raises(ValueError) as error:
+        files.whole(files.text(dataclasses.replace(run, features=features)).encode(), run.config.key)
+    return str(error.value)
 
 
 @pytest.mark.parametrize("change,says", [
     (lambda v: v.update(values=v["values"][:-4]), "more or fewer values"),
-    (lambda v: v.update(values="?" * 40), "not base64"), (lambda v: v.update(values=7), "not base64"),
-    (lambda v: v["labels"].pop(), "more or fewer values"), (lambda v: v.pop("width"), "does not have labels"),
+    (lambda v: v.update(values="?" * 40), "not base64"), (lambda v: v.update(values=7), "features.values: Input should be"),
+    (lambda v: v["labels"].pop(), "more or fewer values"), (lambda v: v.pop("width"), "features.width: Field required"),
     (lambda v: v["labels"].__setitem__(0, 99), "not those that its configuration"),
-    (lambda v: v["labels"].__setitem__(0, -1), "no whole numbers"),
-    (lambda v: v["epochs"].reverse(), "in order"), (lambda v: v.update(width=True), "no whole numbers"),
+    (lambda v: v["labels"].__setitem__(0, -1), "features.labels.0: Input"),
+    (lambda v: v["epochs"].reverse(), "in order"), (lambda v: v.update(width=True), "features.width: Input"),
     (lambda v: v["epochs"].__setitem__(-1, 11), "not those that its configuration"),
-    (lambda v: v.update(labels=[]), "no whole numbers"),
+    (lambda v: v.update(labels=[]), "features.labels: List"),
 ])
-def test_features_that_cannot_be_the_runs_are_refused(stored, tmp_path, change, says):
-    store, run = stored
-    folder = tmp_path / run.config.key
-    folder.mkdir()
-    for path in (store.root / run.config.key).iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    assert check_folder(folder) == ""
-    assert says in rewritten(folder, change)
+def test_features_that_cannot_be_the_runs_are_refused(stored, change, says):
+    _, run = stored
+    files.whole(files.text(run).encode(), run.config.key)
+    features = json.loads(json.dumps(run.features))
+    change(features)
+    assert says in refusal(run, features)
 
 
-def test_a_run_has_the_file_exactly_if_its_settings_ask_for_it(stored, small, tmp_path):
-    store, run = stored
-    folder = store.root / run.config.key
-    content = (folder / "features.json").read_bytes()
-    other = RunStore(tmp_path)
-    plain = train(small(), other, progress=False)
-    assert plain.features is None and not (other.root / plain.config.key / "features.json").exists()
-    place = other.root / plain.config.key
-    (place / "features.json").write_bytes(content)
-    assert read_folder(place).features and "does not list the files of a run" in check_folder(place)
-    sums = json.loads((place / "checksums.json").read_text())
-    sums["features.json"] = hashlib.sha256(content).hexdigest()
-    (place / "checksums.json").write_text(json.dumps(sums))
-    assert "not those that its configuration" in check_folder(place)
-    copy = tmp_path / "lost" / run.config.key
-    copy.mkdir(parents=True)
-    for path in folder.iterdir():
-        if path.name != "features.json":
-            (copy / path.name).write_bytes(path.read_bytes())
-    assert "does not list the files of a run" in check_folder(copy)
+def test_a_run_has_features_exactly_if_its_settings_ask_for_them(stored, small, tmp_path):
+    _, run = stored
+    plain = train(small(), RunStore(tmp_path), progress=False)
+    assert plain.features is None
+    assert "not those that its configuration" in refusal(plain, run.features)
+    assert "not those that its configuration" in refusal(run, None)
 
 
 def test_half_precision_holds_the_features_that_a_network_has():

@@ -1,7 +1,7 @@
 """The keys of runs are frozen: a run that was recorded once is found by every later version.
 
 keys.json holds [settings that differ from their defaults, key] of every run of the profiles quick and laptop when they were
-frozen, and the folders of data/recorded. Of the quick profile nothing is recorded: its keys stay, its runs may change.
+frozen, and the files of data/recorded. Of the quick profile nothing is recorded: its keys stay, its runs may change.
 """
 
 import json
@@ -35,4 +35,4 @@ def test_every_recorded_run_is_found_and_whole():
     for key in FROZEN["recorded"]:
         run = store.find(configs[key])
         assert run is not None and run.config == configs[key]
-        assert (REPOSITORY / "data" / "recorded" / key).is_dir()
+        assert (REPOSITORY / "data" / "recorded" / f"{key}.json").is_file()

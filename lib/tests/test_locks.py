@@ -70,10 +70,10 @@ def test_a_worker_does_not_wait_while_there_is_something_to_do_and_trains_as_one
     holder, problems = hold(store, configs[:2]), []
     thread = threading.Thread(target=lambda: problems.extend(Processes(tmp_path, "cpu", 2).run([*configs, fails])))
     thread.start()
-    deadline, free = time.monotonic() + 300, [store.root / config.key for config in configs[2:]]
-    while not all(folder.exists() for folder in free) and time.monotonic() < deadline:
+    deadline, free = time.monotonic() + 300, [store.root / f"{config.key}.json" for config in configs[2:]]
+    while not all(path.exists() for path in free) and time.monotonic() < deadline:
         time.sleep(0.1)
-    there = [folder.exists() for folder in free]
+    there = [path.exists() for path in free]
     holder.kill()
     thread.join()
     assert there == [True, True]
@@ -168,7 +168,7 @@ def test_a_run_that_cannot_be_read_is_called_so_and_is_not_replaced(small, stran
     for each in (store.root, store.root / ".locks"):
         each.mkdir(exist_ok=True)
         each.chmod(0o777)
-    (store.root / run.config.key).chmod(0o700)
+    (store.root / f"{run.config.key}.json").chmod(0o600)
     become()
     with pytest.warns(UserWarning, match=r"cannot be read \(Permission denied: .* belongs to root\)") as warned:
         assert store.find(run.config) is None
@@ -198,4 +198,4 @@ def test_a_failure_stops_the_same_engine_and_no_other(small, tmp_path):
         store.save_failure(plain, "it diverged", earlier)
         assert store.state(plain) == "failed"
         assert train(plain, store, progress=False).config == plain and store.failure(plain) is None
-        shutil.rmtree(store.root / plain.key)
+        (store.root / f"{plain.key}.json").unlink()

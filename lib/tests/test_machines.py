@@ -11,7 +11,8 @@ import torch
 
 from bcebook.paths import PACKAGE, REPOSITORY
 from bcebook.runs.specs import NETWORKS
-from bcebook.runs.store import RunStore, check_folder
+from bcebook.runs import files
+from bcebook.runs.store import RunStore
 from bcebook.training import loop, sessions
 from tiny_book import SHADOWS
 
@@ -39,8 +40,8 @@ def test_a_clone_with_other_line_endings_is_the_same(tmp_path):
     _git(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", REPOSITORY, clone)
     for name in ("ci/setup", "ci/build", "ci/test", "lib/bcebook/cli.py", "README.md"):
         assert b"\r" not in (clone / name).read_bytes(), name
-    runs = [path for path in (clone / "data" / "recorded").iterdir() if path.is_dir()]
-    assert len(runs) > 50 and [check_folder(run) for run in runs] == [""] * len(runs)
+    runs = list((clone / "data" / "recorded").glob("*.json"))
+    assert len(runs) > 50 and all(files.whole(run.read_bytes(), run.stem) for run in runs)
     assert _git(clone, "status", "--porcelain") == ""
 
 

@@ -34,7 +34,7 @@ def test_a_chapter_of_recorded_runs_trains_none_and_takes_none_that_was_trained_
     chapter = Chapter(rooms()["accuracy"], "recorded", data_dir=data)
     recorded = {run.config.key for run in chapter.runs()}
     assert len(recorded) >= 14 and not (data / "runs").exists()
-    moved = next(path for path in (REPOSITORY / "data" / "recorded").iterdir() if path.name in recorded)
+    moved = next(path for path in (REPOSITORY / "data" / "recorded").iterdir() if path.stem in recorded)
     (data / "recorded").unlink()
     (data / "recorded").mkdir()
     (data / "runs").mkdir()

@@ -63,6 +63,6 @@ def test_the_paper_profile_is_rehearsed_on_a_cpu(tmp_path):
     assert "A rehearsal." in shown and "image/" in shown
     for page in ("index", "scoreboard", "departures", "how_to_read", chapter):
         assert "A rehearsal." in (out / "html" / f"{page}.html").read_text(), page
-    assert not list(tmp_path.rglob("history.csv")), "a rehearsal keeps no run"
+    assert not list(tmp_path.rglob("runs/*.json")), "a rehearsal keeps no run"
     assert json.loads((out / "findings" / "paper" / f"{chapter}.json").read_text())["of"] == len(catalog.configs(chapter, "paper"))
     assert f"{len(catalog.configs(chapter, 'paper'))} to train" in said[0]

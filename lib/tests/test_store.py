@@ -1,3 +1,6 @@
+import contextlib
+import csv
+import io
 import json
 import math
 import os
@@ -8,10 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
+from pathlib import Path
 
 import pytest
 
-from bcebook.runs.files import BEST, FINAL, HISTORY, LEVELS
+from bcebook.runs import files
+from bcebook.runs.config import RunConfig
+from bcebook.runs.schema import BEST, FINAL, HISTORY, LEVELS
 from bcebook.runs.store import Run, RunStore
 
 ENVIRONMENT = {"device": "a CPU", "versions": {"torch": "2"}, "code": "x", "date": "2026-11-24T03:03:17+00:00", "seconds": 1.5}
@@ -38,35 +45,32 @@ def test_a_run_comes_back_bit_for_bit(small, tmp_path):
     store.save(run)
     again = store.find(run.config)
     assert repr(again) == repr(run) and store.state(run.config) == "trained" and len(store.fingerprint(run.config)) == 16
-    assert sorted(p.name for p in (tmp_path / run.config.key).iterdir()) == [
-        "checksums.json", "config.json", "environment.json", "history.csv", "result.json"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{run.config.key}.json"]
 
 
-@pytest.mark.parametrize("name", ["config.json", "history.csv", "result.json", "environment.json", "checksums.json"])
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_folder_is_reported_and_counts_as_absent(small, tmp_path, name, damage):
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "another run's", "a folder"])
+def test_a_damaged_file_is_reported_and_counts_as_absent(small, tmp_path, damage):
     store, run = RunStore(tmp_path), make_run(small())
     store.save(run)
-    path = tmp_path / run.config.key / name
-    whole = path.read_bytes()
-    if damage == "remove":
-        path.unlink()
+    path = tmp_path / f"{run.config.key}.json"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    elif damage == "flipped":
+        at = len(content) // 2
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     else:
-        at = len(whole) // 2
-        path.write_bytes(whole[:at] if damage == "truncate" else whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-    with pytest.warns(UserWarning, match=f"{run.config.key} is damaged.*counts as absent"):
+        other = files.text(make_run(small(seed=9))).encode()
+        path.write_bytes({"truncated": content[:-9], "empty": b"", "another run's": other}[damage])
+    says = "not the key of its config" if damage == "another run's" else "counts as absent"
+    with pytest.warns(UserWarning, match=f"{path} is damaged .*{says}"):
         assert store.find(run.config) is None
-    with pytest.warns(UserWarning, match="is damaged"):
+    if damage == "a folder":
+        path.rmdir()
+    with contextlib.nullcontext() if damage == "a folder" else pytest.warns(UserWarning, match="is damaged"):
         store.save(run)
     assert repr(store.find(run.config)) == repr(run)
-
-
-def test_a_folder_under_another_runs_name_is_refused(small, tmp_path):
-    store, run, other = RunStore(tmp_path), make_run(small()), small(seed=9)
-    store.save(run)
-    os.rename(tmp_path / run.config.key, tmp_path / other.key)
-    with pytest.warns(UserWarning, match="not the key of its config"):
-        assert store.find(other) is None
 
 
 def test_recorded_runs_stand_behind_own_ones_and_are_never_written(small, tmp_path):
@@ -99,7 +103,7 @@ for seed in range(10_000):
 
 def test_a_process_killed_in_the_middle_of_a_save_leaves_no_readable_half_run(tmp_path):
     """SIGKILL at four random moments or more, one of them in a save, while runs are saved one after the other: every
-    folder that bears a key is whole."""
+    file that bears a key is whole."""
     draw, caught = random.Random(0), 0
     for kills in range(40):
         if kills >= 4 and caught:
@@ -109,19 +113,16 @@ def test_a_process_killed_in_the_middle_of_a_save_leaves_no_readable_half_run(tm
         time.sleep(draw.uniform(0.01, 0.12))
         writer.kill()
         writer.wait()
-        caught += any(p.name.startswith(".tmp-") for p in tmp_path.iterdir())
+        caught += any(tmp_path.glob(".*.tmp"))
         store = RunStore(tmp_path)
-        for folder in tmp_path.iterdir():
-            if len(folder.name) == 16:
-                from bcebook.runs.config import RunConfig
-
-                config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
-                assert len(store.find(config).history["epoch"]) == 3000  # a damaged one would warn, and so fail
+        for path in tmp_path.glob("[!.]*.json"):
+            config = RunConfig.from_dict(json.loads(path.read_text())["config"])
+            assert len(store.find(config).history["epoch"]) == 3000  # a damaged one would warn, and so fail
     assert caught > 0, "no kill fell into a save; the test shows nothing"
     # The next save of the same runs clears what was left behind, although a killed process held their locks.
     writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, os.path.dirname(__file__)], stdout=subprocess.PIPE)
     writer.stdout.readline()
-    left = lambda: sum(p.name.startswith(".tmp-") for p in tmp_path.iterdir())  # noqa: E731
+    left = lambda: len(list(tmp_path.glob(".*.tmp")))  # noqa: E731
     until = time.monotonic() + 120
     while left() > 1 and time.monotonic() < until:
         time.sleep(0.05)
@@ -183,3 +184,73 @@ def test_a_failure_is_remembered_until_the_run_succeeds(small, tmp_path):
     assert store.failure(config)["cause"] == "it diverged" and store.state(config) == "failed" and store.find(config) is None
     store.save(make_run(config))
     assert store.failure(config) is None and store.state(config) == "trained"
+
+
+# --- folders of an earlier version -----------------------------------------------------------------------------------
+
+FORMER = Path(__file__).with_name("former_runs.zip")  # written by the last version that stored folders
+
+
+@pytest.fixture
+def former(tmp_path):
+    """A store of two former folders, one with features, and their settings."""
+    with zipfile.ZipFile(FORMER) as archive:
+        archive.extractall(tmp_path / "runs")
+    folders = sorted((tmp_path / "runs").iterdir())
+    configs = [RunConfig.from_dict(json.loads((folder / "config.json").read_text())) for folder in folders]
+    return RunStore(tmp_path / "runs"), configs
+
+
+def is_what_stood_in(run, part) -> None:
+    """part: name -> content of a former file. Read here by other means than the store's."""
+    result, rows = json.loads(part("result.json")), list(csv.DictReader(io.StringIO(part("history.csv").decode())))
+    columns = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+    plain = lambda values: {name: math.nan if x is None else x for name, x in values.items()}  # noqa: E731
+    measures = json.loads(part("measures.json"))["measures"]
+    measures |= {"numbers": plain(measures["numbers"]),
+                 "per_class": {name: list(plain(dict(enumerate(each))).values()) for name, each in measures["per_class"].items()}}
+    assert repr((run.history, run.final, run.best, run.scores, run.environment, run.measures)) == repr(
+        (columns, plain(result["final"]), plain(result["best"]), result["scores"], json.loads(part("environment.json")),
+         measures))
+    assert run.config.to_dict() == json.loads(part("config.json"))
+    assert (run.features is None) == (run.config.keep_features == 0)
+    assert run.features is None or run.features == json.loads(part("features.json"))
+
+
+def test_a_former_folder_becomes_a_file_of_the_same_numbers(former):
+    store, configs = former
+    for config in configs:
+        folder = store.root / config.key
+        contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+        elsewhere = RunStore(store.root.parent / "empty", store.root).find(config)
+        assert folder.is_dir(), "what is only read stays as it is"
+        assert store.state(config) == "trained" and not folder.exists()
+        assert repr(store.find(config)) == repr(elsewhere)
+        is_what_stood_in(elsewhere, contents.__getitem__)
+    assert sorted(path.name for path in store.root.iterdir()) == sorted(f"{config.key}.json" for config in configs)
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "cut", "nc9", "[" * 10_000])
+def test_former_measures_that_are_damaged_cost_no_run(former, damage):
+    store, configs = former
+    path = store.root / configs[0].key / "measures.json"
+    text = path.read_text()
+    path.write_text({"cut": text[:-20], "nc9": text.replace("nc0", "nc9")}.get(damage, damage))
+    with pytest.warns(UserWarning, match="the run is taken without its measures. `bcebook measure` makes them anew"):
+        run = store.find(configs[0])
+    assert run.measures is None and run.final and store.has(configs[0])
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.csv", "result.json", "environment.json", "checksums.json"])
+def test_a_former_folder_that_is_damaged_counts_as_absent_until_its_run_is_saved(former, name):
+    store, configs = former
+    run, path = RunStore(store.root.parent / "empty", store.root).find(configs[0]), store.root / configs[0].key / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert store.find(configs[0]) is None
+        path.unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match="is damaged"):
+        store.save(run)
+    assert repr(store.find(configs[0])) == repr(run) and not path.parent.exists()

@@ -12,16 +12,17 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from bcebook.runs import atomic, meanwhile, measured
-from bcebook.runs.files import FEATURES, FILES, Run, check_folder, in_a_line, read_folder
+from bcebook.runs import atomic, files, former, meanwhile
+from bcebook.runs.files import Run, in_a_line
 from bcebook.runs.locks import hold
-from bcebook.runs.store import RunStore
+from bcebook.runs.store import DAMAGE, RunStore
 
 LIMIT = 16 * 2**20 - 2**16  # bytes of an archive, a little under 16 MiB
 EVERY = 60.0  # seconds between two looks at what is new, see `following`
-FILE_LIMIT = 4 * 2**20  # bytes of one file inside: a run takes some 100 kB
+FILE_LIMIT = 8 * 2**20  # bytes of one file inside: a run takes some 60 kB, one that keeps features some 3 MB
 ARCHIVE_LIMIT, CONTENT_LIMIT = 4 * LIMIT, 32 * LIMIT  # bytes of an archive that is taken in, packed and unpacked
 # What zipfile and the decompressors behind it raise where the bytes are not an archive's.
 UNREADABLE = (
@@ -38,9 +39,7 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-MEMBER = re.compile(r"([0-9a-f]{16})/([a-z]+\.(?:json|csv))")
-MEMBERS = (*FILES, "checksums.json")  # of every run
-SOME = (FEATURES, measured.NAME)  # of some
+MEMBER = re.compile(r"([0-9a-f]{16})(?:\.json|/([a-z]+\.(?:json|csv)))")  # a run's file, or one of a former folder
 
 
 class ArchiveError(ValueError):
@@ -57,16 +56,14 @@ def write(store: RunStore, keys: list[str], path: Path) -> list[str]:
     left, size, whole = [], 0, io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
         for key in keys:
-            names = [name for name in (*MEMBERS, *SOME) if name in MEMBERS or (store.root / key / name).exists()]
-            contents = {f"{key}/{name}": (store.root / key / name).read_bytes() for name in names}
-            packed = io.BytesIO()  # to know what a run adds before it is added
+            content, packed = (store.root / f"{key}.json").read_bytes(), io.BytesIO()
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as single:
-                _put(single, contents)
+                _put(single, key, content)  # to know what a run adds before it is added
             if size + packed.tell() > LIMIT:
                 left.append(key)
                 continue
             size += packed.tell()
-            _put(target, contents)
+            _put(target, key, content)
     atomic.write(path, whole.getbuffer())
     return left
 
@@ -107,10 +104,9 @@ def following(store: RunStore, done: Callable[[], list[str]], path: Path, every:
         yield
 
 
-def _put(target: zipfile.ZipFile, contents: dict[str, bytes]) -> None:
+def _put(target: zipfile.ZipFile, key: str, content: bytes) -> None:
     """Under a fixed date (1980), so that equal runs make equal archives."""
-    for name, content in contents.items():
-        target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    target.writestr(zipfile.ZipInfo(f"{key}.json"), content, zipfile.ZIP_DEFLATED)
 
 
 def add(
@@ -119,9 +115,9 @@ def add(
     """Verify every run in the archive `path` and move the new ones into the folder `recorded`; (added, already there).
     A run that is already there gets the archive's measures where it has none, or those of an earlier version.
 
-    All or nothing: raises ArchiveError, with `recorded` unchanged, if a member is not a file of a run, a checksum
-    fails, a run is not whole (see `store.check_folder`), or `refuse` says why the runs are not wanted. Only plain text
-    is read; nothing is executed.
+    The archive is one of today, a file a run, or a former one, a folder a run. All or nothing: raises ArchiveError,
+    with `recorded` unchanged, if a member is not a file of a run, a checksum fails, a run is not whole (see
+    `files.whole`), or `refuse` says why the runs are not wanted. Only plain text is read; nothing is executed.
     """
     contents = _read(path)
     with hold(recorded.parent / f".{recorded.name}.lock", f"another import into {recorded}"):
@@ -135,42 +131,33 @@ def _add(
     recorded.mkdir(parents=True, exist_ok=True)
     for stale in recorded.glob(".import-*"):  # of an import that was killed
         shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=".import-", dir=recorded))
-    try:
-        runs, found = {}, {}
-        for key, files in contents.items():
-            (folder / key).mkdir()
-            for name, content in files.items():
-                (folder / key / name).write_bytes(content)
-            if damage := check_folder(folder / key):
-                raise ArchiveError(f"{path}: run {key} is damaged ({damage}); nothing was added.")
-            if measured.NAME in files:
-                try:
-                    found[key] = measured.read(files[measured.NAME])
-                except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                    raise ArchiveError(
-                        f"{path}: run {key} is damaged ({in_a_line(error)}); nothing was added."
-                    ) from error
-            runs[key] = read_folder(folder / key)
-        if why := refuse(list(runs.values())):
-            raise ArchiveError(f"{path}: {why}; nothing was added.")
-        store = RunStore(recorded)
-        fresh = [key for key in runs if not store.find(runs[key].config)]
-        for key in fresh:
-            shutil.rmtree(recorded / key, ignore_errors=True)  # a damaged one: `find` has just said so
-            (folder / key).rename(recorded / key)
-        for key in found.keys() - set(fresh):
-            before = store.find(runs[key].config).measures
-            if not before or before["version"] < found[key]["version"]:
-                measured.write(recorded / key, found[key])
-        return [runs[key] for key in fresh], [runs[key] for key in runs if key not in fresh]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    runs = {}
+    for key, content in contents.items():
+        try:
+            runs[key] = former.read(content, key) if "" not in content else files.read(files.whole(content[""], key))
+        except DAMAGE as error:
+            raise ArchiveError(f"{path}: run {key} is damaged ({in_a_line(error)}); nothing was added.") from error
+    if why := refuse(list(runs.values())):
+        raise ArchiveError(f"{path}: {why}; nothing was added.")
+    store, added = RunStore(recorded), []
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=recorded, ignore_cleanup_errors=True) as folder:
+        for run in runs.values():
+            before, measures = store.find(run.config), run.measures
+            if not before:
+                added.append(run)
+            elif measures and (not before.measures or before.measures["version"] < measures["version"]):
+                run = replace(before, measures=measures)
+            else:
+                continue
+            atomic.write(Path(folder) / f"{run.config.key}.json", files.text(run))
+        for each in Path(folder).iterdir():
+            each.replace(recorded / each.name)
+    return added, [run for run in runs.values() if run not in added]
 
 
 def _read(path: Path) -> dict[str, dict[str, bytes]]:
-    """Key -> name -> content of an archive's runs, in its order. What it says of its sizes is looked at before anything
-    is read, so that a small file cannot fill the memory."""
+    """Key -> name (see `_members`) -> content of an archive's runs, in its order. What it says of its sizes is looked
+    at before anything is read, so that a small file cannot fill the memory."""
     if not path.is_file():
         what = "is no file" if path.exists() else "is not there"
         raise ArchiveError(f"{path} {what}; give the runs.zip that `bcebook record` wrote. Nothing was added.")
@@ -180,8 +167,8 @@ def _read(path: Path) -> dict[str, dict[str, bytes]]:
         with zipfile.ZipFile(path) as archive:
             members = _members(path, archive.infolist())
             return {
-                key: {name: _member(path, archive, info) for name, info in files.items()}
-                for key, files in members.items()
+                key: {name: _member(path, archive, info) for name, info in found.items()}
+                for key, found in members.items()
             }
     except ArchiveError:
         raise
@@ -190,22 +177,25 @@ def _read(path: Path) -> dict[str, dict[str, bytes]]:
 
 
 def _members(path: Path, infos: list[zipfile.ZipInfo]) -> dict[str, dict[str, zipfile.ZipInfo]]:
-    """Key -> name -> entry of the archive's directory, each run whole. Raises ArchiveError for any other entry."""
+    """Key -> name in a former folder, or "" for a run's one file -> entry of the archive's directory, each run whole.
+    Raises ArchiveError for any other entry."""
     members = {}
     for info in infos:
         match, named = MEMBER.fullmatch(info.filename), json.dumps(info.filename[:100])
-        if match and match[2] == "failed.json":
-            raise ArchiveError(f"{path}: {match[1]} is a failed run; nothing was added.")
-        if not match or match[2] not in (*MEMBERS, *SOME) or (info.external_attr >> 16) & 0o170000 == 0o120000:
+        if failed := re.fullmatch(r"([0-9a-f]{16})[/.]failed\.json", info.filename):
+            raise ArchiveError(f"{path}: {failed[1]} is a failed run; nothing was added.")
+        name = match and (match[2] or "")
+        if name not in ("", *former.MEMBERS, *former.SOME) or (info.external_attr >> 16) & 0o170000 == 0o120000:
             raise ArchiveError(f"{path}: {named} is not a file of a run; nothing was added.")
         if info.file_size > FILE_LIMIT:
             raise ArchiveError(f"{path}: {info.filename} is larger than any file of a run; nothing was added.")
-        if match[2] in members.setdefault(match[1], {}):
+        if name in members.setdefault(match[1], {}):
             raise ArchiveError(f"{path}: {info.filename} stands in it twice; nothing was added.")
-        members[match[1]][match[2]] = info
-    for key, files in members.items():
-        if set(files) - set(SOME) != set(MEMBERS):
-            raise ArchiveError(f"{path}: run {key} does not have each of {', '.join(MEMBERS)} once; nothing was added.")
+        members[match[1]][name] = info
+    for key, found in members.items():
+        if set(found) != {""} and set(found) - set(former.SOME) != set(former.MEMBERS):
+            names = ", ".join(former.MEMBERS)
+            raise ArchiveError(f"{path}: run {key} does not have each of {names} once; nothing was added.")
     if not members:
         raise ArchiveError(f"{path} has no run in it; nothing was added.")
     if sum(info.file_size for info in infos) > CONTENT_LIMIT:

@@ -1,4 +1,4 @@
-"""Runs on disk: one folder each, whole or absent."""
+"""Runs on disk: one file each, whole or absent."""
 
 import contextlib
 import hashlib
@@ -6,13 +6,17 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from bcebook.runs import atomic, files, measured
+from bcebook.runs import atomic, files, former
 from bcebook.runs.config import RunConfig
-from bcebook.runs.files import FILES, Run, check_folder, in_a_line, read_folder
+from bcebook.runs.files import Run, in_a_line
 from bcebook.runs.locks import LockPermissionError, hold, owner
+
+# What reading something that is damaged raises.
+DAMAGE = (ArithmeticError, LookupError, TypeError, ValueError)
+ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class RunStore:
     """The runs under `root`, and behind them the read-only ones under `recorded`. checkpoints: the folder of those of
     unfinished runs, where it is not in `root`.
 
-    A run is written under a temporary name and renamed when it is whole; every file stands in checksums.json. A folder
-    that fails its checksums, or cannot be read, is reported (a warning that names it) and counts as absent.
+    A run is the file <key>.json, written under a temporary name and renamed when it is whole. One that is damaged, or
+    cannot be read, is reported (a warning that names it) and counts as absent. A folder <key>, in which an earlier
+    version kept a run, counts as its file; under `root` it becomes the file.
     """
 
     def __init__(
@@ -48,46 +53,44 @@ class RunStore:
 
     def find(self, config: RunConfig) -> Run | None:
         """The run of this configuration, or None. Never a damaged or a failed one."""
-        folder = self._whole(config.key)
-        return replace(read_folder(folder), measures=measured.beside(folder)) if folder else None
+        found = self._whole(config.key)
+        return files.read(found[1]) if found else None
 
     def has(self, config: RunConfig) -> bool:
-        """Whether `find` would give a run: its files are checked, but not read into one."""
+        """Whether `find` would give a run: its file is checked, but not read into one."""
         return self._whole(config.key) is not None
 
     def state(self, config: RunConfig) -> str:
         """ "trained" here, "recorded" elsewhere, "failed" or "missing"."""
-        if folder := self._whole(config.key):
-            return "trained" if folder.parent == self.root else "recorded"
+        if found := self._whole(config.key):
+            return "trained" if found[0] == self.root else "recorded"
         return "failed" if self.failure(config) else "missing"
 
     def listing(self, configs: Iterable[RunConfig]) -> Iterator["Listed"]:
         """What a list says of each of these runs, in their order."""
         for config in configs:
-            if folder := self._whole(config.key):
-                state = "trained" if folder.parent == self.root else "recorded"
-                yield Listed(config, state, read_folder(folder).final["test_accuracy"])
+            if found := self._whole(config.key):
+                state = "trained" if found[0] == self.root else "recorded"
+                yield Listed(config, state, files.read(found[1]).final["test_accuracy"])
             else:
                 yield Listed(config, "failed" if self.failure(config) else "missing")
 
     def fingerprint(self, config: RunConfig) -> str:
         """A digest of the stored content ("" if there is none), to see whether what was made of it is up to date."""
-        folder = self._whole(config.key)
-        parts = [folder / "checksums.json", folder / measured.NAME] if folder else []
-        content = b"".join(part.read_bytes() for part in parts if part.exists())
-        return hashlib.sha256(content).hexdigest()[:16] if folder else ""
+        found = self._whole(config.key)
+        return hashlib.sha256(found[1]).hexdigest()[:16] if found else ""
 
     def failure(self, config: RunConfig) -> dict | None:
         """Why this run failed: {"config", "cause", "environment"}, or None if it did not."""
         path = self._failure_path(config)
         try:
-            return files.read_failure(path, config)
+            return files.check_failure(files.parse_json(files.content(path)), config)
         except FileNotFoundError:
             return None
         except OSError as error:
             warnings.warn(f"{path} cannot be read ({error.strerror}) and is ignored.", stacklevel=2)
             return None
-        except (ArithmeticError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             warnings.warn(f"{path} is damaged ({in_a_line(error)}) and is ignored.", stacklevel=2)
             return None
 
@@ -97,8 +100,13 @@ class RunStore:
         run that is there: training it again would be for nothing, since what cannot be read is not replaced."""
         other = f"another process, which trains {config.describe()}"
         with hold(self.root / ".locks" / f"{config.key}.lock", other, wait):
-            if sentence := _unreadable(self.root / config.key):
-                raise LockPermissionError(f"{sentence}, and is not replaced; make it readable, or move it away.")
+            try:
+                self._content(self.root, config.key)
+            except (*ABSENT, *DAMAGE):
+                pass
+            except OSError as error:
+                sentence = f"{_unreadable(error)}, and is not replaced; make it readable, or move it away."
+                raise LockPermissionError(sentence) from error
             yield
 
     def checkpoints(self, config: RunConfig) -> Path:
@@ -109,39 +117,20 @@ class RunStore:
         """The file for the weights of a run that was trained here, to measure it anew; they do not travel."""
         return self.root / ".weights" / f"{config.key}.pt"
 
-    def save(self, run: Run) -> None:
-        """Write a run, all of it or nothing. Call it under `lock`. Raises OSError (a full disk, say) with nothing
-        half-written."""
-        key = run.config.key
+    def save(self, run: Run, anew: bool = False) -> None:
+        """Write a run, all of it or nothing; where a whole one is there, only if `anew`. Call it under `lock`. Raises
+        OSError (a full disk, say) with what was there as it was."""
+        path, folder = self._path(self.root, run.config.key), self.root / run.config.key
         self.root.mkdir(parents=True, exist_ok=True)
-        for stale in self.root.glob(f".tmp-{key}-*"):  # of a process that was killed while it held the lock
-            shutil.rmtree(stale)
-        partial = self.root / f".tmp-{key}-{os.getpid()}"
-        partial.mkdir()
-        try:
-            result = {"final": run.final, "best": run.best, "scores": run.scores}
-            contents = {
-                "config.json": files.as_json(run.config.to_dict()),
-                "history.csv": files.as_csv(run.history),
-                "result.json": files.as_json(result, indent=None),  # thousands of histogram counts: one line
-                "environment.json": files.as_json(run.environment),
-            }
-            if run.features:
-                contents[files.FEATURES] = files.as_json(run.features, indent=None)
-            sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in contents.items()}
-            if run.measures:
-                contents[measured.NAME] = measured.text(run.measures)
-            for name, text in (contents | {"checksums.json": files.as_json(sums)}).items():
-                atomic.write(partial / name, text)
-            target = self.root / key
-            if target.exists():
-                if self._whole(key) == target:
-                    return
-                shutil.rmtree(target)  # damaged: `_whole` has just said so
-            os.rename(partial, target)
-            self.forget_failure(run.config)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        for stale in self.root.glob(f".{path.name}.*.tmp"):  # of a process that was killed while it held the lock
+            stale.unlink()
+        if not anew and (path.exists() or folder.exists()):
+            found = self._whole(run.config.key)
+            if found and found[0] == self.root:
+                return
+        atomic.write(path, files.text(run))
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one: `_whole` has just said so
+        self.forget_failure(run.config)
 
     def save_failure(self, config: RunConfig, cause: str, environment: dict) -> None:
         """Record that a run ended without a result, and why."""
@@ -156,21 +145,44 @@ class RunStore:
     def _failure_path(self, config: RunConfig) -> Path:
         return self.root / f"{config.key}.failed.json"
 
-    def _whole(self, key: str) -> Path | None:
-        """The folder of this key that passes its checksums, own runs first."""
+    def _whole(self, key: str) -> tuple[Path, bytes] | None:
+        """Where the file of this key is that holds a whole run, own runs first, and its content."""
         for root in filter(None, (self.root, self.recorded)):
-            folder = root / key
-            if not folder.is_dir():
+            try:
+                return root, files.whole(self._content(root, key), key)
+            except ABSENT:
                 continue
-            if sentence := _unreadable(folder):
-                warnings.warn(f"{sentence}; it counts as absent for this user, and is left as it is.", stacklevel=3)
-            elif problem := check_folder(folder):
+            except (*DAMAGE, IsADirectoryError) as error:
                 warnings.warn(
-                    f"{folder} is damaged ({problem}); it counts as absent and will be trained again.", stacklevel=3
+                    f"{self._path(root, key)} is damaged ({in_a_line(error)}); it counts as absent and will be "
+                    "trained again.",
+                    stacklevel=3,
                 )
-            else:
-                return folder
+            except OSError as error:
+                sentence = f"{_unreadable(error)}; it counts as absent for this user, and is left as it is."
+                warnings.warn(sentence, stacklevel=3)
         return None
+
+    def _content(self, root: Path, key: str) -> bytes:
+        """The content of a run's file, which a former folder becomes where this store may write."""
+        path, folder = self._path(root, key), root / key
+        if path.exists() or not folder.is_dir():
+            return files.content(path)
+        try:
+            text = files.text(former.read_folder(folder))
+        except (*ABSENT, *DAMAGE):
+            if path.exists():  # another process has just done the same
+                return files.content(path)
+            raise
+        if root == self.root:
+            with contextlib.suppress(OSError):  # a disk that is full, or can only be read: the folder stays
+                atomic.write(path, text)
+                shutil.rmtree(folder)
+        return text.encode()
+
+    @staticmethod
+    def _path(root: Path, key: str) -> Path:
+        return root / f"{key}.json"
 
 
 def open_store(data: Path, recorded: bool = False) -> RunStore:
@@ -178,13 +190,6 @@ def open_store(data: Path, recorded: bool = False) -> RunStore:
     return RunStore(data / "recorded") if recorded else RunStore(data / "runs", data / "recorded")
 
 
-def _unreadable(folder: Path) -> str:
-    """The beginning of a sentence if the system does not let this user read a run's folder, or fails to; else ""."""
-    for path in (folder, *(folder / name for name in (*FILES, files.FEATURES, measured.NAME, "checksums.json"))):
-        try:
-            os.scandir(path).close() if path is folder else open(path, "rb").close()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            continue  # not there, or not a run's: damage, if anything
-        except OSError as error:
-            return f"{path} cannot be read ({error.strerror}{owner(path)})"
-    return ""
+def _unreadable(error: OSError) -> str:
+    """The beginning of a sentence if the system does not let this user read a run, or fails to."""
+    return f"{error.filename} cannot be read ({error.strerror}{owner(Path(error.filename))})"

@@ -1,8 +1,8 @@
 """Finished runs measured anew from the weights that they left, without training."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from bcebook.runs import measured
 from bcebook.runs.config import RunConfig
 from bcebook.runs.files import in_a_line
 from bcebook.runs.store import RunStore
@@ -33,7 +33,7 @@ def all_of(
 
 
 def measure_anew(config: RunConfig, store: RunStore, device: str = "cpu", data_root=None) -> dict:
-    """Measure a finished run (`training.finished`) and store that beside it, in the place of earlier measures. Raises
+    """Measure a finished run (`training.finished`) and store that with it, in the place of earlier measures. Raises
     ValueError, one sentence, where its weights are not here or cannot be read."""
     path = store.weights(config)
     try:
@@ -55,5 +55,5 @@ def measure_anew(config: RunConfig, store: RunStore, device: str = "cpu", data_r
     outputs = [measure.outputs(training.model, training.images, split, kept["autocast"]) for split in ("train", "test")]
     found = finished.measures(config, training.model, training.images, *outputs, kept["autocast"], data_root)
     with store.lock(config):
-        measured.write(store.root / config.key, found)
+        store.save(replace(store.find(config), measures=found), anew=True)
     return found
