@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bcebook.paths import REPOSITORY
 
 PACKAGE = REPOSITORY / "lib" / "bcebook"
@@ -13,7 +15,7 @@ PACKAGE = REPOSITORY / "lib" / "bcebook"
 LEVELS = ["paths", "cores", "lazy", "variables", "names", "paper", "science", "runs", "training", "execution", "report", "chapters", "options", "book", "cli"]
 INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
     "science": ["checks", "losses", "stats", "verdicts", "metrics", "uniform", "rejection", "calibration", "retrieval", "summaries", "numerics", "closed_form", "nonnegative", "minimise", "flow", "classifier_flow", "theory"],
-    "runs": ["specs", "config", "rehearsal", "atomic", "meanwhile", "provenance", "locks", "files", "measured", "store", "archive"],
+    "runs": ["specs", "config", "rehearsal", "atomic", "meanwhile", "provenance", "locks", "schema", "files", "former", "store", "archive"],
     "training": ["datasets", "images", "streamed", "heads", "pretrained", "efficientnet", "models", "checkpoint", "measure", "memory", "kept", "gpu", "optimizers", "devices", "finished", "loop", "sessions", "remeasure", "selftest"],
 }
 PURE = {"science"}  # knows nothing of ours but itself
@@ -125,8 +127,9 @@ assert "sphinx" not in sys.modules  # (blocked like the others, it would confuse
     assert refused == "refused" and 0 < float(accuracy) < 1
 
 
-def test_the_command_line_starts_without_torch():
-    code = "import sys; from bcebook import cli; cli.app(['runs', '--profile', 'paper'], standalone_mode=False); print('torch' in sys.modules)"
+@pytest.mark.parametrize("arguments, module", [(["runs", "--profile", "paper"], "torch"), (["--help"], "pydantic")])
+def test_the_command_line_starts_without(arguments, module):
+    code = f"import sys; from bcebook import cli; cli.app({arguments}, standalone_mode=False); print({module!r} in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "False"
 

@@ -192,29 +192,21 @@ class Stored(Strict):
         for split, scores in (("train", self.scores.train), ("test", self.scores.test)):
             if scores.bias.count != classes or scores.negative.count != (classes - 1) * scores.positive.count:
                 return f"its {split} scores are not those of {classes} classes."
-        kept = self.features
-        if bool(config.keep_features) != bool(kept) or (
-            kept
-            and (len(kept.labels), kept.epochs[-1]) != (config.keep_features, config.epochs)
-            or kept
-            and max(kept.labels) >= classes
-        ):
-            return "its features are not those that its configuration asks for."
-        return ""
+        kept, wanted = self.features, (config.keep_features, config.epochs)
+        fits = (len(kept.labels), kept.epochs[-1]) == wanted and max(kept.labels) < classes if kept else not wanted[0]
+        return "" if fits else "its features are not those that its configuration asks for."
+
+
+class Code(Strict, extra="allow"):
+    """The environment of a failure, which may come before the rest of it is known."""
+
+    code: Text
 
 
 class Failure(Strict):
-    """environment: any names, for a failure may come before all of them are known."""
-
     config: Config
     cause: Text
-    environment: dict
-
-    @check(mode="after")
-    def _says_of_which_code_it_is(self):
-        if not isinstance(code := self.environment.get("code"), str) or not 0 < len(code) <= 10_000:
-            raise ValueError("its environment does not say the code.")
-        return self
+    environment: Code
 
 
 def validate(model: type[Strict], values: dict, key: str) -> None:
