@@ -95,7 +95,7 @@ def test_a_killed_worker_is_one_sentence_and_costs_no_finished_run(small, tmp_pa
     thread = threading.Thread(target=lambda: problems.extend(Processes(tmp_path, "cpu", 2).run(configs)))
     before = _children(os.getpid())
     thread.start()
-    done = lambda: sorted(path.name for path in (tmp_path / "runs").glob("[!.]*.json"))  # noqa: E731
+    done = lambda: sorted(path.stem for path in (tmp_path / "runs").glob("[!.]*.json"))  # noqa: E731
     deadline = time.monotonic() + 300
     while not done() and time.monotonic() < deadline:
         time.sleep(0.05)
