@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bcebook.runs.files import in_a_line
+from bcebook.training.images import Images
 
 # Steps before one is captured as a graph, so that every library is set up and every buffer is there.
 EAGER_STEPS = 3
@@ -32,6 +33,22 @@ def new_stream(device: torch.device):
     except Exception as error:  # which kind, no document says
         without("a CUDA stream for each run", error, "the runs share one, and no step is captured, which is slower")
         return None
+
+
+def prepare(training) -> None:
+    """Give a `loop.Training` what `update` needs: a stream of its own, and whether its steps are to be captured."""
+    training.graph, training.eager_steps, training.inputs, training.stream = None, 0, (), None
+    training.graphs = False
+    if not on_gpu(training.device):
+        return
+    training.stream = new_stream(training.device)
+    # A graph needs a stream of its own, the learning rate in a tensor (it would freeze a number), images on the device,
+    # and no dropout, whose generator all runs share.
+    rate = training.optimizer.param_groups[0]["lr"]
+    capturable = isinstance(rate, Tensor) and isinstance(training.images, Images) and not training.drops
+    training.graphs = training.stream is not None and capturable
+    torch.backends.cudnn.benchmark = True  # every batch has the same shape: trying the algorithms once pays
+    torch.cuda.synchronize(training.device)  # what was put there on the default stream is complete before ours begins
 
 
 def update(training, chosen: Tensor, mixture: Tensor) -> None:
