@@ -21,14 +21,13 @@ SAME = ("torch", "numpy")  # libraries of which another version makes other numb
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task gives back, one of: the archive of its run; why the run failed, as `RunStore.failure` has it; a
-    sentence on what went wrong there; why this machine is refused, and its id; or nothing, where its time was over."""
+    """What a task gives back: the archive of its run, or a sentence on why there is none; with it the failure, as
+    `RunStore.failure` has it, or the id of the machine where that is refused. Nothing, where the time was over."""
 
     archive: bytes = b""
-    failure: dict | None = None
     problem: str = ""
+    failure: dict | None = None
     refused: str = ""
-    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,11 @@ def differs(wanted: dict[str, str]) -> str:
     """The sentence that refuses this machine, or "" where it has all that is wanted."""
     here = expected()
     unlike = [
-        f"{name} {_short(here.get(name, 'missing'))} where {_short(value)} is wanted"
+        f"{name} {here.get(name, 'missing')[:12]} where {value[:12]} is wanted"
         for name, value in wanted.items()
         if here.get(name) != value
     ]
     return f"{platform.node()} (process {os.getpid()}) has {' and '.join(unlike)}" if unlike else ""
-
-
-def _short(value: str) -> str:
-    return value[:12]
 
 
 def train(order: Order, wanted: dict[str, str], dataset: "Dataset | None") -> Answer:
@@ -73,7 +68,8 @@ def train(order: Order, wanted: dict[str, str], dataset: "Dataset | None") -> An
     if sentence := differs(wanted):
         import ray
 
-        return Answer(refused=sentence, node=ray.get_runtime_context().get_node_id())
+        sentence = f"a machine was refused: {sentence}; nothing is trained there."
+        return Answer(problem=sentence, refused=ray.get_runtime_context().get_node_id())
     import torch  # after provenance
 
     from bcebook.runs import archive
@@ -92,10 +88,8 @@ def train(order: Order, wanted: dict[str, str], dataset: "Dataset | None") -> An
         problems = train_each(
             [config], store, order.device, deadline, progress=False, given=dataset, checkpoint_every=order.every
         )
-        if failure := store.failure(config):
-            return Answer(failure=failure)
-        if problems or not store.has(config):
-            return Answer(problem="; ".join(problems))
+        if not store.has(config):
+            return Answer(problem="; ".join(problems), failure=store.failure(config))
         path = Path(folder) / "run.zip"
         archive.write(store, [config.key], path)
         return Answer(path.read_bytes())
