@@ -12,8 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bcebook.chapters import catalog
-from bcebook.chapters.recipes import RECORDED
+from bcebook.chapters.recipes import RECORDED, check_profile
 from bcebook.options import (
     ChapterName,
     Checkpoints,
@@ -64,7 +63,7 @@ def build(
     checkpoints: Checkpoints = None,
 ):
     """Make the book: train what is missing, execute the chapters that changed, render the HTML."""
-    catalog.check_profile(profile)
+    check_profile(profile)
     checkout()
     from bcebook.book import build as books
     from bcebook.execution.choose import elsewhere
@@ -222,7 +221,8 @@ def data(
     data/datasets yourself: arrays x_train, y_train, x_test, y_test as uint8, images (N, H, W) or (N, H, W, 3), in the
     order of the original files (the Keras convention).
     """
-    catalog.check_profile(profile)
+    check_profile(profile)
+    from bcebook.chapters import catalog
     from bcebook.runs.specs import STREAMED
     from bcebook.training.datasets import load, without_folders
 

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bcebook.chapters import catalog
-from bcebook.chapters.recipes import DEVICES
-from bcebook.paths import checkout, data_dir
+from bcebook.chapters.recipes import DEVICES, PROFILES, check_profile
+from bcebook.paths import PACKAGE, checkout, data_dir
+
+# Read off the files: the registry imports every chapter, which takes longer than all else that `--help` needs.
+CHAPTERS = sorted(
+    path.stem for path in (PACKAGE / "chapters").glob("*.py") if "\nROOM = " in path.read_text(encoding="utf-8")
+)
 
 
 def device_name(name: str) -> str:
@@ -44,7 +48,7 @@ def written(path: Path | None) -> Path | None:
     return path
 
 
-Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(catalog.PROFILES)}.")]
+Profile = Annotated[str, typer.Option(help=f"Which settings: {', '.join(PROFILES)}.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one.", callback=device_name)]
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Runs at once. [default: one a core; on a GPU one]", show_default=False)
@@ -57,9 +61,7 @@ DataDir = Annotated[
         callback=folder,
     ),
 ]
-ChapterName = Annotated[
-    str | None, typer.Option(help=f"One chapter only: {', '.join(catalog.CHAPTERS)}.", show_default=False)
-]
+ChapterName = Annotated[str | None, typer.Option(help=f"One chapter only: {', '.join(CHAPTERS)}.", show_default=False)]
 Match = Annotated[
     str,
     typer.Option(help="Only runs whose description contains this, e.g. 'resnet18/cifar10 BCE'.", show_default=False),
@@ -90,7 +92,9 @@ def parse_seconds(text: str) -> float:
 
 
 def chosen_runs(profile: str, chapter: str | None, match: str) -> list:
-    catalog.check_profile(profile)
+    check_profile(profile)
+    from bcebook.chapters import catalog  # which imports every chapter
+
     if chapter in catalog.WITHOUT_RUNS:
         raise ValueError(f"the chapter {chapter} is theory: it needs no runs. `bcebook build` executes it.")
     configs = catalog.configs(chapter, profile) if chapter else catalog.all_configs(profile)
