@@ -6,9 +6,11 @@ there. The metrics look at values: they get tensors that hold values on the CPU 
 """
 
 import contextlib
+import functools
 import json
 import types
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,15 +26,6 @@ from bcebook.training import datasets as data
 from bcebook.training import devices, gpu, loop, measure, models
 
 CUDA = torch.device("cuda", 0)
-
-
-def some(name: str, count: int = 24) -> data.Dataset:
-    """Noise in the shape of a data set, every class among it."""
-    spec, rng = DATASETS[name], np.random.default_rng(0)
-    count = max(count, spec.num_classes)
-    x = rng.integers(0, 256, (2, count, *spec.image_shape[:2], len(spec.image_shape) > 2 and 3 or 1), np.uint8)
-    y = np.arange(count, dtype=np.uint8) % spec.num_classes
-    return data.Dataset(name, x[0], y, x[1], y, tuple(map(str, range(spec.num_classes))))
 
 
 def settings(**changes) -> RunConfig:
@@ -68,10 +61,7 @@ class Stream:
     """A CUDA stream's stand-in."""
 
     def __init__(self, device):
-        pass
-
-    def synchronize(self):
-        pass
+        self.synchronize = lambda: None
 
 
 @pytest.fixture
@@ -83,17 +73,15 @@ def fake(monkeypatch):
         generators.append(torch.device(device))
         return real()
 
-    monkeypatch.setattr(gpu, "_TOLD", set())
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda *args: None)
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
-    monkeypatch.setattr(torch, "Generator", generator)
-    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
-    monkeypatch.setattr(models.Network, "to", _to)
+    for owner, name, stand_in in (
+            (gpu, "_TOLD", set()), (torch.cuda, "synchronize", lambda *args: None), (torch.cuda, "Stream", Stream),
+            (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
+            (torch.cuda, "is_bf16_supported", lambda **options: True), (torch, "Generator", generator),
+            (torch.random, "fork_rng", lambda devices: contextlib.nullcontext()), (models.Network, "to", _to)):
+        monkeypatch.setattr(owner, name, stand_in)
     with FakeTensorMode(), Fused():
         def make(config: RunConfig) -> loop.Training:
-            training = loop.Training(config, some(config.dataset), CUDA)
+            training = loop.Training(config, data.noise(config.dataset, 3, 3), CUDA)
             assert generators.pop().type == "cuda" and training.graphs
 
             def backward(loss):
@@ -119,18 +107,14 @@ def step(training: loop.Training) -> None:
     assert devices == {CUDA}
 
 
-@pytest.mark.parametrize(("dataset", "augmentation"), [*((name, "da1+da2") for name in DATASETS), ("cifar10", "da1"),
-                                                       ("digits", "none")])
-def test_a_step_on_each_kind_of_images_stays_on_the_gpu(fake, dataset, augmentation):
-    model = "mlp" if dataset == "digits" else "resnet8"
-    for change in ({}, {"optimizer": "adamw", "loss": "ce", "label_smoothing": 0.1}):
-        step(fake(settings(dataset=dataset, model=model, augmentation=augmentation, **change)))
-
-
-@pytest.mark.parametrize(("model", "precision"), [("resnet18", "float32"), ("resnet50", "bfloat16"),
-                                                  ("densenet121", "bfloat16")])
-def test_a_step_of_each_network_of_the_paper_stays_on_the_gpu(fake, model, precision):
-    step(fake(settings(model=model, precision=precision)))
+@pytest.mark.parametrize("change", [
+    *({"dataset": name, "model": "mlp" if name == "digits" else "resnet8", "augmentation": "da1+da2"}
+      for name in DATASETS),
+    {"augmentation": "da1"}, {"dataset": "digits", "model": "mlp"}, {"model": "resnet18", "precision": "float32"},
+    *({"model": model, "precision": "bfloat16"} for model in ("resnet50", "densenet121"))], ids=str)
+def test_a_step_on_each_kind_of_images_and_of_each_network_of_the_paper_stays_on_the_gpu(fake, change):
+    step(fake(settings(**change)))
+    step(fake(settings(optimizer="adamw", loss="ce", label_smoothing=0.1, **change)))
 
 
 def test_the_outputs_stay_on_the_gpu(fake):
@@ -140,19 +124,14 @@ def test_the_outputs_stay_on_the_gpu(fake):
         assert {value.device for value in vars(out).values()} == {CUDA} and out.features.dtype == torch.float32
 
 
-def _plant(training: loop.Training, where: str) -> None:
-    """Put one tensor of a training onto the CPU."""
-    thing = {"images": training.images, "classifier": training.model.classifier, "training": training}
-    owner, name = where.split(".")
-    value = getattr(thing[owner], name)
-    setattr(thing[owner], name, nn.Parameter(value.detach().cpu()) if owner == "classifier" else value.cpu())
-
-
-@pytest.mark.parametrize("where", ["images.mean", "images.std", "images.y_train", "images.x_train", "classifier.bias",
-                                   "classifier.weight", "training.loss_sum"])
+@pytest.mark.parametrize("where", ["images.mean", "images.std", "images.y_train", "images.x_train",
+                                   "model.classifier.bias", "model.classifier.weight", "loss_sum"])
 def test_one_tensor_on_the_cpu_is_found(fake, where):
     training = fake(settings(augmentation="da1+da2"))
-    _plant(training, where)
+    *path, name = where.split(".")
+    owner = functools.reduce(getattr, path, training)
+    value = getattr(owner, name)
+    setattr(owner, name, nn.Parameter(value.detach().cpu()) if isinstance(value, nn.Parameter) else value.cpu())
     with pytest.raises((RuntimeError, AssertionError)):
         step(training)
 
@@ -228,16 +207,11 @@ def test_the_measures_stay_on_the_gpu_and_are_the_same():
 class Graph:
     """A CUDA graph's stand-in: the capture runs nothing, the replay does what was captured."""
 
-    captured = ()
-
     def register_generator_state(self, generator):
         assert isinstance(generator, torch.Generator)
 
-    def replay(self):
-        REAL(*self.captured)
-
-
-REAL = loop.Training._mini_batch
+    def replay(self, real=loop.Training._mini_batch):
+        real(*self.captured)
 
 
 @pytest.fixture
@@ -264,10 +238,7 @@ def _trained(config: RunConfig) -> tuple[str, loop.Training]:
     return repr((training.history, training.final, training.scores)), training
 
 
-CHANGES = [{}, {"augmentation": "da1+da2"}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine"}]
-
-
-@pytest.mark.parametrize("change", CHANGES[:2], ids=str)
+@pytest.mark.parametrize("change", [{}, {"augmentation": "da1+da2"}], ids=str)
 def test_a_captured_step_is_the_step(small, pretend, monkeypatch, change):
     config = small(**change)
     captured, training = _trained(config)
@@ -280,16 +251,13 @@ def test_a_captured_step_is_the_step(small, pretend, monkeypatch, change):
 def test_a_step_is_captured_on_the_runs_own_stream_and_no_two_runs_have_one(small, pretend):
     """Else they share what cuBLAS works in, and replayed at the same time they spoil each other's logits."""
     trainings = [loop.Training(small(seed=seed), data.load("digits"), torch.device("cpu")) for seed in range(3)]
-    for _ in range(gpu.EAGER_STEPS + 1):
-        for training in trainings:
-            training.step()
+    for training in trainings * (gpu.EAGER_STEPS + 1):
+        training.step()
     assert all(training.graph.stream is training.stream for training in trainings)
-    streams = {training.stream for training in trainings}
-    assert len(streams) == 3
+    assert len({training.stream for training in trainings}) == 3
 
 
-def fails(*args, **options):
-    raise RuntimeError("CUDA error: not here\nand a second line")
+fails = mock.Mock(side_effect=RuntimeError("CUDA error: not here\nand a second line"))
 
 
 @contextlib.contextmanager
@@ -331,20 +299,17 @@ def test_a_gpu_that_this_pytorch_has_no_kernels_for_is_one_sentence_and_auto_tak
     try:
         with pytest.warns(UserWarning, match="this PyTorch cannot compute on the GPU here .*; the CPU is used"):
             assert devices.resolve("auto") == torch.device("cpu") == devices.resolve("cpu")
-        with pytest.raises(ValueError, match="'cuda:1' was asked for, but this PyTorch cannot compute on the GPU") as error:
+        says = "'cuda:1' was asked for, but this PyTorch cannot compute on the GPU[^\\n]*$"
+        with pytest.raises(ValueError, match=says):
             devices.resolve("cuda:1")
-        assert "\n" not in str(error.value)
     finally:
         devices._cuda_trouble.cache_clear()
 
 
-def _out_of_memory(*args, **options):
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-
 @pytest.mark.parametrize(("owner", "name"), [(torch.cuda, "CUDAGraph"), (torch, "_fused_sgd_")])
 def test_too_little_memory_is_no_missing_feature(small, pretend, monkeypatch, owner, name):
-    monkeypatch.setattr(owner, name, _out_of_memory)
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    monkeypatch.setattr(owner, name, mock.Mock(side_effect=error))
     with pytest.raises(torch.OutOfMemoryError):
         _trained(small())
 

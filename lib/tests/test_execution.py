@@ -19,6 +19,9 @@ from bcebook.execution.processes import Processes, workers
 from bcebook.runs.store import open_store
 
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
+
+
 def _children(pid: int) -> list[int]:
     """The worker processes of a process."""
     try:
@@ -30,41 +33,40 @@ def _children(pid: int) -> list[int]:
 
 
 def _gone(pids: list[int], seconds: float = 60) -> bool:
+    def alive(pid: int) -> bool:
+        status = Path(f"/proc/{pid}/status")
+        return status.exists() and b"State:\tZ" not in status.read_bytes()
+
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not any(Path(f"/proc/{pid}").exists() and b"\nState:\tZ" not in Path(f"/proc/{pid}/status").read_bytes()
-                   for pid in pids):
-            return True
+    while any(map(alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return False
+    return not any(map(alive, pids))
 
 
 @pytest.mark.parametrize(("place", "jobs", "expected"), [
-    ("cpu", 1, "here"), ("cpu", 2, ("cpu", 2)), ("cpu", None, ("cpu", 3)), ("cuda", None, ("cuda", 1)), ("cuda", 2, ("cuda", 2))])
+    ("cpu", 1, "here"), ("cpu", 2, ("cpu", 2)), ("cpu", None, ("cpu", 3)), ("cuda", None, ("cuda", 1)),
+    ("cuda", 2, ("cuda", 2))])
 def test_runs_are_trained_here_only_where_one_core_does_it(small, tmp_path, monkeypatch, place, jobs, expected):
     """On a GPU even a single run has a process of its own."""
     found = []
     monkeypatch.setattr(choose, "cores", lambda: 3)
     monkeypatch.setattr("bcebook.training.devices.resolve", lambda device: torch.device(device))
-    monkeypatch.setattr("bcebook.training.sessions.train_each", lambda *arguments, **settings: found.append("here") or [])
+    monkeypatch.setattr("bcebook.training.sessions.train_each", lambda *args, **settings: found.append("here") or [])
     monkeypatch.setattr(Processes, "run", lambda self, configs, deadline: found.append((self.device, self.jobs)) or [])
     assert choose.train_missing([small(seed=seed) for seed in range(9)], tmp_path, place, jobs) == []
     assert found == [expected]
 
 
 def test_a_worker_that_dies_says_of_what(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    found = {}
-    for name, how in (("killed", "os.kill(os.getpid(), 9)"), ("fault", "os.kill(os.getpid(), 11)"), ("exit", "os._exit(3)")):
-        (tmp_path / f"{name}.py").write_text(f"import os\n{how}\n")
-        child = context.Process(target=runpy.run_path, args=(str(tmp_path / f"{name}.py"),))
-        child.start()
-        other = context.Process(target=time.sleep, args=(60,))
-        other.start()
+    start = lambda target, *args: multiprocessing.get_context("spawn").Process(target=target, args=args)  # noqa: E731
+    for how, says in (("kill(os.getpid(), 9)", "memory ran out"), ("kill(os.getpid(), 11)", "SIGSEGV"),
+                      ("_exit(3)", "exit code 3")):
+        (tmp_path / "ends.py").write_text(f"import os\nos.{how}\n")
+        children = child, other = start(runpy.run_path, str(tmp_path / "ends.py")), start(time.sleep, 60)
+        child.start(), other.start()
         child.join()
         other.terminate()  # as the pool does with the others
-        found[name] = processes.cause_of_death({child, other})
-    assert "memory ran out" in found["killed"] and "SIGSEGV" in found["fault"] and "exit code 3" in found["exit"]
+        assert says in processes.cause_of_death(set(children))
 
 
 def test_limits_from_outside_count_as_cores(tmp_path):
@@ -74,7 +76,7 @@ def test_limits_from_outside_count_as_cores(tmp_path):
         "0::/": {"cpu.max": "100000 100000"},
         "0::/a/b": {"a/cpu.max": "100000 100000", "a/b/cpu.max": "max 100000"},
         "0::/outside/only": {"cpu.max": "50000 100000"},
-        "4:cpu,cpuacct:/docker/x\n0::/": {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+        "4:cpu,cpuacct:/docker/x\n0::/": {f"cpu,cpuacct/cpu.cfs_{name}_us": "100000" for name in ("quota", "period")},
         "4:cpu:/y": {"cpu/y/cpu.cfs_quota_us": "90000", "cpu/y/cpu.cfs_period_us": "100000"},
     }
     for number, (line, files) in enumerate(cases.items()):
@@ -85,19 +87,17 @@ def test_limits_from_outside_count_as_cores(tmp_path):
         assert cores.cores(tmp_path / "self", root / str(number)) == 1, line
     for content in ("max 100000", "-1 100000", "damaged", f"{100 * own}00000 100000"):
         (root / "0" / "cpu.max").write_text(content)
-        assert cores.cores(Path(tmp_path / "self"), root / "0") == own, content
+        assert cores.cores(tmp_path / "self", root / "0") == own, content
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
+@needs_proc
 def test_a_killed_worker_is_one_sentence_and_costs_no_finished_run(small, tmp_path):
     """With what is told: the same sentence on the command line is `bcebook train`'s line "failed: ..."."""
-    configs, problems = [small(epochs=50, seed=seed) for seed in range(200)], []
+    configs, store, problems = [small(epochs=50, seed=seed) for seed in range(200)], open_store(tmp_path), []
     thread = threading.Thread(target=lambda: problems.extend(Processes(tmp_path, "cpu", 2).run(configs)))
-    before = _children(os.getpid())
+    before, deadline = _children(os.getpid()), time.monotonic() + 300
     thread.start()
-    done = lambda: sorted(path.stem for path in (tmp_path / "runs").glob("[!.]*.json"))  # noqa: E731
-    deadline = time.monotonic() + 300
-    while not done() and time.monotonic() < deadline:
+    while not any(map(store.has, configs[:4])) and time.monotonic() < deadline:
         time.sleep(0.05)
     pids = [pid for pid in _children(os.getpid()) if pid not in before]
     assert len(pids) == 2
@@ -105,13 +105,11 @@ def test_a_killed_worker_is_one_sentence_and_costs_no_finished_run(small, tmp_pa
     thread.join(300)
     says, = problems
     assert "a worker process was ended from outside" in says and "memory" in says and "\n" not in says
-    kept = [config for config in configs if config.key in done()]
+    kept = [config for config in configs if store.state(config) == "trained"]  # a damaged one would warn, and so fail
     assert f"{len(kept)} finished runs are kept" in says and len(kept) >= 1
     named = [config for config in configs if config.describe() in says]
     assert 1 <= len(named) <= 2 and not set(named) & set(kept)
     assert _gone(pids)
-    store = open_store(tmp_path)
-    assert all(store.state(config) == "trained" for config in kept)  # a damaged one would warn, and so fail
 
 
 HOLDER = """
@@ -124,19 +122,16 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
+@needs_proc
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent_at_once(tmp_path, how):
     (tmp_path / "holder.py").write_text(HOLDER)
     command = [sys.executable, tmp_path / "holder.py"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert [process.stdout.readline() for _ in range(2)] == [b"set up\n"] * 2
-    pids = _children(process.pid)
-    assert len(pids) == 2
-    os.kill(process.pid, how)
-    process.wait(60)
-    assert _gone(pids)
-    process.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert [process.stdout.readline() for _ in range(2)] == [b"set up\n"] * 2
+        pids = _children(process.pid)
+        os.kill(process.pid, how)
+    assert len(pids) == 2 and _gone(pids)
 
 
 def test_an_error_in_the_block_ends_a_task_in_progress():

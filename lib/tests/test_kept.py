@@ -57,12 +57,12 @@ def test_kept_features_are_the_networks_own(stored):
 
 
 def test_the_images_are_the_same_for_every_seed_and_loss(small):
-    digits, cpu = datasets.load("digits"), torch.device("cpu")
-    one, two = (loop.Training(small(keep_features=30, **changes), digits, cpu).kept for changes in (
-        {}, {"seed": 3, "loss": "ce", "optimizer": "adamw", "learning_rate": 0.01}))
-    assert torch.equal(one.chosen, two.chosen) and len(set(one.chosen.tolist())) == 30
+    digits = datasets.load("digits")
+    kept_of = lambda **changes: loop.Training(small(**changes), digits, torch.device("cpu")).kept  # noqa: E731
+    other = kept_of(keep_features=30, seed=3, loss="ce", optimizer="adamw", learning_rate=0.01)
+    assert torch.equal(kept_of(keep_features=30).chosen, other.chosen) and len(set(other.chosen.tolist())) == 30
     with pytest.raises(ValueError, match="there are 300 training images"):
-        loop.Training(small(keep_features=301), digits, cpu)
+        kept_of(keep_features=301)
 
 
 def test_they_survive_a_kill_and_a_journey(stored, tmp_path):

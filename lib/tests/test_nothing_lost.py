@@ -16,10 +16,11 @@ from bcebook.training import checkpoint, datasets as data
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import RunStore
 from bcebook.training.loop import Training
-from bcebook.training.sessions import train
+from bcebook.training.sessions import _threads, train
 
 SETTINGS = dict(dataset="digits", model="mlp", loss="bce", optimizer="adamw", schedule="one-cycle", learning_rate=0.01,
-                epochs=8, batch_size=32, train_size=400, augmentation="da1+da2", lambda_w=5e-4, lambda_h=5e-4, lambda_b=0.0)
+                epochs=8, batch_size=32, train_size=400, augmentation="da1+da2", lambda_w=5e-4, lambda_h=5e-4,
+                lambda_b=0.0)
 CONFIG = RunConfig(**SETTINGS)
 
 
@@ -34,16 +35,11 @@ def whole(tmp_path_factory):
     return train(CONFIG, RunStore(tmp_path_factory.mktemp("whole")), progress=False)
 
 
-def _python(code: str, *arguments) -> subprocess.CompletedProcess:
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], capture_output=True, text=True, env=env)
-
-
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
     """SIGKILL at any moment: while it trains, measures, writes a checkpoint or stores the run. The children are forked
     from one process that has torch loaded, so that each lives for milliseconds and dies in the middle of something
     else."""
-    result = _python("""
+    program = """
         import json, os, random, signal, sys, time
         from pathlib import Path
         import torch
@@ -91,7 +87,9 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
             assert not store.checkpoints(config).exists() or store.find(config)
         left = [str(p) for p in (folder / "killed").glob(".tmp*")]
         print(json.dumps({"kills": kills, "resumed": resumed, "runs": seed, "left": left}))
-    """, json.dumps(SETTINGS), tmp_path)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), json.dumps(SETTINGS), tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert result.returncode == 0, result.stderr[-2000:]
     report = json.loads(result.stdout)
     assert report["kills"] >= 8 and report["resumed"] > 0
@@ -100,13 +98,11 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
 def _halfway(store: RunStore, steps=(30, 40, 50)) -> list:
     """A run that died after three checkpoints; the files that are left, oldest first."""
     training = Training(CONFIG, data.load("digits"), torch.device("cpu"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as `train` does for so small a network: another number sums in another order
-    while training.steps < steps[-1]:
-        training.step()
-        if training.steps in steps:
-            checkpoint.save(store.checkpoints(CONFIG), training.steps, training.state())
-    torch.set_num_threads(threads)
+    with _threads(CONFIG):  # as `train` has it: another number sums in another order
+        while training.steps < steps[-1]:
+            training.step()
+            if training.steps in steps:
+                checkpoint.save(store.checkpoints(CONFIG), training.steps, training.state())
     return sorted(store.checkpoints(CONFIG).iterdir())
 
 
@@ -173,7 +169,7 @@ def test_a_full_disk_costs_the_checkpoint_or_the_last_minutes_and_nothing_else(t
     """Files may not grow past a limit: first one that stops the checkpoints alone, then, after the third, one that stops
     the run's own files too."""
     save, written = checkpoint.save, []
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     def limited(*arguments):
@@ -187,7 +183,7 @@ def test_a_full_disk_costs_the_checkpoint_or_the_last_minutes_and_nothing_else(t
         store = RunStore(tmp_path / "checkpoints")
         with _lacks_room():
             train(CONFIG, store, progress=False, checkpoint_every=0)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert _content(store.find(CONFIG)) == _content(whole)
 
         store = RunStore(tmp_path / "everything")
@@ -195,7 +191,7 @@ def test_a_full_disk_costs_the_checkpoint_or_the_last_minutes_and_nothing_else(t
         with pytest.raises(OSError), _lacks_room():
             train(CONFIG, store, progress=False, checkpoint_every=0)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     monkeypatch.undo()
     assert len(written) == 3 and store.find(CONFIG) is None and store.state(CONFIG) == "missing"

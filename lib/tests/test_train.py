@@ -6,11 +6,8 @@ import pytest
 import torch
 
 from bcebook.chapters import catalog
-from bcebook.training import datasets as data, heads, models
-from bcebook.training import measure
-from bcebook.training import loop as training
 from bcebook.runs.store import RunStore
-from bcebook.training import devices, gpu, optimizers
+from bcebook.training import datasets as data, devices, gpu, heads, loop as training, measure, models, optimizers
 from bcebook.training.measure import measured_epochs
 from bcebook.training.loop import RunFailed, penalty
 from bcebook.training.sessions import train
@@ -23,28 +20,22 @@ def _same(a, b) -> bool:
 
 @pytest.mark.parametrize("change", [
     {"optimizer": "sgd"}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine", "loss": "ce"},
-    {"augmentation": "da1+da2", "decay": "global", "label_smoothing": 0.1}, {"precision": "bfloat16"}, {"imbalance_factor": 5, "train_size": None},
-], ids=str)
-def test_two_trainings_agree_bit_for_bit(small, tmp_path, change):
-    config = small(**change)
+    {"augmentation": "da1+da2", "decay": "global", "label_smoothing": 0.1}, {"precision": "bfloat16"},
+    {"model": "vit-mini"}, {"imbalance_factor": 5, "train_size": None}], ids=str)
+def test_two_trainings_agree_bit_for_bit_and_a_stored_run_is_not_trained_again(small, tmp_path, monkeypatch, change):
+    config, store = small(**change), RunStore(tmp_path / "1")
     torch.manual_seed(123)
     before = torch.get_rng_state()
-    one = train(config, RunStore(tmp_path / "1"), "cpu", progress=False)
+    one = train(config, store, "cpu", progress=False)
     assert torch.equal(torch.get_rng_state(), before)  # the caller's random state is left alone
     torch.rand(17)  # and does not enter
-    two = train(config, RunStore(tmp_path / "2"), "cpu", progress=False)
-    assert _same(one, two)
+    assert _same(one, train(config, RunStore(tmp_path / "2"), "cpu", progress=False))
     other = train(dataclasses.replace(config, seed=1), RunStore(tmp_path / "3"), "cpu", progress=False)
     assert not _same(one, other)
-
-
-def test_a_stored_run_is_read_back_as_it_was_and_not_trained_again(small, tmp_path, monkeypatch):
-    store, config = RunStore(tmp_path), small()
-    first = train(config, store, "cpu", progress=False)
     monkeypatch.setattr(training, "Training", lambda *args: pytest.fail("trained again"))
     again = train(config, store, "cpu", progress=False)
-    assert _same(first, again) and again.environment == first.environment and again.config == config
-    assert first.environment["versions"]["torch"] == torch.__version__.split("+")[0] and first.environment["seconds"] > 0
+    assert _same(one, again) and again.environment == one.environment and again.config == config
+    assert one.environment["versions"]["torch"] == torch.__version__.split("+")[0] and one.environment["seconds"] > 0
 
 
 def test_history_and_best_follow_from_the_epochs(small, tmp_path):
@@ -129,7 +120,8 @@ def test_cuda_is_refused_where_there_is_none(small, tmp_path):
 def test_a_network_of_the_paper_learns_real_images(real, tmp_path, monkeypatch, name="cifar10"):
     """A few hundred images of the real set: the loss falls below that of guessing, and both splits are measured."""
     full = real(name)
-    monkeypatch.setattr(data, "load", lambda *args: dataclasses.replace(full, x_test=full.x_test[::200], y_test=full.y_test[::200]))
+    part = dataclasses.replace(full, x_test=full.x_test[::200], y_test=full.y_test[::200])
+    monkeypatch.setattr(data, "load", lambda *args: part)
     config = next(c for c in catalog.configs("initial_bias", "paper") if (c.loss, c.optimizer) == ("bce", "adamw"))
     config = dataclasses.replace(config, dataset=name, model="densenet121", train_size=100, batch_size=10, epochs=3,
                                  schedule="constant")
@@ -140,29 +132,35 @@ def test_a_network_of_the_paper_learns_real_images(real, tmp_path, monkeypatch, 
     assert run.scores["train"]["positive"]["count"] == 100 and run.scores["test"]["negative"]["count"] == 450
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_on_a_gpu_a_run_among_eight_is_the_run_alone(small):
-    configs, losses = [small(epochs=6, seed=seed, precision="bfloat16") for seed in range(8)], []
-    for count in (8, 1):
-        runs = [training.Training(config, data.load("digits"), torch.device("cuda")) for config in configs[:count]]
-        while not runs[0].done:
-            for run in runs:
-                run.step()
-        assert runs[0].graph is not None
-        losses.append(runs[0].history["train_loss"][1:])
-    assert np.allclose(*losses, rtol=0.05)
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("change", [{}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine"}, {"augmentation": "da1+da2"}], ids=str)
-def test_on_a_gpu_a_captured_step_does_what_the_step_does(small, monkeypatch, change):
-    config, found = small(epochs=6, **change), []
-    for eager in (gpu.EAGER_STEPS, 10**9):
-        monkeypatch.setattr(gpu, "EAGER_STEPS", eager)
-        run = training.Training(config, data.load("digits"), torch.device("cuda"))
-        while not run.done:
+def finished(configs) -> list[training.Training]:
+    """Runs on the GPU, a step of each in turn."""
+    runs = [training.Training(config, data.load("digits"), torch.device("cuda")) for config in configs]
+    while not runs[0].done:
+        for run in runs:
             run.step()
-        assert (run.graph is not None) == (eager < 10**9)
-        found.append((run.history["train_loss"][1:], run.history["test_accuracy"][-1], run.history["bias_mean"]))
-    assert np.allclose(found[0][0], found[1][0], rtol=0.02) and np.allclose(found[0][2], found[1][2], atol=0.02)
-    assert abs(found[0][1] - found[1][1]) < 0.03
+    return runs
+
+
+@on_a_gpu
+def test_on_a_gpu_a_run_among_eight_is_the_run_alone(small):
+    configs = [small(epochs=6, seed=seed, precision="bfloat16") for seed in range(8)]
+    among, alone = finished(configs)[0], finished(configs[:1])[0]
+    assert among.graph is not None and alone.graph is not None
+    assert np.allclose(among.history["train_loss"][1:], alone.history["train_loss"][1:], rtol=0.05)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("change", [{}, {"optimizer": "adamw", "learning_rate": 0.01, "schedule": "cosine"},
+                                    {"augmentation": "da1+da2"}], ids=str)
+def test_on_a_gpu_a_captured_step_does_what_the_step_does(small, monkeypatch, change):
+    captured, = finished([small(epochs=6, **change)])
+    monkeypatch.setattr(gpu, "EAGER_STEPS", 10**9)
+    eager, = finished([small(epochs=6, **change)])
+    assert captured.graph is not None and eager.graph is None
+    for name, rtol, atol in (("train_loss", 0.02, 0), ("bias_mean", 0, 0.02), ("test_accuracy", 0, 0.03)):
+        first = -1 if name == "test_accuracy" else 1
+        values = [run.history[name][first:] for run in (captured, eager)]
+        assert np.allclose(*values, rtol=rtol, atol=atol), name

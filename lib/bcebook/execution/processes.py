@@ -50,19 +50,14 @@ def workers(
     theirs, ours = context.Pipe(duplex=False)
     provenance.prepare()
     pool = ProcessPoolExecutor(jobs, context, _begin, (theirs, setup, arguments), max_tasks_per_child=tasks)
-    with _safe_path(), theirs, ours, pool:
+    # `-c`, with which they are spawned, has the working directory on the path: a random.py there would be Python's own.
+    with variable("PYTHONSAFEPATH", "1"), theirs, ours, pool:
         try:
             yield pool
         except BaseException:
             ours.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _safe_path() -> contextlib.AbstractContextManager:
-    """As Python's option -P, for the children of this process: `-c`, with which they are spawned, has the working
-    directory on the path, and a random.py there would be taken for Python's own."""
-    return variable("PYTHONSAFEPATH", "1")
 
 
 def _begin(lifeline: Connection, setup: Callable, arguments: tuple) -> None:
@@ -104,32 +99,29 @@ class Processes:
             while waiting or training:
                 if time.monotonic() >= deadline:
                     waiting.clear()
-                while waiting and len(training) < self.jobs:  # no more, so that these are the ones in progress
-                    config = waiting.popleft()
-                    try:
+                try:
+                    while waiting and len(training) < self.jobs:  # no more, so that these are the ones in progress
+                        config = waiting.popleft()
                         task = pool.submit(_train, config, self.data, self.device, deadline, config in held)
                         training[task] = config
-                    except BrokenProcessPool:
-                        return [*problems, self._death(configs, [*training.values(), config], children)]
-                children |= set(multiprocessing.active_children())
-                for task in wait(training, return_when=FIRST_COMPLETED).done:
-                    try:
-                        found = task.result()
-                    except RunLocked:
+                    children |= set(multiprocessing.active_children())
+                    for task in wait(training, return_when=FIRST_COMPLETED).done:
+                        try:
+                            found = task.result()
+                        except RunLocked:
+                            held.add(config := training.pop(task))
+                            waiting.append(config)
+                            continue
                         config = training.pop(task)
-                        held.add(config)
-                        waiting.append(config)
-                        continue
-                    except BrokenProcessPool:
-                        return [*problems, self._death(configs, list(training.values()), children)]
-                    problems += found
-                    for problem in found:
-                        bar.write(problem)
-                    config = training.pop(task)
-                    done += 1
-                    bar.set_description_str(f"{done} of {len(configs)} runs", refresh=False)
-                    bar.set_postfix_str(f"last {config.describe()}", refresh=False)
-                    bar.update(config.epochs)
+                        problems += found
+                        for problem in found:
+                            bar.write(problem)
+                        done += 1
+                        bar.set_description_str(f"{done} of {len(configs)} runs", refresh=False)
+                        bar.set_postfix_str(f"last {config.describe()}", refresh=False)
+                        bar.update(config.epochs)
+                except BrokenProcessPool:
+                    return [*problems, self._death(configs, list(training.values()), children)]
         return problems
 
     def _death(self, configs: list[RunConfig], training: list[RunConfig], children: set) -> str:
