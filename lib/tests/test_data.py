@@ -75,7 +75,7 @@ def _offline(monkeypatch):
 
 def test_without_network_the_file_is_named_and_nothing_is_left(tmp_path, monkeypatch):
     _offline(monkeypatch)
-    with pytest.raises(data.DataError, match=r"mnist\.npz is missing and mnist could not be downloaded.*internet"):
+    with pytest.raises(data.DataError, match=r"(?s)mnist\.npz is missing and mnist could not be downloaded.*internet"):
         data.load("mnist", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".mnist.lock"]
     with pytest.raises(ValueError, match="no data set 'svhn'; choose one of digits"):

@@ -26,7 +26,7 @@ from bcebook.training.efficientnet import EfficientNetLite0
 from bcebook.training.sessions import train
 
 NAME, CPU = "efficientnet-lite0", torch.device("cpu")
-NOISE = datasets.noise("cifar10", 2, 1)
+NOISE = datasets.noise("cifar10", 2, 2)
 FINE = dict(dataset="cifar10", model=NAME, loss="bce", optimizer="sgd", learning_rate=0.05, epochs=1, batch_size=8,
             schedule="one-cycle", augmentation="da1", decay="global", weight_decay=5e-4)
 
