@@ -258,6 +258,9 @@ def test_what_is_asked_for_wrongly_is_one_sentence_and_ray_is_not_imported_unles
     for address in ("127.0.0.1:1", "nonsense", "h:x"):
         with pytest.raises(ValueError, match=f"no Ray cluster answers at {address}"):
             OnRay(tmp_path, address=address).run([small()])
+    with monkeypatch.context() as no_loopback, pytest.raises(ValueError, match="Ray, which needs 127.0.0.1, did not start"):
+        no_loopback.setattr(on_ray.socket, "create_server", lambda address: os.stat("/nonexistent"))  # an OSError
+        OnRay(tmp_path).run([small()])
     monkeypatch.setattr(on_ray.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="Ray is not installed here"):
         OnRay(tmp_path).run([small()])

@@ -134,9 +134,9 @@ class _Sweep:
             answer: node.Answer = self.ray.get(reference)
             if answer.archive:
                 receive(self.store, config, answer.archive)
-            if answer.failure:
-                files.check_failure(answer.failure, config)
-                self.store.save_failure(config, answer.failure["cause"], answer.failure["environment"])
+            if failure := answer.failure:
+                files.check_failure(failure, config)
+                self.store.save_failure(config, failure["cause"], failure["environment"])
         except self.ray.exceptions.RayError as error:
             what = f"its machine or process was lost {RETRIES + 1} times, or it failed there"
             answer = node.Answer(problem=f"{config.describe()}: {what} ({files.in_a_line(error)}).")
@@ -144,8 +144,7 @@ class _Sweep:
             answer = node.Answer(problem=f"{config.describe()}: what came back was refused ({error}); train it again.")
         if answer.problem and answer.refused not in self.refused:
             self._problem(answer.problem)
-        if answer.refused:
-            self.refused.add(answer.refused)
+        self.refused |= {answer.refused} - {""}
         return bool(answer.refused)
 
     def _problem(self, sentence: str) -> None:
@@ -154,8 +153,8 @@ class _Sweep:
 
 
 def receive(store: RunStore, config: RunConfig, content: bytes) -> None:
-    """Take in the archive of a run that another machine has trained. Call it under the run's lock. Raises ArchiveError,
-    with the store as it was, if it is not whole, is another run than `config`'s, or was trained by other code."""
+    """Take in the archive of a run from another machine, under the run's lock. Raises ArchiveError, with the store as it
+    was, if it is not whole, is another run than `config`'s, or was trained by other code."""
 
     def refuse(runs: list[Run]) -> str:
         if [run.config.key for run in runs] != [config.key]:
@@ -187,13 +186,15 @@ def _joined(address: str):
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
         settings |= {"address": "local", "num_cpus": cores(), "include_dashboard": False}
     try:
-        if address not in ("", "auto"):  # where nothing listens, Ray itself would try for a minute
+        if not address:  # without a loopback network, or where nothing listens, Ray itself would try for a minute
+            socket.create_server(("127.0.0.1", 0)).close()
+        elif address != "auto":
             socket.create_connection(address.rsplit(":", 1), timeout=5).close()
         import ray
 
         cluster = ray.init(runtime_env=code | {"env_vars": variables}, **settings)
     except (OSError, RuntimeError, ValueError) as error:
-        where = f"no Ray cluster answers at {address}" if address else "Ray could not be started on this machine"
+        where = f"no Ray cluster answers at {address}" if address else "Ray, which needs 127.0.0.1, did not start here"
         what = "; write HOST:PORT of its head, as `ray start --head` has said it" if address else ""
         raise ValueError(f"{where} ({files.in_a_line(error)}){what}.") from error
     with cluster:
