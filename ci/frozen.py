@@ -23,12 +23,13 @@ def findings(keys: set[str]) -> dict:
     from bcebook.book.front import recorded
     from bcebook.chapters.recipes import PROFILES
     from bcebook.chapters.registry import rooms
-    from bcebook.report import claims
+    from bcebook import claims
 
     found = {}
     for room, profile in itertools.product(rooms().values(), PROFILES):
         runs = [run for run in recorded(room, profile) if run.config.key in keys]
-        judged = claims.judge([claim for claim in room.claims if not claim.theory], runs) if runs else []
+        tested = [claim for claim in room.claims if not claim.theory]
+        judged = claims.judge(tested, room.view(runs)) if runs else []
         found |= {f"{profile}/{each.name}": numbers(each.finding) for each in judged}
     return found
 

@@ -7,9 +7,10 @@ From the bottom up; imports only go down:
     runs/                        what a run is, how it is stored, checked, packed
     training/                    data sets, networks, the training loop, what is measured
     execution/                   many runs at once
-    report/                      claims and findings, tables, figures: from runs to what a page shows
-    chapters/                    one module a chapter ("room"), and the registry that finds them
-    book/                        notebooks executed, pages rendered
+    claims, frame                claims and their verdicts; runs as tidy DataFrames
+    report/                      tables, figures: from runs to what a page shows
+    chapters/                    the registry that finds the chapters; those that are not yet a script are a module here
+    book/                        notebooks opened and executed, pages rendered
     cli                          the command line
 
 Importing this package imports nothing else, so that the command line starts at once; the names below are imported on

@@ -11,7 +11,7 @@ import torch
 from bcebook.chapters import batch_size as room
 from bcebook.chapters import catalog, recipes
 from bcebook.report import batches, frames, markdown
-from bcebook.report.claims import judge
+from bcebook.claims import judge
 from bcebook.runs.store import Run
 from bcebook.science import theory
 from bcebook.science.summaries import score_summary

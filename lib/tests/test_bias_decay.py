@@ -9,7 +9,8 @@ import torch
 
 from bcebook.chapters import bias_decay as room
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, frames, markdown
+from bcebook import claims
+from bcebook.report import frames, markdown
 from bcebook.runs.store import Run, open_store
 from bcebook.science.summaries import score_summary
 

@@ -9,7 +9,8 @@ from bcebook.book.notebook import Chapter
 from bcebook.chapters import bias_saturates as room
 from bcebook.chapters.recipes import LAMBDA_B
 from bcebook.report.predictions import paper_c
-from bcebook.report import claims, markdown
+from bcebook import claims
+from bcebook.report import markdown
 from bcebook.science import theory
 from bcebook.science.verdicts import OPEN, PROVED, REFUTED
 

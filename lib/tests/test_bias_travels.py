@@ -11,7 +11,8 @@ import torch
 
 from bcebook.chapters import bias_travels as room
 from bcebook.chapters import catalog
-from bcebook.report import bias_paths, claims, flows, frames, markdown, predictions
+from bcebook import claims
+from bcebook.report import bias_paths, flows, frames, markdown, predictions
 from bcebook.runs.config import batch_count
 from bcebook.runs.store import Run
 from bcebook.science import theory

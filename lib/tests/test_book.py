@@ -30,8 +30,9 @@ from bcebook.book.notebook import Chapter, seeds_of
 from bcebook.chapters import catalog
 from bcebook.chapters.registry import rooms
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, drawn, frames, markdown
-from bcebook.report.claims import MIME
+from bcebook import claims
+from bcebook.report import drawn, frames, markdown
+from bcebook.claims import MIME
 from bcebook.runs.store import open_store
 from bcebook.science import losses, theory, verdicts
 from tiny_book import KINDS, PROGRAM, started

@@ -10,7 +10,8 @@ import torch
 
 from bcebook.chapters import compactness as room
 from bcebook.chapters import recipes
-from bcebook.report import claims, markdown
+from bcebook import claims
+from bcebook.report import markdown
 from bcebook.runs.store import Run
 from bcebook.science import metrics
 from bcebook.science.summaries import score_summary

@@ -11,7 +11,8 @@ import pytest
 
 from bcebook.chapters import catalog
 from bcebook.chapters import features_by_epoch as room
-from bcebook.report import claims, layouts, markdown
+from bcebook import claims
+from bcebook.report import layouts, markdown
 from bcebook.runs.store import Run
 from bcebook.training import kept
 

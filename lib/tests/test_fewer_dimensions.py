@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bcebook.chapters import fewer_dimensions as room
-from bcebook.report import claims, codes, markdown
+from bcebook import claims
+from bcebook.report import codes, markdown
 from bcebook.science import theory
 
 matplotlib.use("Agg")

@@ -14,7 +14,8 @@ from bcebook.book.notebook import Chapter
 from bcebook.chapters import catalog, recipes
 from bcebook.chapters import fine_tuning as room
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, markdown
+from bcebook import claims
+from bcebook.report import markdown
 from bcebook.runs.specs import DATASETS, NETWORKS
 from bcebook.runs.store import Run
 from bcebook.science.summaries import score_summary

@@ -1,5 +1,6 @@
 """What a reader meets first: the picture and the table of the recorded runs, and the covers of the chapters."""
 
+import dataclasses
 import json
 import re
 
@@ -11,7 +12,7 @@ from bcebook.book.findings import Page
 from bcebook.chapters.registry import rooms
 from bcebook.paths import REPOSITORY
 from bcebook.report import drawn
-from bcebook.report.claims import Judged
+from bcebook.claims import Judged
 from bcebook.science.verdicts import Finding
 
 UPDATE = 'run: python -c "from bcebook.book import pages; pages.update_readme()"'
@@ -39,20 +40,31 @@ def page(chapter, profile, *claims):
     return Page(chapter, profile, 6, 6, (0, 1, 2), (("resnet9", "cifar10"),), claims)
 
 
-def test_the_strongest_real_images_speak_first():
-    found = {("quick", "accuracy"): page("accuracy", "quick", judged("a", "quick", "supported")),
-             ("laptop", "accuracy"): page("accuracy", "laptop", judged("o", "ours", "supported", "ours"),
-                                          judged("n", "never run", "not run"), judged("a", "on a laptop", "contradicted")),
-             ("laptop", "transformers"): Page("transformers", "laptop", 6, 6, (0,), (("vit-tiny", "digits"),),
-                                              (judged("v", "digits again", "supported"),)),
-             ("quick", "compactness"): page("compactness", "quick", judged("c", "digits alone", "supported")),
-             ("paper", "neural_collapse"): page("neural_collapse", "paper", judged("n", "not run", "not run")),
-             ("laptop", "neural_collapse"): page("neural_collapse", "laptop", judged("n", "laptop's", "undecided"))}
-    told = {room.name: (shown.profile, each.text) for room, shown, each in front.first_claims(found)}
-    assert told == {"accuracy": ("laptop", "on a laptop"), "neural_collapse": ("laptop", "laptop's")}
+def test_the_landing_page_has_eight_findings_and_each_speaks_by_its_strongest_runs():
+    placed = {claim.front: claim for room in rooms().values() for claim in room.claims if claim.front}
+    assert all(claim.effect and claim.front in range(1, 9) for claim in placed.values())
+    one, two = placed[1], placed[2]
+    found = {("quick", "accuracy"): page("accuracy", "quick", judged(one.name, "on digits", "supported")),
+             ("laptop", "accuracy"): page("accuracy", "laptop", judged(one.name, "on a laptop", "contradicted"),
+                                          judged(two.name, "never run", "not run"))}
+    (room, claim, shown, each), = front.first(found)
+    assert (room.name, claim, shown.profile, each.text) == ("accuracy", one, "laptop", "on a laptop")
     text = front.table(found, linked=True)
-    assert "**contradicted**" in text and "[Accuracy](accuracy)" in text and "ResNet9 on CIFAR10, 3 seeds" in text
-    assert "digits" not in text and "0.1 [0.05, 0.15] (3 seeds)" in text
+    assert "on a laptop: *contradicted*" in text and "[Accuracy](accuracy)" in text
+    assert "ResNet9 on CIFAR10, 3 seeds" in text and "0.1 [0.05, 0.15] (3 seeds)" in text and "digits" not in text
+
+
+def test_what_the_findings_mean_depends_on_their_verdicts():
+    parts = tuple(Finding("supported", value, value, value, 3, "seeds", "points") for value in (0.12, 0.15))
+
+    def said(uniform: str, accuracy: str) -> str:
+        claims = (dataclasses.replace(judged("accuracy.former_uniform", "u", uniform),
+                                      finding=Finding(uniform, 1.0, n=2, parts=parts)),
+                  judged("accuracy.former_accuracy", "a", accuracy))
+        return front.meaning({("laptop", "accuracy"): page("accuracy", "laptop", *claims)})
+
+    assert "12 points more" in said("supported", "undecided") and "no difference" in said("supported", "undecided")
+    assert said("contradicted", "supported") == ""
 
 
 def test_a_cover_tells_each_claim_once_by_its_verdict():
@@ -68,18 +80,18 @@ def test_a_cover_tells_each_claim_once_by_its_verdict():
 
 
 def test_a_cover_goes_under_the_heading_and_takes_the_files_along(tmp_path):
-    room, cell = rooms()["accuracy"], {"cell_type": "markdown", "id": "x", "metadata": {}, "source": "# Title\n\nWords."}
+    room, cell = rooms()["compactness"], {"cell_type": "markdown", "id": "x", "metadata": {}, "source": "# Title\n\nWords."}
     figure = {"cell_type": "code", "source": "draw()", "outputs": [{"data": {"image/png": "iVBOR", drawn.MIME: "1,2"}}]}
-    executed, source = tmp_path / "accuracy.ipynb", tmp_path / "source"
+    executed, source = tmp_path / "compactness.ipynb", tmp_path / "source"
     source.mkdir()
-    for path in (executed, source / "accuracy.ipynb"):
+    for path in (executed, source / "compactness.ipynb"):
         path.write_text(json.dumps({"cells": [cell, figure], "metadata": {}}))
     covers.put(source, executed, room, {})
-    cells = json.loads((source / "accuracy.ipynb").read_text())["cells"]
+    cells = json.loads((source / "compactness.ipynb").read_text())["cells"]
     assert [c["source"].split("\n")[0] for c in cells][:3:2] == ["# Title", "Words."]
     figure["outputs"][0]["data"].pop(drawn.MIME)  # the figure's numbers have a file of their own
-    assert json.loads((source / "downloads" / "accuracy.ipynb").read_text())["cells"] == [cell, figure]
-    assert (source / "downloads" / "accuracy.py").read_text() == (REPOSITORY / "book" / "accuracy.py").read_text()
+    assert json.loads((source / "downloads" / "compactness.ipynb").read_text())["cells"] == [cell, figure]
+    assert (source / "downloads" / "compactness.py").read_text() == (REPOSITORY / "book" / "compactness.py").read_text()
     covers.put(source, tmp_path / "missing.ipynb", rooms()["minima"], {})  # no page yet: nothing happens
 
 

@@ -23,7 +23,7 @@ import torch
 from bcebook import cli
 from bcebook.book import findings, pages
 from bcebook.chapters.registry import rooms
-from bcebook.report import claims
+from bcebook import claims
 from bcebook.runs import archive, files, schema
 from bcebook.runs.archive import ArchiveError
 from bcebook.runs.config import RunConfig

@@ -11,7 +11,8 @@ import torch
 from bcebook import paper
 from bcebook.chapters import imbalance as room
 from bcebook.chapters.recipes import PROFILES
-from bcebook.report import claims, markdown, tails
+from bcebook import claims
+from bcebook.report import markdown, tails
 from bcebook.runs.store import Run
 from bcebook.science import metrics, theory
 from bcebook.training import datasets as data, measure

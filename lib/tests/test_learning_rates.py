@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from bcebook.chapters import catalog, learning_rates as room, recipes
-from bcebook.report.claims import judge
+from bcebook.claims import judge
 from bcebook.training import datasets
 
 

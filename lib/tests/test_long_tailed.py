@@ -10,7 +10,8 @@ import pytest
 
 from bcebook import paper
 from bcebook.chapters import catalog, long_tailed as room, recipes
-from bcebook.report import claims, frames, imbalances, markdown, tails
+from bcebook import claims
+from bcebook.report import frames, imbalances, markdown, tails
 from bcebook.runs.config import RunConfig
 from bcebook.runs.specs import DATASETS
 from bcebook.runs.store import Run

@@ -7,7 +7,8 @@ import pytest
 from bcebook.book.notebook import Chapter
 from bcebook.chapters import minima as room
 from bcebook.report.predictions import paper_c
-from bcebook.report import claims, markdown
+from bcebook import claims
+from bcebook.report import markdown
 from bcebook.science import theory
 from bcebook.science.verdicts import OPEN, PROVED, REFUTED
 

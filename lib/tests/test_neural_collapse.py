@@ -11,7 +11,8 @@ from scipy import stats as scipy_stats
 
 from bcebook.chapters import neural_collapse as room
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, frames, markdown, plots
+from bcebook import claims
+from bcebook.report import frames, markdown, plots
 from bcebook.runs.store import Run
 
 EPOCHS = (*range(21), 30, 60, 100)  # dense, then sparse

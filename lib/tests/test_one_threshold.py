@@ -8,7 +8,8 @@ import torch
 
 from bcebook.chapters import catalog
 from bcebook.chapters import one_threshold as room
-from bcebook.report import claims, markdown
+from bcebook import claims
+from bcebook.report import markdown
 from bcebook.runs.store import Run
 from bcebook.science import uniform
 from bcebook.training import measure

@@ -11,7 +11,8 @@ from bcebook.book.notebook import Chapter
 from bcebook.chapters import published_predicted as room
 from bcebook.chapters.recipes import PROFILES
 from bcebook.paths import published
-from bcebook.report import claims, flows, markdown, predictions
+from bcebook import claims
+from bcebook.report import flows, markdown, predictions
 from bcebook.runs.config import RunConfig
 from bcebook.science import theory
 

@@ -13,8 +13,9 @@ from bcebook.chapters import catalog
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
 from bcebook.chapters.room import PARTS, Room
+from bcebook.chapters.script import Script
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims
+from bcebook import claims
 
 BOOK = REPOSITORY / "book"
 HEAVY = ("numpy", "scipy", "torch", "pandas", "matplotlib", "seaborn", "IPython", "sklearn")
@@ -43,17 +44,45 @@ def test_every_chapter_is_a_room_a_script_and_a_notebook():
     assert {p.stem for p in BOOK.glob("*.ipynb")} == set(rooms()) == {p.stem for p in BOOK.glob("*.py")} - {"conf"}
     for name, room in rooms().items():
         source = (BOOK / f"{name}.py").read_text()
-        assert f"# # {room.title}\n" in source and f"from bcebook.chapters import {name} as room\n" in source
-        assert (REPOSITORY / "lib" / "tests" / f"test_{name}.py").exists() or name == "initial_bias"
+        opened = f'book.open("{name}", ' if isinstance(room, Script) else f"from bcebook.chapters import {name} as room\n"
+        assert f"# # {room.title}\n" in source and opened in source
+        assert (REPOSITORY / "lib" / "tests" / f"test_{name}.py").exists()
 
 
 def test_a_notebook_shows_every_figure_and_table_of_its_room_and_holds_no_machinery():
     for name, room in rooms().items():
+        if isinstance(room, Script):
+            continue
         code = "\n".join(cell.source for cell in jupytext.read(BOOK / f"{name}.py").cells if cell.cell_type == "code")
         for view in (*room.figures, *room.tables):
             assert f"room.{view.__name__}(" in code, f"{name} does not show {view.__name__}"
         assert "chapter.findings(" in code and "chapter.provenance(" in code
         assert not re.search(r"^\s*(for|def|while|class|with) |lambda|import (numpy|pandas|torch|matplotlib)", code, re.M), name
+
+
+@pytest.mark.parametrize("script", [room for room in rooms().values() if isinstance(room, Script)], ids=lambda room: room.name)
+def test_a_script_is_short_and_complete(script):
+    """At most 200 lines of code, no cell over 40; every view is shown, and what the page needs is called."""
+    cells = [cell.source for cell in jupytext.read(script.path).cells if cell.cell_type == "code"]
+    lines = [[line for line in cell.splitlines() if line.strip()] for cell in cells]
+    assert max(map(len, lines)) <= 40 and sum(map(len, lines)) <= 200, [len(cell) for cell in lines]
+    code = "\n".join(cells)
+    assert all(f"{view.__name__}(runs)" in code for view in script.figures)
+    assert all(part in code for part in ("result(", "chapter.judge(CLAIMS)", "chapter.provenance()"))
+    assert "chapter.rebuilt(VIEWS, CLAIMS)" in code or not script.runs
+
+
+def test_a_header_that_says_too_little_is_refused(tmp_path):
+    text = (BOOK / "accuracy.py").read_text()
+    for old, new, sentence in (("    part: tables", "    part: nowhere", "in no part 'nowhere'"),
+                               ("    number: 1", "    number: one", "does not say number"),
+                               ("    short: ", "    shorter: ", "does not say short"),
+                               ("    experiment: accuracy", "    experiment: none-such", "there is no experiment"),
+                               ("    items:", "    colour: red\n#     items:", "unknown or wrong colour")):
+        assert old in text
+        (tmp_path / "x.py").write_text(text.replace(f"# {old}" if old[0] == "#" else old, new, 1))
+        with pytest.raises(ValueError, match=sentence):
+            Script(tmp_path / "x.py")
 
 
 def test_the_index_lists_every_chapter_in_its_part():

@@ -11,7 +11,8 @@ import torch
 from scipy.optimize import minimize
 
 from bcebook.chapters import relu_features as room
-from bcebook.report import claims, frames, markdown, orthogonal, predictions
+from bcebook import claims
+from bcebook.report import frames, markdown, orthogonal, predictions
 from bcebook.runs.specs import NETWORKS
 from bcebook.science import theory
 from bcebook.training import models

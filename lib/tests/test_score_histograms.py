@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bcebook.chapters import accuracy, catalog, recipes
+from bcebook.chapters import catalog, recipes
 from bcebook.chapters import score_histograms as room
-from bcebook.report import claims, markdown
+from bcebook import claims
+from bcebook.report import markdown
 from bcebook.runs.store import Run
 from bcebook.science.summaries import score_summary
 
@@ -85,7 +86,7 @@ def test_distance_and_spread_by_hand():
 def test_its_runs_are_the_accuracy_chapters_own():
     for profile in recipes.PROFILES:
         ours = room.ROOM.configs(profile)
-        assert set(ours) <= set(accuracy.ROOM.configs(profile))
+        assert set(ours) <= set(catalog.configs("accuracy", profile))
         assert len({config.augmentation for config in ours}) == 1
     assert len(room.ROOM.configs("quick")) == 4 and len(room.ROOM.configs("laptop")) == 4
     assert {(c.model, c.dataset) for c in room.ROOM.configs("paper")} == {("resnet18", "cifar10")}

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from bcebook.chapters import catalog, recipes
 from bcebook.chapters import transformers as room
-from bcebook.report import claims, frames, markdown
+from bcebook import claims
+from bcebook.report import frames, markdown
 from bcebook.runs.config import RunConfig
 from bcebook.runs.store import Run
 from bcebook.science.summaries import score_summary

@@ -9,7 +9,8 @@ from scipy.special import expit, softmax
 from bcebook.book.notebook import Chapter
 from bcebook.chapters import two_geometries as room
 from bcebook.report.predictions import paper_c
-from bcebook.report import claims, markdown, model_plots, plots
+from bcebook import claims
+from bcebook.report import markdown, model_plots, plots
 from bcebook.report.model_plots import loss_and_gradient, margin
 from bcebook.science import theory
 from bcebook.science.losses import LOSSES

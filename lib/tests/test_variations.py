@@ -9,7 +9,8 @@ import torch
 
 from bcebook.chapters import catalog
 from bcebook.chapters import variations as room
-from bcebook.report import claims, markdown
+from bcebook import claims
+from bcebook.report import markdown
 from bcebook.runs.store import Run
 from bcebook.science import theory
 from bcebook.science.summaries import score_summary

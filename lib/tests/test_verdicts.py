@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from bcebook.report import claims, markdown
-from bcebook.report.claims import Claim, Judged
+from bcebook import claims
+from bcebook.report import markdown
+from bcebook.claims import Claim, Judged
 from bcebook.science import stats, verdicts
 from bcebook.science.verdicts import Finding
 

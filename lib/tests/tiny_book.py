@@ -14,7 +14,7 @@ PROGRAM = [sys.executable, "-P", "-c", "from bcebook.cli import main; main()"]
 ROOM = '''"""A chapter that a test adds."""
 
 from bcebook.chapters.room import Room
-from bcebook.report.claims import Claim
+from bcebook.claims import Claim
 from bcebook.science import verdicts
 
 ROOM = Room(name=__name__, part="beyond", number=99, title="A chapter that a test adds", of_the_paper="nothing",

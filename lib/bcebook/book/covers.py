@@ -9,8 +9,10 @@ from urllib.parse import quote
 from bcebook.book.findings import Page
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.room import Room
+from bcebook.chapters.script import Script
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, drawn
+from bcebook import claims
+from bcebook.report import drawn
 from bcebook.science import verdicts
 
 DOWNLOADS = "downloads"  # folder of the pages' source that Sphinx does not read
@@ -46,8 +48,9 @@ def for_reading(executed: Path) -> str:
 
 
 def cover(room: Room, pages: dict[tuple[str, str], Page]) -> str:
-    """Markdown: what was found, by verdict, on the strongest evidence that is there; and the chapter's files."""
-    lines = found(room, pages)
+    """Markdown: what was found, by verdict, on the strongest evidence that is there; and the chapter's files. A script
+    says itself what was found."""
+    lines = [] if isinstance(room, Script) else found(room, pages)
     # A link that Sphinx does not check: the page's script reads what it asks for.
     runs = f"<a href=\"runs.html?filter={quote(room.short)}\">its runs</a> · " if room.runs else ""
     box = [":::{admonition} In short", ":class: in-short", "", *lines, ":::", ""] if lines else []

@@ -9,7 +9,7 @@ from pathlib import Path
 from bcebook.chapters.recipes import RECORDED
 from bcebook.chapters.registry import rooms
 from bcebook.report import markdown
-from bcebook.report.claims import MIME, Judged
+from bcebook.claims import MIME, Judged
 from bcebook.runs.files import in_a_line, parse_json
 
 LIMIT = 16 * 2**20  # bytes of a findings file: they have some 100 kB at most
@@ -126,6 +126,7 @@ PAGE = {"chapter": _text, "profile": _text, "runs": _count, "of": _count, "seeds
         "claims": _list(lambda claim: isinstance(claim, dict) and isinstance(claim.get("finding"), dict))}
 FINDING = {"verdict": _text, "value": _number, "low": _number, "high": _number, "n": _count, "of": _text, "unit": _text,
            "rule": _text, "label": _text, "p": _number, "adjusted": _text, "detail": _text, "runs": _list(_text),
+           "seeds": _count, "planned": _count,
            "control": lambda value: value is None or isinstance(value, dict),
            "parts": _list(lambda value: isinstance(value, dict))}
 

@@ -1,5 +1,5 @@
-"""What a reader meets first: one picture on real images and a few findings, from the runs that come with the
-repository, so that they are the same on every machine."""
+"""What a reader meets first: one picture on real images, the findings with the largest claim on attention, and what
+they mean; from the runs that come with the repository, so that they are the same on every machine."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +11,9 @@ from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
 from bcebook.chapters.room import Room
 from bcebook.paths import REPOSITORY
-from bcebook.report import claims, markdown
-from bcebook.report.claims import Judged
+from bcebook import claims
+from bcebook.report import markdown
+from bcebook.claims import Claim, Judged
 from bcebook.runs.store import RunStore
 from bcebook.science import verdicts
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from bcebook.runs.store import Run
 
 PICTURE = REPOSITORY / "book" / "_static" / "front.svg"
-PARTS = ("figures", "tables")  # the paper's own
 
 
 def recorded(room: Room, profile: str) -> "list[Run]":
@@ -35,44 +35,71 @@ def strongest() -> list[str]:
 
 
 def pages() -> dict[tuple[str, str], Page]:
-    """(profile, chapter) -> what the recorded runs say of the paper's claims, for the chapters of its figures and
-    tables."""
+    """(profile, chapter) -> what the recorded runs say of the claims that have a place on the landing page."""
     found = {}
     for name, room in rooms().items():
-        if room.part not in PARTS or not room.runs:
-            continue
-        for profile in strongest():
-            if runs := recorded(room, profile):
-                papers = tuple(claim for claim in room.claims if claim.of_the_paper and not claim.theory)
-                judged = claims.judge(papers, runs)
-                payload = claims.payload(name, profile, judged, runs, len(room.configs(profile)))
-                found[profile, name] = findings.of_payload(payload)
+        chosen = [claim for claim in room.claims if claim.front]
+        for profile in strongest() if chosen else ():
+            runs, planned = recorded(room, profile), room.configs(profile)
+            if not runs and not all(claim.theory for claim in chosen):
+                continue
+            judged = claims.judge(chosen, room.view(runs) if runs else None, planned)
+            found[profile, name] = findings.of_payload(claims.payload(name, profile, judged, runs, len(planned)))
     return found
 
 
-def first_claims(found: dict[tuple[str, str], Page]) -> Iterable[tuple[Room, Page, Judged]]:
-    """Of each chapter of the paper's figures and tables the first claim of the paper that has a verdict, by the
-    strongest profile of real images that judges it."""
-    for name, room in rooms().items():
-        if room.part not in PARTS:
-            continue
-        there = [found[profile, name] for profile in strongest() if (profile, name) in found]
-        there = [page for page in there if any(dataset != "digits" for _, dataset in page.networks)]
-        judged = [(page, each) for page in there for each in page.claims
-                  if each.of_the_paper and each.finding.verdict != verdicts.NOT_RUN]
-        if judged:
-            yield room, *judged[0]
+def first(found: dict[tuple[str, str], Page]) -> Iterable[tuple[Room, Claim, Page, Judged]]:
+    """The claims of the landing page in their order, each by the strongest profile of real images that judges it; a
+    claim without a verdict is left out."""
+    placed = [(claim.front, room, claim) for room in rooms().values() for claim in room.claims if claim.front]
+    for _, room, claim in sorted(placed, key=lambda each: each[0]):
+        for profile in strongest():
+            page = found.get((profile, room.name))
+            judged = [each for each in page.claims if each.name == claim.name] if page else []
+            if judged and judged[0].finding.verdict != verdicts.NOT_RUN:
+                yield room, claim, page, judged[0]
+                break
 
 
 def table(found: dict[tuple[str, str], Page], linked: bool) -> str:
-    """Markdown: the paper's first claim of each chapter on real images, what was found, and on what. linked: the
+    """Markdown: what was found, effect first, then the verdict on the claim, the chapter, and the runs. linked: the
     chapters as links within the book."""
     rows = []
-    for room, page, each in first_claims(found):
+    for room, claim, page, each in first(found):
         chapter = f"[{room.short}]({room.name})" if linked else room.short
-        measured = f"{each.statistic}: {markdown.estimate(each.finding)}"
-        rows.append([each.text, f"**{each.finding.verdict}**", measured, chapter, page.evidence([each])])
-    return markdown.table(["the paper's claim", "verdict", "what we found [95 %]", "chapter", "on"], rows)
+        effect = "<br>".join(markdown.effects(each.finding))
+        on = "computed" if claim.theory else page.evidence([each])
+        rows.append([f"{sentence_case(claim.effect)}: **{effect}**", f"{each.text}: *{each.finding.verdict}*", chapter, on])
+    return markdown.table(["what we found [95 % interval]", "claim and verdict", "chapter", "on"], rows)
+
+
+def sentence_case(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def meaning(found: dict[tuple[str, str], Page]) -> str:
+    """Markdown: what the findings mean for somebody who trains classifiers, in three sentences; each depends on the
+    verdict of its claim."""
+    said = {claim.name: each.finding for _, claim, _, each in first(found)}
+
+    def holds(name: str) -> bool:
+        return name in said and said[name].verdict in (verdicts.SUPPORTED, verdicts.PROVED)
+
+    uniform = said.get("accuracy.former_uniform")
+    lines = []
+    if uniform and holds("accuracy.former_uniform"):
+        least = min(part.value for part in uniform.parts)
+        lines.append(f"If one threshold has to serve all classes (rejection, multi-label use, verification), train with "
+                     f"BCE: in our runs one threshold classifies {markdown.percent(least, 0)} points more of the test "
+                     "set correctly.")
+    if "accuracy.former_accuracy" in said and not holds("accuracy.former_accuracy"):
+        lines.append("If only the top-1 prediction counts, the choice of the loss makes no difference that our runs can "
+                     "show.")
+    forgets = said.get("initial_bias.bce_forgets")
+    if forgets and forgets.verdict == verdicts.CONTRADICTED:
+        lines.append("With BCE choose the initial bias with care: after a training of usual length it still shows in the "
+                     "final bias.")
+    return " ".join(lines)
 
 
 def draw(path: Path = PICTURE) -> None:

@@ -16,7 +16,8 @@ from bcebook.chapters.recipes import DEVICES, LOSSES, OPTIMIZERS, PROFILES, RECO
 from bcebook.chapters.room import Room
 from bcebook.execution.choose import lacks, left_out, train_missing
 from bcebook.paths import data_dir as find_data
-from bcebook.report import claims, markdown, plots
+from bcebook import claims
+from bcebook.report import markdown, plots
 from bcebook.runs import rehearsal
 from bcebook.runs.provenance import code_version, now, versions
 from bcebook.runs.store import Run, open_store
@@ -58,16 +59,16 @@ class Chapter:
         Raises RuntimeError if every run failed that could be tried, and ValueError where none is recorded.
         """
         if self.recorded:
-            runs = self._stored(self.configs)
+            runs = self.stored(self.configs)
             if not runs:
                 raise ValueError(f"{self.data / 'recorded'} holds no run of this chapter; the profile quick trains "
                                  "some.")
-            display(Markdown(f"*Made from recorded runs: {_networks(runs)} (profile {self.profile}, {len(runs)} of "
+            display(Markdown(f"*Made from recorded runs: {networks_of(runs)} (profile {self.profile}, {len(runs)} of "
                              f"{len(self.configs)} runs). Nothing was trained for this page.*"))
             return runs
         for problem in left_out(self.configs, self.data) + train_missing(self.configs, self.data, self.device):
             print(f"Left out: {problem}")
-        self.rebuilt = runs = self._stored(self.configs)
+        self.rebuilt = runs = self.stored(self.configs)
         if not runs and any(not lacks(config, self.data) for config in self.configs):
             raise RuntimeError(
                 f"none of the {len(self.configs)} runs of this chapter succeeded; see the sentences above."
@@ -76,7 +77,7 @@ class Chapter:
 
     def findings(self, runs: list[Run] | None = None) -> Shown:
         """What these runs say of the chapter's claims; without runs: the claims of theory."""
-        return self._shown(self.profile, self.room.claims, runs, len(self.configs))
+        return self._shown(self.profile, self.room.claims, runs, self.configs)
 
     def strongest(self) -> None:
         """The chapter's figures, tables and findings in the strongest profile above this one whose runs are stored or
@@ -84,11 +85,11 @@ class Chapter:
         stronger = list(PROFILES)[list(PROFILES).index(self.profile) + 1:]
         for profile in reversed(stronger):
             configs = self.room.configs(profile)
-            if runs := self._stored(configs):
-                self._show(profile, runs, len(configs))
+            if runs := self.stored(configs):
+                self._show(profile, runs, configs)
                 self.led = profile
                 if self.rebuilt:
-                    display(Markdown(f"### Just rebuilt: {_networks(self.rebuilt)}"))
+                    display(Markdown(f"### Just rebuilt: {networks_of(self.rebuilt)}"))
                 return
 
     def other_profiles(self) -> None:
@@ -101,8 +102,8 @@ class Chapter:
             if not configs:
                 display(Markdown(f"**Profile {profile}** ({spec.text}): this chapter trains nothing in it."))
                 continue
-            if runs := self._stored(configs):
-                self._show(profile, runs, len(configs))
+            if runs := self.stored(configs):
+                self._show(profile, runs, configs)
                 continue
             display(
                 Markdown(
@@ -111,9 +112,9 @@ class Chapter:
                 )
             )
 
-    def _show(self, profile: str, runs: list[Run], of: int) -> None:
+    def _show(self, profile: str, runs: list[Run], configs: list) -> None:
         """What these runs of another profile draw, tabulate and say."""
-        display(Markdown(f"### {_networks(runs)}\n\nProfile {profile}: {len(runs)} of {of} runs. "
+        display(Markdown(f"### {networks_of(runs)}\n\nProfile {profile}: {len(runs)} of {len(configs)} runs. "
                          f"{markdown.sentence(PROFILES[profile].text)}"))
         for draw in self.room.figures:
             figure = draw(runs)
@@ -122,14 +123,14 @@ class Chapter:
         for table in self.room.tables:
             display(table(runs))
         if tested := tuple(claim for claim in self.room.claims if not claim.theory):  # theory has its place on the page
-            display(self._shown(profile, tested, runs, of))
-        display(self.provenance(runs, profile, of))
+            display(self._shown(profile, tested, runs, configs))
+        display(self.provenance(runs, profile, len(configs)))
 
-    def _shown(self, profile: str, which: tuple[claims.Claim, ...], runs: list[Run] | None, of: int) -> Shown:
-        judged = claims.judge(which, runs)
-        return Shown(claims.payload(self.room.name, profile, judged, runs or [], of), judged)
+    def _shown(self, profile: str, which: tuple[claims.Claim, ...], runs: list[Run] | None, configs: list) -> Shown:
+        judged = claims.judge(which, runs, planned=configs)
+        return Shown(claims.payload(self.room.name, profile, judged, runs or [], len(configs)), judged)
 
-    def _stored(self, configs) -> list[Run]:
+    def stored(self, configs) -> list[Run]:
         """Those in the store, in the order of tables: network, augmentation, optimizer, CE before BCE."""
         store = open_store(self.data, self.recorded)
         runs = [run for config in configs if (run := store.find(config))]
@@ -193,7 +194,7 @@ def recorded_profile(room: Room, data: Path) -> str:
     return next(found, "laptop")
 
 
-def _networks(runs: list[Run]) -> str:
+def networks_of(runs: list[Run]) -> str:
     """The networks, data sets and seeds of some runs: "ResNet9 on CIFAR10, 3 seeds"."""
     pairs = dict.fromkeys((run.config.model, run.config.dataset) for run in runs)
     return markdown.evidence(pairs, len({run.config.seed for run in runs}))

@@ -1,22 +1,16 @@
 """Pages that are made, not written: lists of chapters, the scoreboard, the differences from the paper. They read rooms
 and findings files, and recompute nothing."""
 
-import math
-from collections.abc import Iterable
 from pathlib import Path
 
-from bcebook import paper
-from bcebook.book import costs, covers, findings, front, reference, run_list
+from bcebook.book import costs, covers, findings, front, reference, run_list, scoreboard
 from bcebook.book.departures import DEPARTURES
-from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
 from bcebook.chapters.room import PARTS, Room
 from bcebook.paths import REPOSITORY
 from bcebook.report import markdown
-from bcebook.report.claims import Claim, Judged
 from bcebook.runs import rehearsal
 from bcebook.runs.provenance import code_version
-from bcebook.science import verdicts
 
 # In index.md: where a list goes; in README.md: where one begins, up to the mark that starts with "end of".
 MARK = "<!-- {} -->"
@@ -28,8 +22,8 @@ def write(source: Path, out: Path, profile: str) -> None:
     naming the file, where one of them is damaged."""
     found = findings.read_all(findings.folder(out, profile))
     for page, blocks in {
-        "index.md": {"chapters": chapters(), "contents": contents(), "findings": headlines(found),
-                     "found": front.table(found, linked=True)},
+        "index.md": {"chapters": chapters(), "contents": contents(), "findings": scoreboard.headlines(found),
+                     "found": front.table(found, linked=True), "meaning": front.meaning(found)},
         "bibliography.md": {"cite": cite()},
         "more_machines.md": {"costs": costs.table(), "reached": costs.reached(),
                              "sbatch": listing("ray.sbatch", "bash")},
@@ -40,7 +34,7 @@ def write(source: Path, out: Path, profile: str) -> None:
         (source / page).write_text(text, encoding="utf-8")
     for name, room in rooms().items():
         covers.put(source, out / "notebooks" / profile / f"{name}.ipynb", room, found)
-    (source / "scoreboard.md").write_text(scoreboard(found), encoding="utf-8")
+    (source / "scoreboard.md").write_text(scoreboard.page(found), encoding="utf-8")
     (source / "departures.md").write_text(departures(), encoding="utf-8")
     (source / "runs.md").write_text(run_list.page(found), encoding="utf-8")
     (source / "api.md").write_text(reference.page(), encoding="utf-8")
@@ -114,152 +108,6 @@ def replace_block(text: str, name: str, block: str) -> str:
     return f"{before}{begin}\n{block}\n{end}{after}"
 
 
-# ---- the scoreboard
-# -----------------------------------------------------------------------------------------------------
-
-
-def headlines(found: dict) -> str:
-    """Markdown: how many of the paper's claims have which verdict: of experiments in each profile that has findings,
-    and once of what needs no runs."""
-    theory = {claim.name for room in rooms().values() for claim in room.claims if claim.theory}
-    lines, computed = [], {}
-    for profile in PROFILES:
-        said = [each for page in findings.of_profile(found, profile) for each in page.claims if each.of_the_paper]
-        computed |= {each.name: each.finding.verdict for each in said if each.name in theory}
-        run = [
-            each.finding.verdict
-            for each in said
-            if each.name not in theory and each.finding.verdict != verdicts.NOT_RUN
-        ]
-        if run:
-            lines.append(f"- experiments, profile {profile}: {verdicts.summary(run)}")
-    if computed:
-        lines.append(f"- theory and the paper's own numbers: {verdicts.summary(computed.values())}")
-    if not lines:
-        return "No chapter has been executed yet."
-    first = "**The paper's claims so far**, each judged by a rule that could have come out otherwise:"
-    return "\n".join([first, "", *lines, "", "The [scoreboard](scoreboard) has them one by one."])
-
-
-def scoreboard(found: dict) -> str:
-    """Markdown: every claim with its estimate and verdict in each profile, and every figure and table of the paper."""
-    return "\n".join(
-        [
-            "# Scoreboard",
-            "",
-            "Every claim with the statistic that decides it, in each profile that has runs: the estimate with its 95 "
-            "% interval and what it is over, and the verdict. The rules stand on the chapters' pages; a claim without "
-            "runs has no verdict. Theory is the same in every profile.",
-            "",
-            "## The paper's claims",
-            "",
-            _claims(found, of_the_paper=True),
-            "",
-            "## Claims of our own",
-            "",
-            _claims(found, of_the_paper=False),
-            "",
-            "## The paper's figures and tables",
-            "",
-            items(found),
-            "",
-        ]
-    )
-
-
-def _claims(found: dict, of_the_paper: bool) -> str:
-    """A table for each chapter that has such claims; the claims of theory have one verdict for all profiles."""
-    lines, shown = [], [profile for profile in PROFILES if findings.of_profile(found, profile)]
-    for name, room in rooms().items():
-        claims = [claim for claim in room.claims if claim.of_the_paper == of_the_paper]
-        columns = shown if any(not claim.theory for claim in claims) else []
-        heads = [_head(profile, found.get((profile, name))) for profile in columns] or ["verdict"]
-        rows = [[claim.text, *_cells(found, name, claim, columns), claim.statistic] for claim in claims]
-        if rows:
-            lines += [f"### [{room.title}]({name})", "", markdown.table(["claim", *heads, "statistic"], rows), ""]
-    return "\n".join(lines) or "None."
-
-
-def _head(profile: str, page: findings.Page | None) -> str:
-    """A profile and how many seeds its runs of a chapter have."""
-    return f"{profile}, {markdown.counted(len(page.seeds), 'seed')}" if page and page.runs else profile
-
-
-def _cells(found: dict, chapter: str, claim: Claim, columns: list[str]) -> list[str]:
-    judged = {profile: _find(found, profile, chapter, claim.name) for profile in PROFILES}
-    if not claim.theory:
-        return [_cell(judged[profile]) for profile in columns]
-    known = next((each for each in judged.values() if each), None)
-    return [_cell(known), *("the same" for _ in columns[1:])]
-
-
-def _find(found: dict, profile: str, chapter: str, claim: str) -> Judged | None:
-    page = found.get((profile, chapter))
-    return next((each for each in page.claims if each.name == claim), None) if page else None
-
-
-def _cell(each: Judged | None) -> str:
-    """The verdict and the estimate; of a family of tests also the smallest and the largest estimate with their
-    intervals."""
-    if each is None or each.finding.verdict == verdicts.NOT_RUN:
-        return verdicts.NOT_RUN
-    lines = [f"**{each.finding.verdict}**"]
-    if not math.isnan(each.finding.value):
-        lines.append(markdown.estimate(each.finding))
-    parts = sorted((part for part in each.finding.parts if not math.isnan(part.value)), key=lambda part: part.value)
-    ends = {0: parts[0], len(parts) - 1: parts[-1]} if parts else {}
-    lines += [
-        f"{'from' if index == 0 and len(ends) > 1 else 'to' if index else ''} {markdown.value(part)}".strip()
-        for index, part in ends.items()
-        if part.unit != "share"
-    ]
-    return "<br>".join(lines)
-
-
-def items(found: dict) -> str:
-    """Markdown: each figure and table of the paper: reproduced (the paper profile's runs are all there), in part, or
-    not attempted and why, with the chapters that rebuild it."""
-    rows = []
-    for key, item in paper.ITEMS.items():
-        treating = {name: room for name, room in rooms().items() if key in room.items}
-        status = state(treating.values(), found) if treating else "not attempted"
-        why = item.missing if item.missing else _runs_of(treating, found)
-        rows.append(
-            [
-                item.title,
-                status,
-                markdown.listed(f"[{room.title}]({name})" for name, room in treating.items())
-                if treating
-                else markdown.DASH,
-                why,
-            ]
-        )
-    return markdown.table(["of the paper", "here", "chapter", "runs, or why not"], rows)
-
-
-def state(treating: Iterable[Room], found: dict) -> str:
-    """ "reproduced", "in part" or "computed" (a chapter that needs no runs)."""
-    treating = list(treating)
-    if all(room.runs is None for room in treating):
-        return "computed"
-    pages = [found.get(("paper", room.name)) for room in treating if room.runs]
-    return "reproduced" if all(page and page.runs == page.of > 0 for page in pages) else "in part"
-
-
-def _runs_of(treating: dict[str, Room], found: dict) -> str:
-    told = []
-    for name, room in treating.items():
-        for profile in PROFILES if room.runs else ():
-            page = found.get((profile, name))
-            if page and page.of:
-                told.append(
-                    f"{profile}: {page.runs} of {page.of}, {markdown.counted(len(page.seeds), 'seed')}"
-                )
-    return "; ".join(told) or (
-        "no runs needed" if all(room.runs is None for room in treating.values()) else "no runs yet"
-    )
-
-
 # ---- where this book departs from the paper
 # -----------------------------------------------------------------------------
 
@@ -303,7 +151,8 @@ def cite() -> str:
 
 def readme_blocks() -> dict[str, str]:
     """README's generated blocks; what was found is that of the recorded runs alone, the same on every machine."""
-    return {"chapters": readme(), "found": front.table(front.pages(), linked=False)}
+    found = front.pages()
+    return {"chapters": readme(), "found": front.table(found, linked=False), "meaning": front.meaning(found)}
 
 
 def update_readme() -> None:

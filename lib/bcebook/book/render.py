@@ -119,10 +119,11 @@ def _for_sphinx(notebook: Path, static: Path) -> str:
     """A notebook as a page wants it: the code of a cell folded, without the findings that its outputs carry as data
     (Sphinx warns of a type that it cannot show), and with the numbers of each figure in a file in `static`, to which an
     unseen link after the figure leads, for the page's script to show."""
-    from bcebook.report import claims, drawn
+    from bcebook import claims
+    from bcebook.report import drawn
 
     content, cells, figures = json.loads(notebook.read_text(encoding="utf-8")), [], 0
-    for cell in content["cells"]:
+    for cell in _joined(content["cells"]):
         cells.append(cell)
         if cell["cell_type"] != "code":
             continue
@@ -146,6 +147,19 @@ def _for_sphinx(notebook: Path, static: Path) -> str:
         cell["outputs"] = shown
     content["cells"] = cells
     return json.dumps(content)
+
+
+def _joined(cells: list[dict]) -> list[dict]:
+    """The cells, a code cell that shows nothing joined with the code cell after it: one fold on the page, not two."""
+    joined: list[dict] = []
+    for cell in cells:
+        before = joined[-1] if joined else None
+        if before and before["cell_type"] == cell["cell_type"] == "code" and not before["outputs"]:
+            sources = ["".join(each["source"]).strip("\n") for each in (before, cell)]
+            joined[-1] = cell | {"source": "\n\n".join(sources)}
+        else:
+            joined.append(cell)
+    return joined
 
 
 def _stays(name: str) -> bool:

@@ -18,7 +18,7 @@ from bcebook.chapters import recipes
 from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
-from bcebook.report.claims import Claim
+from bcebook.claims import Claim
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 

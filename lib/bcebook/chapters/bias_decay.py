@@ -11,7 +11,7 @@ from bcebook.chapters.initial_bias import TOLD_APART, lies_between
 from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
-from bcebook.report.claims import Claim
+from bcebook.claims import Claim
 from bcebook.runs.config import batch_count
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding

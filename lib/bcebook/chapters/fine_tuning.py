@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from bcebook import names, paper
-from bcebook.chapters import accuracy, recipes
+from bcebook.chapters import recipes
 from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
-from bcebook.report.claims import Claim
+from bcebook.claims import Claim
 from bcebook.runs import specs
 from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 pd, plt = lazy("pandas"), lazy("matplotlib.pyplot")
 frames, plots, stats = lazy("bcebook.report.frames"), lazy("bcebook.report.plots"), lazy("bcebook.science.stats")
 
-MEASURES = accuracy.MEASURES
+TITLES = {"accuracy": "accuracy", "uniform_accuracy": "uniform accuracy"}
+MEASURES = tuple(TITLES)
 NETWORKS = {  # of a profile; the other trains nothing here
     "laptop": (("efficientnet-lite0", "cifar100"),),
     "paper": (("resnet50-224", "imagenet"), ("resnet101-224", "imagenet"), ("densenet161-224", "imagenet")),
@@ -103,10 +104,11 @@ def table_uniform() -> Finding:
 
 
 def _whole_table(name: str) -> Finding:
-    wins, losses, ties, p = accuracy.counted(theirs()[name])
-    finding = verdicts.every(wins, wins + losses + ties, "BCE is above CE", of="networks")
-    smallest = markdown.significant(accuracy.counted([1] * finding.n)[3], 2)
-    return finding.but(p=p, detail=f"the p is the exact sign test's, which takes the {finding.n} networks as "
+    gap = theirs()[name]
+    wins, losses = int((gap > 0).sum()), int((gap < 0).sum())
+    finding = verdicts.every(wins, len(gap), "BCE is above CE", of="networks")
+    smallest = markdown.significant(stats.sign_test_p(finding.n, 0), 2)
+    return finding.but(p=stats.sign_test_p(wins, losses), detail=f"the p is the exact sign test's, which takes the {finding.n} networks as "
                                    f"independent and of so few can give none below {smallest}")
 
 
@@ -137,7 +139,7 @@ def differences(runs: list[Run]) -> Figure:
         rows = [ours[label].loc[f"test_{name}"] if label in ours else nothing for label in labels]
         plots.difference_dots(ax, labels, [row["estimate"] for row in rows], [row["each"] for row in rows],
                               [known.get(label, math.nan) for label in labels])
-        ax.set_title(accuracy.TITLES[name])
+        ax.set_title(TITLES[name])
     plots.difference_legend(figure)
     return figure
 
@@ -179,7 +181,9 @@ def gaps(runs: list[Run]) -> tables.Table:
 def _higher(runs: list[Run], name: str, frozen: bool) -> Finding:
     chosen = frames.select(runs, frozen=frozen)
     several = len(frames.networks(chosen)) > 1
-    found = accuracy.tested(frames.differences(chosen, [f"test_{name}"]), lambda row: accuracy.label(row, several))
+    found = [verdicts.sign(row["estimate"], 1, unit="points", p=row["p"], label=frames.label(
+        row["optimizer"], row["augmentation"], row["model"], row["dataset"], several))
+        for row in frames.differences(chosen, [f"test_{name}"]).to_dict("records")]
     return verdicts.family(found, stats.holm)
 
 

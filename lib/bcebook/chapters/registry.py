@@ -1,5 +1,5 @@
-"""The chapters of the book: every module beside this one that declares a ROOM, in reading order. No list is kept by
-hand."""
+"""The chapters of the book, in reading order: every script of book/ whose header says what it is, and every module
+beside this one that declares a ROOM. No list is kept by hand."""
 
 import functools
 import importlib
@@ -7,15 +7,17 @@ import pkgutil
 from pathlib import Path
 
 from bcebook.chapters.room import PARTS, Room
+from bcebook.chapters.script import Script, is_script
+from bcebook.paths import REPOSITORY
 
 
 @functools.cache
-def rooms() -> dict[str, Room]:
+def rooms() -> dict[str, Room | Script]:
     """Name -> room, ordered by part and number. Loads neither NumPy nor torch, pandas or matplotlib.
 
     Raises ValueError where a room's name is not its module's, or two rooms claim one place.
     """
-    found = {}
+    found = {path.stem: Script(path) for path in sorted((REPOSITORY / "book").glob("*.py")) if is_script(path)}
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         room = getattr(importlib.import_module(f"bcebook.chapters.{module.name}"), "ROOM", None)
         if room is None:

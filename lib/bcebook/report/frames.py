@@ -145,6 +145,12 @@ def published_accuracy(dataset: str, model: str, augmentation: str, optimizer: s
     return pd.Series({"accuracy": math.nan, "uniform_accuracy": math.nan, "of": None}, dtype=object)
 
 
+def published_of(table: pd.DataFrame) -> str:
+    """Of which networks the paper's numbers beside a table with the GROUP columns are, in words."""
+    found = {published_accuracy(*row, "bce")["of"] for row in table[GROUP].itertuples(index=False)} - {None}
+    return "none of these settings" if not found else ", ".join(sorted(names.network(*each) for each in found))
+
+
 def published_medians(runs: list[Run], varied: str) -> pd.DataFrame:
     """The paper's medians against `varied` ("bias_init_mean" or "lambda_b") that belong beside these runs: those with
     as many classes, since they have the same closed form, whatever the images are."""

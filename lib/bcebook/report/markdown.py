@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 
 from bcebook import names
-from bcebook.report.claims import Judged
-from bcebook.science.verdicts import NOT_RUN, Finding
+from bcebook.claims import Judged
+from bcebook.science.verdicts import CONSISTENT, NOT_RUN, STILL_MOVING, Finding
 
 MINUS, DASH = "−", "–"
 
@@ -115,7 +115,7 @@ def told(each: Judged) -> str:
     if finding.control and finding.control.verdict != NOT_RUN:
         control = finding.control
         lines.append(f"  *Control* ({control.label}): {estimate(control)}, {control.verdict}.{_more(control)}")
-    lines.append(f"  *Rule*: {finding.rule}.")
+    lines.append(f"  *Rule*: {finding.rule}.{_reach(finding)}")
     lines = ["\\\n".join(lines)]  # a backslash ends a line within a paragraph
     if finding.parts:
         heads, rows = ["", "estimate [95 %]", "by itself", "after Holm"], []
@@ -133,11 +133,52 @@ def _more(finding: Finding) -> str:
     return f" {sentence(finding.detail)}" if finding.detail and finding.detail != estimate(finding) else ""
 
 
+def _reach(finding: Finding) -> str:
+    """How far the evidence reaches: the planned runs that are there, and what that does to the verdict."""
+    if not finding.planned:
+        return ""
+    seeds = f", {counted(finding.seeds, 'seed')}" if finding.seeds else ""
+    text = f" *Evidence*: {len(finding.runs)} of {counted(finding.planned, 'planned run')}{seeds}."
+    reason = {
+        CONSISTENT: "*Consistent*: the rule is met, on fewer than three seeds.",
+        STILL_MOVING: "*Still moving*: fewer than half of the runs have levelled off.",
+        NOT_RUN: "*Not run*: fewer than half of the planned runs are there.",
+    }.get(finding.verdict, "")
+    return f"{text} {reason}".rstrip()
+
+
 def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     return text if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".:!?" else ".")
 
 
 def findings(judged: list[Judged]) -> str:
-    """All judged claims of a chapter."""
-    return "\n".join(told(each) for each in judged) if judged else "This page makes no claim that a number decides."
+    """All judged claims of a chapter: a table of verdicts, and folded below it the rule and the numbers of each."""
+    if not judged:
+        return "This page makes no claim that a number decides."
+    rows = [
+        [each.text, f"**{each.finding.verdict}**", "<br>".join(effects(each.finding)), _short_reach(each.finding)]
+        for each in judged
+    ]
+    details = "\n".join(told(each) for each in judged)
+    fold = ["<details><summary>", "Rules, tests and controls", "</summary>", "", details, "", "</details>"]
+    return "\n".join([table(["claim", "verdict", "estimate [95 %]", "runs"], rows), "", *fold])
+
+
+def effects(finding: Finding) -> list[str]:
+    """The numbers behind a verdict: of a family of tests those of its parts, at most four, each with its label."""
+    known = [part for part in finding.parts if not math.isnan(part.value)]
+    if known and len(known) <= 4 and all(part.unit != "share" for part in known):
+        return [f"{value(part)} ({part.label})" if part.label else value(part) for part in known]
+    lines = [] if math.isnan(finding.value) else [estimate(finding)]
+    if len(known) > 4 and all(part.unit != "share" for part in known):
+        ordered = sorted(known, key=lambda part: part.value)
+        lines.append(f"from {value(ordered[0])} to {value(ordered[-1])}")
+    return lines
+
+
+def _short_reach(finding: Finding) -> str:
+    """How many of the planned runs a verdict stands on, and their seeds: "12 of 18, 3 seeds"."""
+    if not finding.planned:
+        return str(len(finding.runs)) if finding.runs else "none" if finding.verdict == NOT_RUN else "none needed"
+    return f"{len(finding.runs)} of {finding.planned}, {counted(finding.seeds, 'seed')}"

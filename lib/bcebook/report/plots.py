@@ -310,6 +310,25 @@ def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, pu
     return ax
 
 
+def differences(pairs, titles: dict[str, str], published: dict[str, str], points: bool = True) -> Figure:
+    """BCE minus CE, a panel for each measure and a row for each setting: a `frame.compare` with the column label.
+
+    titles: measure -> title of its panel; published: measure -> the column with the paper's difference. points: the
+    measures are fractions, drawn in percentage points.
+    """
+    if pairs.empty:
+        return nothing("no setting has runs of both losses with a common seed")
+    rows = pairs["label"].nunique()
+    figure, axes = plt.subplots(1, len(titles), figsize=(8.6, 1.6 + 0.5 * rows), sharey=True, squeeze=False)
+    for ax, (measure, title) in zip(axes[0], titles.items(), strict=True):
+        chosen = pairs[pairs["measure"] == measure]
+        theirs = chosen[published[measure]] if measure in published else ()
+        difference_dots(ax, list(chosen["label"]), list(chosen["estimate"]), list(chosen["each"]), list(theirs), points)
+        ax.set_title(title)
+    difference_legend(figure, published=bool(pairs[list(published.values())].notna().any(axis=None)))
+    return figure
+
+
 def difference_legend(figure, published: bool = True) -> None:
     """The key of `difference_dots`, below the panels."""
     handles = [

@@ -10,6 +10,9 @@ from bcebook.report import markdown
 
 if TYPE_CHECKING:
     import pandas as pd
+    from IPython.display import HTML
+
+    from bcebook.science.stats import Estimate
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,47 @@ def means(head: str, digits: int = 1) -> Column:
     return Column(
         head, lambda e: markdown.percent(e.mean, digits) + (f" ± {markdown.percent(e.std, digits)}" if e.n > 1 else "")
     )
+
+
+# ---- tables of the chapters that are scripts: pandas' Styler
+
+
+def styled(data: pd.DataFrame, columns: dict[str, tuple[str, str | Callable]], note: str = "") -> HTML:
+    """A DataFrame for the page. columns: head -> (column of data, how it is written: a format such as "{:.2f}" or a
+    function), in order. note: sentences below the table."""
+    import pandas
+    from IPython.display import HTML
+
+    if data.empty:
+        return HTML("<p>There is nothing to show here yet.</p>")
+    shown = pandas.DataFrame({head: data[name] for head, (name, _) in columns.items()})
+    body = shown.style.format({head: write for head, (_, write) in columns.items()}, na_rep=markdown.DASH)
+    text = body.hide(axis="index").set_uuid("").set_table_attributes('class="table"').to_html()
+    box = f'<div class="pst-scrollable-table-container">{text}</div>'  # what the page's script scrolls and saves
+    return HTML(box + (f"<p>{note}</p>" if note else ""))
+
+
+def points(estimate: Estimate) -> str:
+    """A difference of fractions in percentage points with its interval: "+12.1 [+11.7, +12.6]"."""
+    return markdown.interval(estimate.mean, estimate.low, estimate.high, markdown.percent, digits=1, sign=True)
+
+
+def hundredths(estimate: Estimate) -> str:
+    """As `points`, to two digits."""
+    return markdown.interval(estimate.mean, estimate.low, estimate.high, markdown.percent, digits=2, sign=True)
+
+
+def mean_std(estimate: Estimate) -> str:
+    """A fraction over the seeds in percent: "92.1 ± 0.2"."""
+    deviation = f" ± {markdown.percent(estimate.std)}" if estimate.n > 1 else ""
+    return markdown.percent(estimate.mean) + deviation
+
+
+def percent(fraction: float) -> str:
+    """A fraction as percent: "92.1"."""
+    return markdown.percent(fraction)
+
+
+def signed_percent(fraction: float) -> str:
+    """A difference of fractions in percentage points: "+0.4"."""
+    return markdown.percent(fraction, sign=True)

@@ -121,6 +121,25 @@ def student_p(values: Sequence[float]) -> float:
     return float(2 * stdtr(len(x) - 1, -abs(x.mean()) / (x.std(ddof=1) / math.sqrt(len(x)))))
 
 
+def equivalence_p(values: Sequence[float], margin: float) -> float:
+    """p-value of "the true mean is outside +-margin" for values (n,), one per seed: the larger p of the two one-sided
+    tests, Student's t with n - 1 degrees. nan for n < 2. Raises ValueError for NaN, infinity or a margin that is not
+    positive. Source: Schuirmann (1987).
+
+    >>> round(equivalence_p([0.1, -0.1, 0.05], 0.5), 4)
+    0.0076
+    """
+    if not margin > 0:
+        raise ValueError(f"margin is {margin}; expected a positive number, in the unit of the values.")
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2:
+        return math.nan
+    x = _checked(x, 0.95)
+    distance = margin - abs(float(x.mean()))
+    error = float(x.std(ddof=1)) / math.sqrt(len(x))
+    return float(distance <= 0) if error == 0 else float(stdtr(len(x) - 1, -distance / error))
+
+
 def welch(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[Estimate, float]:
     """Mean of a minus mean of b, of independent values (n,) and (m,) such as seeds of their own, with Welch's interval,
     and the two-sided p of "no difference". The estimate's n is the smaller of the two; nan for what one value leaves

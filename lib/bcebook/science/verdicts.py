@@ -1,8 +1,17 @@
 """Rules that turn numbers into verdicts. Each says what would contradict it, and none gives a verdict from a number
 that is missing.
 
-An experiment's verdict is "supported", "contradicted", "undecided" or "not run"; a theorem's, where a proof stands on
-its page and a numerical check beside it, is "proved", "refuted" or "open". All rules are ours.
+An experiment's verdict is one of
+
+    supported, contradicted   the rule of the claim decides, on at least three seeds
+    equivalent                the difference is smaller than a margin that the claim fixed beforehand
+    consistent                the rule is met, on fewer than three seeds
+    undecided                 the interval holds zero, or there is no interval
+    still moving              the claim is about the end of training, and too few runs have levelled off
+    not run                   fewer than half of the planned runs are there
+
+A theorem's, where a proof stands on its page and a numerical check beside it, is "proved", "refuted" or "open". All
+rules are ours.
 """
 
 import dataclasses
@@ -10,9 +19,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN = "supported", "contradicted", "undecided", "not run"
+SUPPORTED, CONTRADICTED, EQUIVALENT, CONSISTENT = "supported", "contradicted", "equivalent", "consistent"
+UNDECIDED, STILL_MOVING, NOT_RUN = "undecided", "still moving", "not run"
 PROVED, REFUTED, OPEN = "proved", "refuted", "open"
-VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_RUN, PROVED, REFUTED, OPEN)
+VERDICTS = (
+    SUPPORTED, CONTRADICTED, EQUIVALENT, CONSISTENT, UNDECIDED, STILL_MOVING, NOT_RUN, PROVED, REFUTED, OPEN,
+)  # fmt: skip
+ENOUGH_SEEDS = 3  # below, a claim is at most consistent with the runs
+ENOUGH_RUNS = 0.5  # of those that a claim plans: below, it is not judged
 LEVEL = 0.05  # of error: of 95 % intervals, and of a family of tests after Holm's adjustment
 
 
@@ -25,7 +39,7 @@ class Finding:
     contradict it. label: which part of a family this is. p: of the test behind the verdict, or nan; adjusted: the
     verdict after Holm's adjustment over the family, or "". detail: one sentence with the numbers. control: what the
     other loss scores on the same test. parts: the family, for a finding that sums one up. runs: keys of the runs that
-    were used.
+    were used; seeds: how many they have; planned: how many runs the claim plans (0: not known).
     """
 
     verdict: str
@@ -43,11 +57,20 @@ class Finding:
     control: "Finding | None" = None
     parts: tuple["Finding", ...] = ()
     runs: tuple[str, ...] = ()
+    seeds: int = 0
+    planned: int = 0
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
             raise ValueError(f"there is no verdict {self.verdict!r}; choose one of {', '.join(VERDICTS)}.")
-        if math.isnan(self.value) and self.verdict in (SUPPORTED, CONTRADICTED, PROVED, REFUTED):
+        if math.isnan(self.value) and self.verdict in (
+            SUPPORTED,
+            CONTRADICTED,
+            EQUIVALENT,
+            CONSISTENT,
+            PROVED,
+            REFUTED,
+        ):
             raise ValueError(f"a missing number cannot give the verdict {self.verdict!r}.")
 
     def but(self, **changes) -> "Finding":
@@ -91,27 +114,33 @@ def not_run(of: str = "runs", rule: str = "") -> Finding:
 
 
 def sign(
-    estimate, direction: int = 1, *, unit: str = "", of: str = "seeds", p: float = math.nan, label: str = ""
+    estimate,
+    direction: int = 1,
+    *,
+    unit: str = "",
+    of: str = "seeds",
+    p: float = math.nan,
+    label: str = "",
+    margin: float = 0.0,
+    equivalence: float = math.nan,
 ) -> Finding:
     """Does the interval of a difference lie on the claimed side of zero?
 
     estimate: a `stats.Estimate` or None; direction: 1 if the claim is "above zero", -1 if "below". Contradicted: the
-    whole interval lies on the other side. Undecided: it holds zero, or one seed has no interval.
+    whole interval lies on the other side. Equivalent: neither, and two one-sided tests place the difference within
+    +-margin (equivalence: their p, `stats.equivalence_p`). Undecided: none of these, or one seed, which has no
+    interval.
     """
     side = "above" if direction > 0 else "below"
     rule = f"supported if the 95 % interval lies {side} zero, contradicted if it lies on the other side"
+    if margin:
+        rule += f", equivalent if two one-sided tests place the difference within ±{margin:g} (p < {LEVEL:g})"
     if estimate is None or math.isnan(estimate.mean):
         return not_run(of, rule).but(label=label)
-    ends = sorted((direction * estimate.low, direction * estimate.high))
-    verdict = (
-        UNDECIDED
-        if math.isnan(estimate.low)
-        else SUPPORTED
-        if ends[0] > 0
-        else CONTRADICTED
-        if ends[1] < 0
-        else UNDECIDED
-    )
+    low, high = sorted((direction * estimate.low, direction * estimate.high))
+    verdict = SUPPORTED if low > 0 else CONTRADICTED if high < 0 else UNDECIDED
+    if verdict == UNDECIDED and margin and equivalence < LEVEL:
+        verdict = EQUIVALENT
     return Finding(verdict, estimate.mean, estimate.low, estimate.high, estimate.n, of, unit, rule, label, p)
 
 
@@ -181,14 +210,18 @@ def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", labe
 
 
 def family(
-    parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]] | None, *, of: str = "settings"
+    parts: Sequence[Finding],
+    holm: Callable[[Sequence[float]], Sequence[float]] | None,
+    *,
+    of: str = "settings",
+    share: float = 1.0,
 ) -> Finding:
-    """One finding for a claim about every part of a family of tests, each part with its verdict after Holm's
-    adjustment beside it.
+    """One finding for a claim about a family of tests, each part with its verdict after Holm's adjustment beside it.
 
     parts with a p-value are adjusted together by `holm` (`stats.holm`); the others keep their verdict. None: no part
-    is a test against chance, and nothing is adjusted. Supported: every part is, after adjustment. Contradicted: some
-    part is, after adjustment. Otherwise undecided; not run if no part was.
+    is a test against chance, and nothing is adjusted. Supported: no part is contradicted, and at least `share` of them
+    is supported, after adjustment. Contradicted: some part is. Equivalent: all parts are. Otherwise undecided; not run
+    if no part was.
     """
     if holm:
         adjusted = holm([part.p for part in parts])
@@ -199,12 +232,26 @@ def family(
         (" after Holm's adjustment over the family", " after it", " after adjustment") if holm else ("", "", "")
     )
     rule = f"supported if every one of the {of} is{over}, contradicted if one of them is contradicted{after}"
+    if share < 1:
+        rule = (
+            f"supported if at least {share:.0%} of the {of} are{over} and none is contradicted{after}, contradicted if "
+            f"one of them is contradicted{after}"
+        )
     count = [part for part in judged if part.verdict != NOT_RUN]
     if not count:
         return not_run(of, rule).but(parts=judged)
     verdicts = [part.adjusted or part.verdict for part in count]
-    verdict = CONTRADICTED if CONTRADICTED in verdicts else SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
-    for_it = verdicts.count(SUPPORTED)
+    for_it, against = verdicts.count(SUPPORTED), verdicts.count(CONTRADICTED)
+    verdict = (
+        CONTRADICTED
+        if against
+        else SUPPORTED
+        if for_it >= share * len(count) and for_it
+        else EQUIVALENT
+        if set(verdicts) == {EQUIVALENT}
+        else UNDECIDED
+    )
+    same = verdicts.count(EQUIVALENT)
     return Finding(
         verdict,
         for_it / len(count),
@@ -213,7 +260,8 @@ def family(
         unit="share",
         rule=rule,
         parts=judged,
-        detail=f"{for_it} of {len(count)} {of} support it{then}, {verdicts.count(CONTRADICTED)} contradict it",
+        detail=f"{for_it} of {len(count)} {of} support it{then}, {against} contradict it"
+        + (f", {same} show equivalence" if same else ""),
     )
 
 
@@ -237,9 +285,31 @@ def majority(
 
 
 def _after(part: Finding, p: float) -> Finding:
-    if math.isnan(part.p) or part.verdict in (NOT_RUN, UNDECIDED):
+    if math.isnan(part.p) or part.verdict in (NOT_RUN, UNDECIDED, EQUIVALENT):
         return part.but(adjusted=part.verdict)
     return part.but(adjusted=part.verdict if p < LEVEL else UNDECIDED)
+
+
+def limited(finding: Finding, seeds: int, seen: int, planned: int, settled: int | None = None) -> Finding:
+    """The finding as far as its evidence reaches: the verdict that the rule of a claim gives, lowered where few runs
+    are there.
+
+    seeds, seen, planned: how many seeds and runs were compared, and how many runs the claim plans; settled: how many of
+    those runs have levelled off, for a claim about the end of training. Not run: fewer than half of the planned runs.
+    Still moving: fewer than half of the runs have levelled off. Below three seeds supported becomes consistent, and so
+    does equivalent; contradicted becomes undecided unless three cases or more were compared: then a counterexample does
+    not hang on one run.
+    """
+    finding = finding.but(seeds=seeds, planned=planned)
+    if finding.verdict == NOT_RUN or seen < ENOUGH_RUNS * planned:
+        return finding.but(verdict=NOT_RUN, value=math.nan, low=math.nan, high=math.nan)
+    if settled is not None and settled < ENOUGH_RUNS * seen:
+        return finding.but(verdict=STILL_MOVING)
+    if seeds < ENOUGH_SEEDS and finding.verdict in (SUPPORTED, EQUIVALENT):
+        return finding.but(verdict=CONSISTENT)
+    if seeds < ENOUGH_SEEDS and finding.verdict == CONTRADICTED and finding.n < ENOUGH_SEEDS:
+        return finding.but(verdict=UNDECIDED)
+    return finding
 
 
 def check(

@@ -1,0 +1,95 @@
+"""A chapter that is open in a notebook: its runs as a DataFrame, its verdicts, and at the end what this build made."""
+
+from collections.abc import Callable, Iterable
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+
+from bcebook import claims, frame
+from bcebook.book.findings import Shown
+from bcebook.book.notebook import Chapter, networks_of
+from bcebook.chapters.recipes import PROFILES
+from bcebook.chapters.registry import rooms
+from bcebook.claims import Claim
+from bcebook.report import markdown
+from bcebook.runs.store import Run
+
+
+class OpenChapter:
+    """A chapter of the book in a notebook.
+
+    name: of the chapter; profile, device, data_dir, seeds: the notebook's parameters, see `notebook.Chapter`. Missing
+    runs of the profile are trained now. Raises what that raises.
+
+    runs: a `frame.of` with the strongest evidence: the runs of the strongest profile that has some, recorded ones
+    included. profile: that profile. own: the same for the profile in which the notebook is executed.
+    """
+
+    def __init__(self, name: str, profile: str = "quick", device: str = "auto", data_dir=None, seeds=None):
+        self.script = rooms()[name]
+        self._build = Chapter(self.script, profile, device, data_dir, seeds)
+        own = self._build.runs() if self._build.configs else []
+        self._found: dict[str, tuple[list[Run], list]] = {}  # the strongest profile first
+        for each in reversed(PROFILES):
+            mine = each == self._build.profile
+            configs = self._build.configs if mine else self.script.configs(each)
+            if runs := own if mine else self._build.stored(configs):
+                self._found[each] = runs, configs
+        weaker = list(PROFILES)[: list(PROFILES).index(self._build.profile)]
+        self.profile = next((each for each in self._found if each not in weaker), self._build.profile)
+        self.runs = self._frame(self.profile)
+        self.own = self._frame(self._build.profile)
+        if self.profile != self._build.profile:
+            runs, configs = self._found[self.profile]
+            display(Markdown(f"*The evidence on this page: {networks_of(runs)} (profile {self.profile}, {len(runs)} of "
+                             f"{len(configs)} runs). Details at the end: the runs of the profile "
+                             f"{self._build.profile}, rebuilt by this notebook.*"))
+
+    def _frame(self, profile: str) -> pd.DataFrame:
+        return frame.of(self._found[profile][0] if profile in self._found else ())
+
+    def judge(self, which: Iterable[Claim]) -> Shown:
+        """What the strongest evidence says of these claims; stored in the executed notebook for scoreboard, landing
+        page and README."""
+        return self._judged(self.profile, tuple(which))
+
+    def _judged(self, profile: str, which: tuple[Claim, ...]) -> Shown:
+        runs, configs = self._found.get(profile, ([], self.script.configs(profile)))
+        judged = claims.judge(which, frame.of(runs) if runs else None, planned=configs)
+        return Shown(claims.payload(self.script.name, profile, judged, runs, len(configs)), judged)
+
+    def rebuilt(self, views: Iterable[Callable], which: Iterable[Claim] = ()) -> None:
+        """The same figures, tables and verdicts from the runs of the notebook's own profile, where the evidence above
+        comes from a stronger one; and then from the profiles between them."""
+        others = [each for each in (self._build.profile, *PROFILES) if each != self.profile and each in self._found]
+        for profile in dict.fromkeys(others):
+            if self._build.recorded and profile == "quick":
+                continue
+            runs, configs = self._found[profile]
+            where = "rebuilt by this notebook" if profile == self._build.profile else "recorded"
+            display(Markdown(f"### {networks_of(runs)}\n\nProfile {profile}, {where}: {len(runs)} of {len(configs)} "
+                             f"runs. {markdown.sentence(PROFILES[profile].text)}"))
+            for view in views:
+                show(view(frame.of(runs)))
+            if tested := tuple(claim for claim in which if not claim.theory):
+                display(self._judged(profile, tested))
+        if not others:
+            display(Markdown("No other profile has runs of this chapter here."))
+
+    def provenance(self) -> None:
+        """Settings, seeds, device, versions, dates and training time, for each profile that has runs."""
+        if not self._found:
+            display(self._build.provenance())
+        for profile, (runs, configs) in self._found.items():
+            if profile in (self.profile, self._build.profile):
+                display(self._build.provenance(runs, profile, len(configs)))
+
+
+def show(shown) -> None:
+    """Display a figure, a table or Markdown; a figure once."""
+    display(shown)
+    if isinstance(shown, Figure):
+        plt.close(shown)
+
