@@ -1,8 +1,15 @@
 # ---
 # jupyter:
+#   bcebook:
+#     experiment: imbalance
+#     number: 2
+#     of_the_paper: 'an open question of it: minority collapse; table of CIFAR100-LT'
+#     part: beyond
+#     question: does BCE raise the imbalance at which the minority collapses?
+#     short: Imbalance
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb,-papermill
-#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     notebook_metadata_filter: kernelspec,jupytext,bcebook,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -15,22 +22,6 @@
 
 # %% [markdown]
 # # Imbalance and minority collapse
-#
-# **The paper's open question** {cite:p}`li2025bce`: where some classes are much smaller than others, CE's classifier
-# can lose the difference between the small ones (*minority collapse*). The paper reports BCE's accuracies on
-# long-tailed CIFAR100 as the better ones. Is that because BCE raises the imbalance at which minority classes collapse?
-#
-# **What to expect.** In the model with free features the answer is no: the small classes merge at exactly the same size
-# for both losses, because the one term in which softmax and sigmoid differ cancels. This page proves that for tail
-# classes of equal size, with and without a last ReLU, checks it against a plain minimisation, looks at what each loss
-# does with a tail that is still open, and trains networks on both sides of the threshold.
-#
-# **What was known.** Minority collapse was described by Fang et al. {cite:p}`fang2021`. Hong and Ling
-# {cite:p}`hong2024` make CE's problem convex and find the sharp threshold for two groups of classes; Dang et al.
-# {cite:p}`dang2024` treat CE with ReLU features. The geometry without collapse is that of Thrampoulidis et al.
-# {cite:p}`thrampoulidis2022`. BCE on long tails is used in arXiv 2511.14097. The threshold for BCE, with biases and any
-# other classes beside the tail, in any dimension, and that it is CE's, are ours, as far as we know, and so is the
-# proof.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
@@ -38,224 +29,382 @@ device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
+# %%
+from bcebook import book
+
+chapter = book.open("imbalance", profile, device, data_dir, seeds)
+runs = chapter.runs  # a DataFrame, one row a run
+
+# %% tags=["definitions"]
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Markdown
+
+from bcebook import names
+from bcebook.chapters import recipes
+from bcebook.claims import Claim
+from bcebook.report import markdown, plots, tables, tails
+from bcebook.science import minority, verdicts
+
+# Sizes of the smallest classes, over the size at the threshold
+MULTIPLES = (0.5, 0.9, 0.98, 1.02, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 30, 100)
+
+
+def result(runs):
+    """The result in one paragraph."""
+    ratio, far = tails.opening(MULTIPLES)["ratio"], tails.cifar100_long_tailed()["ratio"].min()
+    text = (f"**BCE and CE have the same threshold.** In {len(tails.THRESHOLDS.frame)} settings, the sizes at which "
+            f"the smallest classes merge differ by at most {100 * tails.same_threshold().value:.3f} % between the "
+            f"losses. The search resolves {100 * minority.LAST_STEP:.3f} %. Above the threshold neither loss separates "
+            f"these classes further in general: their relative distance under BCE is {ratio.min():.2f} to "
+            f"{ratio.max():.2f} times that under CE. The smallest class of CIFAR100-LT has at least {far:.0f} times "
+            "the images at which it would merge.")
+    if len(pairs := tails.loss_pairs(runs)):
+        text += (f" In {(pairs['ce'] == pairs['bce']).sum()} of {len(pairs)} pairs of trained networks "
+                 f"({markdown.listed(runs['network'].unique())}, {markdown.counted(runs['seed'].nunique(), 'seed')}), "
+                 "the smallest classes are separated under both losses or under neither.")
+    return Markdown(text)
+
+# %%
+result(runs)
+
 # %% [markdown]
-# ## The threshold
+# **The paper's open question** {cite:p}`li2025bce`: if some classes are much smaller than others, the classifier rows
+# of the smallest ones (the *tail*) can become equal under CE. This is *minority collapse*. The paper reports higher
+# accuracies of BCE on long-tailed CIFAR100. Does BCE raise the imbalance at which the minority collapses?
 #
-# As in [the bias saturates](bias_saturates), the features $h_i$ in $d$ dimensions are variables themselves, beside the
-# classifier rows $w_k$ and the biases $b$; now class $k$ has $n_k$ samples, $N$ in all, and
+# **The idea.** Let the rows and features of two classes of equal size be equal. Separating them lowers the loss at a
+# rate that depends only on the difference of two residuals, $(p - 1) - p = -1$: the probability $p$ cancels, and with
+# it the difference between softmax and sigmoid. So both losses weigh the same gain against the same weight decay.
+#
+# **Related work.** Minority collapse was described by Fang et al. {cite:p}`fang2021`. Hong and Ling
+# {cite:p}`hong2024` derive CE's threshold for two groups of classes. Dang et al. {cite:p}`dang2024` treat CE with ReLU
+# features. Thrampoulidis et al. {cite:p}`thrampoulidis2022` describe the geometry without collapse. arXiv 2511.14097
+# uses BCE on long tails. To our knowledge, three things are new here: the threshold for BCE, its equality to CE's, and
+# the proof, which covers biases, any other classes beside the tail, and any dimension.
+#
+# ## Theorem
+#
+# As in [the bias saturates](bias_saturates), the features $h_i \in \mathbb R^d$ are variables, beside the classifier
+# rows $w_k$ and the biases $b$. Class $k$ has $n_k$ samples, $N$ in all, and
 #
 # $$
-# f(W, H, b) = \frac1N \sum_i \ell(W h_i - b,\, y_i) + \frac{\lambda_W}{2} \lVert W \rVert^2 + \frac{\lambda_H}{2} \lVert H \rVert^2
+# f(W, H, b) = \frac1N \sum_i \ell(W h_i - b,\, y_i)
+# + \frac{\lambda_W}{2} \lVert W \rVert^2 + \frac{\lambda_H}{2} \lVert H \rVert^2
 # + \frac{\lambda_b}{2} \lVert b \rVert^2 .
 # $$ (eq-imbalance-model)
 #
 # Features are *free* in sign, or *nonnegative*, as after a ReLU.
 #
 # :::{admonition} Theorem
-# Let $T \ge 2$ classes (the *tail*) have $m$ samples each, and the others any numbers. Under CE and under BCE, for
+# Let the $T \ge 2$ tail classes have $m$ samples each, and the other classes any numbers. Under CE and under BCE, for
 # every $\lambda_b \ge 0$:
 #
-# **Merged.** For features of either kind, in any number of dimensions $d$: if
+# **Merged.** For free and for nonnegative features, in any dimension $d$: if
 #
 # $$
 # m \le N^2 \lambda_W \lambda_H ,
 # $$ (eq-collapse-size)
 #
-# then at every global minimum of $f$ the $T$ classifier rows are one and the same, and so are the features of all tail
-# samples.
+# then at every global minimum of $f$ the $T$ classifier rows are equal, and so are the features of all tail samples.
 #
-# **Apart.** If $m$ is larger, then at a global minimum no two of the rows are the same, nor the features of two tail
-# classes: for free features wherever $d \ge K$; for nonnegative ones wherever $d > K (K + 1) / 2$, unless the features
-# of both classes are $0$, which cannot be if $m > 2 N^2 \lambda_W \lambda_H$.
+# **Apart.** If $m$ is larger, then at a global minimum the rows of any two tail classes differ, and so do their
+# features. This holds for free features if $d \ge K$. It holds for nonnegative features if $d > K (K + 1) / 2$, unless
+# the features of both classes are $0$, which is impossible if $m > 2 N^2 \lambda_W \lambda_H$.
 # :::
 #
-# In training with mini-batches of $B$, $\lambda_H$ acts as $\lambda_H B / N$, and the tail merges where its classes'
+# In training with mini-batches of $B$, $\lambda_H$ acts as $\lambda_H B / N$. The tail then merges if its classes'
 # share of the data is
 #
 # $$
 # \frac mN \le B \lambda_W \lambda_H .
 # $$ (eq-collapse-share)
 #
-# **Proof that the tail merges.** Compare any $(W, H, b)$ with the one in which each tail row is replaced by the mean
-# $\bar w$ of the tail rows, each tail bias by their mean, and the features of all tail samples by their mean $\bar h$,
-# which is not negative if they are not. Let $\delta w_j$, $\delta b_j$ and $\delta h_i$ be what is taken away, and
-# $\bar f$ the new value of $f$.
-#
-# *The loss.* It is convex in the logits $Z$, so that it was at least
-# $L(\bar Z) + \langle \nabla L(\bar Z), Z - \bar Z \rangle$. The entry of $\nabla L$ for row $j$ and sample $i$ is
-# $\tfrac1N (p_{ji} - [j = y_i])$, in both losses, with a softmax or a sigmoid $p$. After the replacement all tail rows
-# have one and the same $p$ on a given sample, and all tail samples have one and the same $p$ in a given row. So the
-# changes of tail rows on other samples, and those of tail samples in other rows, cancel when they are summed over the
-# tail. On the tail's own samples and rows
+# **Sketch of the proof** (in full: {doc}`imbalance_proofs`). Replace the tail rows, their biases and the features of
+# the tail samples by their means. Let $\delta w_j$ and $\delta h_i$ be the deviations from the means. Both losses are
+# convex in the logits with gradient $\tfrac1N (p_{ji} - [j = y_i])$. After the replacement all tail classes have one
+# $p$, so every term with $p$ sums to zero over the tail. The rest bounds the change of $f$:
 #
 # $$
-# (Z - \bar Z)_{ji} = \delta w_j^\top \bar h + \bar w^\top \delta h_i + \delta w_j^\top \delta h_i - \delta b_j ,
-# $$ (eq-tail-change)
+# f - \bar f \;\ge\; \Bigl( \sqrt{\lambda_W \lambda_H / m} - \frac1N \Bigr)
+# \sum_i \lVert \delta w_{y_i} \rVert\, \lVert \delta h_i \rVert .
+# $$ (eq-tail-bound)
 #
-# and all four terms vanish when they are summed over the tail's rows and samples with the one $p$. *That $p$ is gone,
-# and with it every difference between the losses.* What is left is $-\tfrac1N$ times the sum of $(Z - \bar Z)_{y_i i}$
-# over the tail's samples; as each tail class has $m$ of them, three of the terms vanish again. So the loss was at least
-# $L(\bar Z) - \tfrac1N \sum_i \delta w_{y_i}^\top \delta h_i$.
-#
-# *The decay* was larger by
-# $\tfrac{\lambda_W}{2} \sum_j \lVert \delta w_j \rVert^2 + \tfrac{\lambda_H}{2} \sum_i \lVert \delta h_i \rVert^2 + \tfrac{\lambda_b}{2} \sum_j \delta b_j^2$.
-# Together, with sums over the tail's samples,
-#
-# $$
-# \begin{aligned}
-# f - \bar f \;&\ge\; \sum_i \Bigl( \frac{\lambda_W}{2m} \lVert \delta w_{y_i} \rVert^2
-# + \frac{\lambda_H}{2} \lVert \delta h_i \rVert^2 - \frac1N\, \delta w_{y_i}^\top \delta h_i \Bigr) \\
-# &\ge\; \Bigl( \sqrt{\lambda_W \lambda_H / m} - \frac1N \Bigr) \sum_i \lVert \delta w_{y_i} \rVert\, \lVert \delta h_i \rVert .
-# \end{aligned}
-# $$ (eq-tail-gain)
-#
-# The bracket in the second line is not negative exactly if {eq}`eq-collapse-size` holds.
-#
-# *Every minimum.* At a global minimum $f = \bar f$, and all of this holds with equality. BCE is strictly convex in the
-# logits, so that $Z = \bar Z$; CE fixes them up to a constant for each sample. The mean of {eq}`eq-tail-change` over
-# the tail rows is $\bar w^\top \delta h_i$, so that either way $\delta w_j^\top h_i = \delta b_j$ for every tail row
-# and tail sample. Then $\delta w_j^\top \delta h_i = 0$, as $\bar h$ is the mean of the $h_i$, and the first line of
-# {eq}`eq-tail-gain`, now a sum of squares, is $0$ only if all $\delta w_j$ and $\delta h_i$ are; with them all
-# $\delta b_j$. $\square$
-#
-# **Proof that it is apart.** Let two tail classes $j$ and $k$ have the same row, or the same features, at a global
-# minimum. The first line of {eq}`eq-tail-gain`, for these two as the tail, is then a sum of squares, so that $\delta w$,
-# $\delta h$ and, as before, $\delta b$ vanish: the two agree in everything. Move their rows by $\pm \varepsilon x$ and
-# their features by $\pm \varepsilon y$, where $x$ is orthogonal to all features and $y$ to all rows. The only logits
-# that change are those of the two rows on the two classes, by $\pm \varepsilon^2 x^\top y$, and
-#
-# $$
-# f \;\text{changes by}\; \varepsilon^2 \Bigl( \lambda_W \lVert x \rVert^2 + m \lambda_H \lVert y \rVert^2 - \frac{2m}{N}\, x^\top y \Bigr) + O(\varepsilon^4) ,
-# $$ (eq-tail-opens)
-#
-# which is below zero for $x = \sqrt{m \lambda_H}\, e$, $y = \sqrt{\lambda_W}\, e$ if $m > N^2 \lambda_W \lambda_H$. It
-# remains to find the direction $e$.
-#
-# *Free features.* At a minimum the rows lie in the span of the features, because
-# $\lambda_W W = -\sum_i \nabla_{z_i} L\, h_i^\top$. Samples of a class have one feature (proofs:
-# [free](bias_saturates), [nonnegative](relu_features)), and two classes agree, so that this span has at most $K - 1$
-# dimensions: in $d \ge K$ some $e$ is orthogonal to it.
-#
-# *Nonnegative features* $h$ of the two classes, not $0$, must stay nonnegative when moved either way. The Gram matrix
-# of the class features is the sum of $a_s a_s^\top$ over the coordinates $s$, where $a_s \in \mathbb R^K$ holds the
-# classes' values in that coordinate. By Carathéodory's theorem $K (K + 1) / 2$ of these matrices, with weights that are
-# not negative, have the same sum. So there is a minimum with the same Gram matrix that leaves a coordinate $r$ unused:
-# the features enter the minimum only through it, since with $\lambda_W W = -(\nabla_Z L)\, H^\top$ both $W H$ and
-# $\lVert W \rVert$ depend on $H^\top H$ alone, and so do the distances of rows and of features. Take a coordinate $s$
-# in which $h$ is positive and spread it evenly over $s$ and $r$: all values by $1 / \sqrt 2$ in both, in features and
-# in rows. Nothing changes, and $e$ with $\pm 1$ in $s$ and $r$ is orthogonal to all features and rows and can be added
-# to $h$ and taken from it.
-#
-# *Features that are* $0$. Give one of the two a feature $\varepsilon \eta$ in an unused coordinate and the rows the
-# values $\varepsilon x$ there: to second order $f$ changes by
-# $\varepsilon^2 \bigl( \tfrac mN \eta\, x^\top (p - e_j) + \tfrac{\lambda_W}{2} \lVert x \rVert^2 + \tfrac{m \lambda_H}{2} \eta^2 \bigr)$,
-# where $p$ holds the probabilities of a sample without features and $e_j$ is $1$ for its class. The best $x$ makes this
-# negative if $m \lVert p - e_j \rVert^2 > N^2 \lambda_W \lambda_H$. And $p_j = p_k$, so that
-# $\lVert p - e_j \rVert^2 \ge (1 - p_j)^2 + p_j^2 \ge \tfrac12$. $\square$
-#
-# The proof uses nothing of the losses but that they are convex in the logits and have the residual $p - [j = y]$, with
-# a $p$ that is the same for classes whose logits are. If all classes are equal, {eq}`eq-collapse-size` reads
-# $c = \sqrt{n \lambda_W \lambda_H} \ge 1/K$, where also [the simplex ETF ends](bias_saturates).
-#
-# ## The threshold by bisection
-#
-# The table finds the threshold without the theorem: for each setting and loss a bisection on plain minimisations over
-# $W$, $H$ and $b$, which asks whether the tail rows are apart. One random start is enough: for $d \ge K$ every local
-# minimum is global ([proof](bias_saturates), with $W H \operatorname{diag}(\sqrt{n_k})$ in the place of $Z$).
+# The bracket is nonnegative exactly if {eq}`eq-collapse-size` holds. Otherwise, if two tail classes agree, moving their
+# rows and features apart along a direction orthogonal to all others lowers $f$.
 
-# %%
-from bcebook.book.notebook import Chapter
-from bcebook.chapters import imbalance as room
+# %% tags=["definitions"]
+def opening():
+    """Relative distance of the smallest classes' rows against their size, a panel for each case."""
+    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6), sharex=True, sharey=True)
+    for ax, (case, rows) in zip(axes.flat, tails.opening(MULTIPLES).groupby("case", sort=False), strict=True):
+        for loss in recipes.LOSSES:
+            for value, style in zip(tails.BIAS_DECAYS, ("-", ":"), strict=True):
+                of = rows[rows["lambda_b"] == value]
+                ax.plot(of["multiple"], of[loss], color=plots.COLOUR[loss], linestyle=style,
+                        label=f"{names.of(loss)}, " + (f"$\\lambda_b$ = {value:g}" if value else "free biases"))
+        ax.axvline(1, color="black", linewidth=0.8, linestyle="--", label="threshold of the theorem")
+        ax.set(xscale="log", title=f"class sizes {case}")
+        ax.set_xticks([0.5, 1, 2, 5, 10, 30, 100], ["0.5", "1", "2", "5", "10", "30", "100"])
+        ax.minorticks_off()
+    plt.setp(axes[1], xlabel="smallest classes' size / size at the threshold")
+    plt.setp(axes[:, 0], ylabel="relative distance of their rows")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
 
-chapter = Chapter(room.ROOM, profile, device, data_dir, seeds)
-room.thresholds_table()
+# %% mystnb={"figure": {"caption": "Relative distance of the classifier rows of the smallest classes at the minimum, CE (blue) and BCE (vermilion), against the size of these classes. 2 \u00d7 100, 4 \u00d7 5: two classes of 100 samples and four of 5. Relative distance: the largest distance between two of their rows, divided by the distance between the rows of the two largest classes. Solid: free biases; dotted: decayed ones. Dashed: the theorem's threshold.", "name": "fig-tail-opening"}, "image": {"alt": "Four panels, one for each set of class sizes. Across: the size of the smallest classes over its value at the threshold, logarithmic. Upwards: the relative distance of their classifier rows, a solid and a dotted line for each of CE and BCE. All lines are zero up to one, marked by a dashed line, and rise beyond it."}}
+opening();
 
 # %% [markdown]
-# On either side of the threshold, with fewer dimensions than classes, and with nonnegative features, where a tail may
-# lose its features before it merges:
-
-# %%
-room.sides_table()
-
-# %% [markdown]
-# ## A tail that is still open
+# **What the figure shows.** *Relative distance* is used on the whole page: the distance between the rows of the
+# smallest classes, divided by that between the rows of the largest. It is unchanged by a common shift of all rows,
+# which CE does not see, and by a common scale. In every case it is zero up to the threshold and rises beyond it, under
+# both losses. How far the tail opens depends on the class sizes and on the biases. With free biases, BCE's
+# tail is further open just above the threshold in three cases, and less in the case 2 × 60, 30, 2 × 8. With decayed
+# biases it is less open just above the threshold in all four.
 #
-# Five large classes and five small ones, biases free. The threshold is the same for both losses; the way there need not
-# be.
+# ## Verdicts
 
-# %% mystnb={"figure": {"caption": "Five large classes and five small ones at the minimum, CE (blue) and BCE (vermilion), free biases: angle within each group (rows taken around their mean), length of the rows, and biases; solid: large classes, dashed: small ones. Left: against the imbalance at the paper's decay and batch size. Right: against c at a fixed imbalance. Dotted: the theorem's threshold.", "name": "fig-head-tail"}, "image": {"alt": "Six panels. Left column: against the imbalance; right column: against c. Rows: the angle within a group of classes, the length of a classifier row, and the bias, each with a solid line for the large classes and a dashed one for the small classes, for CE and BCE. A dotted vertical line marks the threshold."}}
-room.above_threshold();
+# %% tags=["definitions"]
+def opens_further():
+    """Above the threshold: is BCE's relative distance the larger one?"""
+    table = tails.opening(MULTIPLES).query("multiple > 1")
+    found = verdicts.shown(int((table["ratio"] > 1).sum()), len(table),
+                           "the relative distance of the smallest classes' rows is larger under BCE than under CE")
+    ends = table[table["multiple"].isin([table["multiple"].min(), table["multiple"].max()])]
+    where = [f"with $\\lambda_b = {value:g}$ at {at:g} × the threshold in {(rows['ratio'] > 1).sum()} of {len(rows)}"
+             for (value, at), rows in ends.groupby(["lambda_b", "multiple"])]
+    return found.but(detail=f"BCE's distance over CE's goes from {table['ratio'].min():.2f} to "
+                            f"{table['ratio'].max():.2f}; BCE's is the larger one {markdown.listed(where)}")
 
-# %% [markdown]
-# Follow the small classes from left to right: what becomes of their angles, of the length of their rows, and of their
-# biases? A class with a short row and a high bias is found only where the evidence is strong. The angles depend on what
-# they are measured around, and on the bias; the next table has both, far from the threshold, with free and with decayed
-# biases. In distance, relative to the large classes, compare the losses once more.
+# %% tags=["definitions"]
+def side(runs):
+    """Is the tail of every network open where the model's is? Needs networks on both sides."""
+    table = tails.trained_tails(runs).dropna(subset=["distance"])
+    what = "network and model lie on the same side of halfway between a merged tail and the model's widest"
+    if table["predicted_open"].nunique() < 2:
+        return verdicts.every(0, 0, what)
+    found = verdicts.every(int((table["open"] == table["predicted_open"]).sum()), len(table), what)
+    off = (table["distance"] - table["predicted_distance"]).abs()
+    return found.but(runs=tuple(table.index), detail=(
+        f"in {table['predicted_open'].sum()} of the {len(table)} runs the model's is open; the relative distances "
+        f"differ from the model's by up to {off.max():.3f} (median {off.median():.3f})"))
+
+
+def losses_alike(runs):
+    """Is BCE's tail on the side on which CE's is, at each lambda_W and length of training?"""
+    same = [row.ce == row.bce for row in tails.loss_pairs(runs).itertuples()]
+    return verdicts.every(sum(same), len(same), "both losses have their tails on the same side of halfway", of="pairs")
+
+
+def time_helps(runs):
+    """Does a network that is trained longer come nearer to the model's tail?"""
+    table = tails.trained_tails(runs).dropna(subset=["distance"])
+    table = table.assign(off=(table["distance"] - table["predicted_distance"]).abs()).sort_values("epochs")
+    pairs = [group["off"] for _, group in table.groupby(["lambda_w", "loss", "seed"]) if group["epochs"].nunique() > 1]
+    steps = markdown.listed(f"{off.iloc[0]:.3f} to {off.iloc[-1]:.3f}" for off in pairs)
+    found = verdicts.every(sum(off.iloc[-1] < off.iloc[0] for off in pairs), len(pairs),
+                           "the longer training ends nearer to the model's tail", of="pairs")
+    return found.but(detail=f"the differences from it change from {steps}" if pairs else "")
+
+
+def costs(runs):
+    """Is the test accuracy lower at the largest lambda_W than at the smallest, under each loss?"""
+    ordered = [group.sort_values("lambda_w")["test_accuracy"] for _, group in runs.groupby(["loss", "seed"])]
+    drops = [each.iloc[0] - each.iloc[-1] for each in ordered if len(each) > 1]
+    found = verdicts.every(sum(drop > 0 for drop in drops), len(drops), "the test accuracy with the most closed tail "
+                           "is below that with the widest", of="pairs of runs")
+    return found.but(detail=f"by {markdown.listed(map(markdown.percent, drops))} points; the decay that closes the "
+                            "tail acts on all classes, so the tail is not the only cause" if drops else "")
+
+# %% tags=["definitions"]
+def of_one_length(runs):
+    """The runs of the shortest training."""
+    return runs[runs["epochs"] == runs["epochs"].min()]
+
+
+def of_several_lengths(runs):
+    """The runs of settings that are trained for several lengths."""
+    return runs[runs.groupby(["loss", "lambda_w", "seed"])["epochs"].transform("nunique") > 1]
+
+
+CLAIMS = (
+    Claim("imbalance.threshold", "Equal tail classes merge at exactly $m \\le N^2 \\lambda_W \\lambda_H$, under CE and "
+          "under BCE", "ours", "the largest relative difference between a bisected threshold and the theorem's",
+          tails.threshold, theory=True),
+    Claim("imbalance.same_threshold", "BCE does not raise the imbalance at which the minority collapses: the losses "
+          "have one threshold", "ours, on the paper's open question", "the largest relative difference between the "
+          "bisected thresholds of the losses", tails.same_threshold, theory=True, front=7,
+          effect="threshold of BCE over CE's, largest relative difference"),
+    Claim("imbalance.sides", "In any number of dimensions, and with nonnegative features, tails merge below that size; "
+          "above it nonnegative ones are apart, unless they have no features at all", "ours",
+          "the share of the minima that contradict it", tails.sides, theory=True),
+    Claim("imbalance.opens_further", "Above the threshold BCE opens the tail further than CE, in relative distance",
+          "ours (a lead)", "the share of the settings in which it does", opens_further, theory=True),
+    Claim("imbalance.far_from_collapse", "At the default decays no class of CIFAR100-LT is near collapse, under either "
+          "loss", "ours", "the largest collapse size over the smallest class", tails.far_from_collapse, theory=True),
+    Claim("imbalance.side", "Trained networks have open and closed tails where the minimum of the model does", "ours",
+          "the share of the runs in which they do", side, end=True),
+    Claim("imbalance.losses_alike", "Trained with BCE a tail closes where it does with CE",
+          "ours, on the paper's open question", "the share of the pairs in which it does", losses_alike, end=True),
+    Claim("imbalance.time_helps", "Longer training brings a tail nearer to the minimum's", "ours",
+          "the share of the pairs of lengths in which it does", time_helps, compares=of_several_lengths),
+    Claim("imbalance.costs", "The test accuracy falls as the tail closes", "ours",
+          "the share of the pairs of runs in which it does", costs, compares=of_one_length, end=True),
+)
 
 # %%
-room.opened_table()
+chapter.judge(CLAIMS)
 
 # %% [markdown]
 # ## Trained networks
 #
-# Do networks follow? A small network with features that are free in sign is trained on a long-tailed subset of the
-# digits (exponential class sizes) with SGD: a convnet in the profiles laptop and paper, an MLP and fewer settings in
-# the profile quick. $\lambda_H$ is the paper's $5 \cdot 10^{-4}$; several values of $\lambda_W$ put the *collapse size*
-# $N B \lambda_W \lambda_H$ on both sides of the smallest classes. No two class sizes are equal, so the theorem does not
-# apply as it stands: the prediction is the minimum found with the actual class sizes.
+# A small network whose features are free in sign is trained with SGD on a long-tailed subset of the digits, with
+# exponential class sizes. $\lambda_H$ is the paper's $5 \cdot 10^{-4}$. Several values of $\lambda_W$ put the *collapse
+# size* $N B \lambda_W \lambda_H$ on both sides of the smallest classes. No two classes have equal sizes, so the theorem
+# does not apply directly: the prediction is the minimum of the model for the actual sizes. The relative distance is
+# here the mean over the three smallest classes, divided by that over the three largest.
 
-# %%
-runs = chapter.runs()
+# %% tags=["definitions"]
+def trained(runs):
+    """Relative distance of the tail rows (left) and test accuracies (right) of networks against the collapse size."""
+    if runs.empty:
+        return plots.nothing("no network has been trained yet")
+    table, run = tails.trained_tails(runs), runs["run"].iloc[0]
+    sizes, smallest = tails.class_sizes(run), np.sort(tails.class_sizes(run))[:3]
+    decays = np.geomspace(0.6 * runs["lambda_w"].min(), 1.5 * runs["lambda_w"].max(), 24)
+    figure, (ax, right) = plt.subplots(1, 2, figsize=(8.6, 4.2))
+    for loss, rows in table.groupby("loss", sort=False):
+        model = [tails.predicted_tail(loss, sizes, each, run.config.lambda_h, run.config.batch_size) for each in decays]
+        ax.plot(*zip(*[(size, tail.distance) for tail, size in model], strict=True), color="black", linewidth=0.8,
+                linestyle={"ce": "-", "bce": "--"}[loss], label=f"{names.of(loss)}, minimum of the model")
+        look, short = {"color": plots.COLOUR[loss], "marker": "o", "zorder": 3}, of_one_length(table)
+        short, longer = (rows[rows.index.isin(short.index) == which] for which in (True, False))
+        ax.scatter(short["size"], short["distance"], label=f"{names.of(loss)}, trained", **look)
+        ax.scatter(longer["size"], longer["distance"], label=f"{names.of(loss)}, longer", **look | {"marker": "^"})
+        right.plot(short["size"], 100 * short["test_accuracy"], **look)
+        right.plot(short["size"], 100 * short["test_uniform_accuracy"], **look, mfc="none", linestyle=":")
+    for each in (ax, right):
+        each.vlines(smallest, 0, 1, plots.GREY, ":", linewidth=0.7, transform=each.get_xaxis_transform())
+        each.set(xscale="log", xlabel="collapse size, images a class")
+        each.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+        each.minorticks_off()
+    ax.set(ylabel="relative distance", ylim=(0, None), title=f"Classes of {markdown.listed(map(str, smallest))} images")
+    right.set(ylabel="percent of the test set", title="Accuracy (filled), uniform accuracy (hollow)")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
 
-# %%
-chapter.strongest()
+# %% tags=["definitions"]
+def trained_table(runs):
+    """Tail rows of trained networks beside the model's, and the accuracies: a row for each run."""
+    return tables.styled(tails.trained_tails(runs).sort_values(["epochs", "lambda_w"], kind="stable"), {
+        "λ_W": ("lambda_w", "{:g}"), "epochs": ("epochs", str), "loss": ("loss", names.of),
+        "collapse size": ("size", "{:.1f}"),
+        "relative distance": ("distance", "{:.3f}"), "model": ("predicted_distance", "{:.3f}"),
+        "A": ("test_accuracy", tables.percent), "A_Uni": ("test_uniform_accuracy", tables.percent)},
+        "Accuracies in percent of the test set.")
 
-# %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: mean distance between the classifier rows of the three smallest classes over that of the three largest; dots: trained networks; triangles: trained longer; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Two panels against the collapse size, logarithmic. Left: the distance between the rows of the smallest classes, as black curves predicted for CE and BCE and as dots and triangles of trained networks. Right: test accuracy with filled markers and uniform accuracy with hollow ones, for both losses. Dotted vertical lines mark the sizes of the three smallest classes."}}
-room.trained(runs);
+# %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: relative distance of the rows of the three smallest classes; dots: trained networks; triangles: trained longer; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Two panels against the collapse size, logarithmic. Left: the relative distance between the rows of the smallest classes, as black curves predicted for CE and BCE and as dots and triangles of trained networks. Right: test accuracy with filled markers and uniform accuracy with hollow ones, for both losses. Dotted vertical lines mark the sizes of the three smallest classes."}}
+trained(runs);
 
 # %% [markdown]
-# Compare the dots with the curves, and the triangles with the dots at the same place. Near the threshold the pull that
-# opens a tail is small, so that a network may need long to come to the minimum.
+# Far from the threshold, on both sides, the networks lie on the model's curves. Near it, their tails are less open than
+# the model's. The gradient that opens a tail is small there, so training takes long to reach the minimum: the networks
+# that were trained longer (triangles) lie on the curves.
+
+# %%
+trained_table(runs)
+
+# %% [markdown]
+# ## The numbers
 #
-# ## What we see
+# The threshold by bisection, without the theorem. For each setting and loss, plain minimisations over $W$, $H$ and $b$
+# decide whether the tail rows are apart. One random start is enough: for $d \ge K$ every local minimum is global
+# ([proof](bias_saturates), with $W H \operatorname{diag}(\sqrt{n_k})$ in the place of $Z$).
+
+# %% tags=["definitions"]
+def thresholds():
+    """Where bisection finds that the tail separates, over the theorem's size."""
+    return tables.styled(tails.THRESHOLDS.frame, {
+        "class sizes": ("case", str), "λ_b": ("lambda_b", "{:g}"), "found / theorem, CE": ("ce", "{:.4f}"),
+        "found / theorem, BCE": ("bce", "{:.4f}")}, tails.THRESHOLDS.note)
+
+
+def both_sides():
+    """Tails just below and just above the threshold, in few dimensions and with nonnegative features."""
+    table, index = tails.SIDES.frame, ["case", "features", "dim", "lambda_b"]
+    above = table["above"].map("{:.3f}".format).mask(table["above"] == 0, "merged")
+    table = table.assign(below=np.where(table["below"] > 0, "apart", "merged"),
+                         above=above.mask(table["norm"] <= minority.MERGED, "no features").mask(table["above"].isna()))
+    table = table.pivot(index=index, columns="loss", values=["below", "above"]).reset_index()
+    heads = {f"{side}, {names.of(loss)}": ((side, loss), str) for side in ("below", "above") for loss in recipes.LOSSES}
+    return tables.styled(table, {"class sizes": ("case", str), "features": ("features", str), "d": ("dim", str),
+                                 "λ_b": ("lambda_b", "{:g}")} | heads,
+                         f"<em>Below</em>, <em>above</em>: the relative distance where the smallest classes have "
+                         f"{tails.ASIDE:.0%} fewer or more samples than at the threshold. {tails.SIDES.note}")
+
+
+def ratios():
+    """BCE's relative distance over CE's: a row for each case and decay of the biases."""
+    table = tails.opening(MULTIPLES).pivot(index=["case", "lambda_b"], columns="multiple", values="ratio").reset_index()
+    heads = {f"× {at:g}": (at, "{:.3f}") for at in (1.05, 1.5, 3, 10, 30, 100)}
+    return tables.styled(table, {"class sizes": ("case", str), "λ_b": ("lambda_b", "{:g}")} | heads,
+                         "Columns: the size of the smallest classes over the size at the threshold.")
 
 # %%
-chapter.findings(runs)
+thresholds()
 
 # %% [markdown]
-# The same in numbers, with the cosine of the tail rows (around the mean row). *Size* is the collapse size, *model* the
-# minimum of the model for the column before; accuracies are on the test set.
+# With fewer dimensions than classes, and with nonnegative features. A nonnegative tail can lose its features before its
+# rows merge:
 
 # %%
-room.trained_table(runs)
+both_sides()
 
 # %% [markdown]
-# The distance is the better figure because it is blind to a common shift of all rows, which CE does not see, and stays
-# meaningful when rows become short. The cosine does not: once tail rows have nearly vanished, their direction is left
-# to small differences between the class sizes.
-#
+# BCE's relative distance divided by CE's, at the minima of {numref}`fig-tail-opening`:
+
+# %%
+ratios()
+
+# %% [markdown]
 # ## What the paper's table implies
 #
 # CIFAR100-LT has class sizes $500\, r^{-k/99}$, $k = 0, \dots, 99$, for an imbalance of $r$. The table sets the paper's
-# accuracies beside the collapse size at the default decays of the authors' code and batches of $128$.
+# accuracies beside the collapse size at the default decays of the authors' code and batches of 128.
+
+# %% tags=["definitions"]
+def long_tailed():
+    """The paper's CIFAR100-LT settings beside the theorem's threshold."""
+    table = tails.cifar100_long_tailed()
+    last = table.iloc[-1]
+    return tables.styled(table.assign(gap=table["bce"] - table["ce"]), {
+        "imbalance": ("factor", "{:g}"), "images": ("total", "{:,.0f}"), "smallest class": ("smallest", "{:.0f}"),
+        "collapse size": ("size", "{:.2f}"), "smallest / size": ("ratio", "{:.0f}"), "CE, %": ("ce", tables.percent),
+        "BCE, %": ("bce", tables.percent), "BCE − CE": ("gap", tables.signed_percent),
+    }, f"At imbalance {last['factor']:g} the {last['smallest']:.0f}-image classes would merge if both decays were "
+       f"{last['needed']:.4f}. At the minimum there, the relative distance of the three smallest classes is "
+       f"{last['ce_tail']:.2f} (CE) and {last['bce_tail']:.2f} (BCE). {tails.LONG_TAILS.note}")
 
 # %%
-room.long_tailed_table()
+long_tailed()
 
 # %% [markdown]
-# Where the smallest class lies far above the collapse size, BCE's gain in the table is not, in this model, an escape
-# from a collapse that CE suffers. One caveat: the paper's accuracy experiments decay all weights in the optimizer,
-# rather than classifier and features, and what $\lambda_H$ that amounts to is not known. Another: no two sizes of the
-# tail are equal there.
+# The smallest class lies far above the collapse size. In this model, BCE's gain in the paper's table is therefore not
+# an escape from a collapse that CE suffers. Two limits: the paper's accuracy experiments decay all weights in the
+# optimizer, and the equivalent $\lambda_H$ is not known; and no two classes have equal sizes there.
 #
-# ## What is left open
+# ## Details
 #
-# Tail classes of unequal sizes, whose rows come close rather than coincide; when a tail opens in fewer dimensions than
-# classes; networks of the paper's size; and where BCE's gain on CIFAR100-LT comes from. The networks here are the
-# digits', one seed each; {doc}`long_tailed` sets trained networks beside the paper's table, and {doc}`departures` lists
-# every difference.
-#
-# ## Where these numbers come from
+# Open questions: tail classes of unequal sizes, whose rows come close without merging; the threshold above which a tail
+# opens in fewer dimensions than classes; networks of the paper's size; and the cause of BCE's gain on CIFAR100-LT.
+# {doc}`long_tailed` sets trained networks beside the paper's table, and {doc}`departures` lists every difference.
 
-# %%
-chapter.provenance(runs)
+# %% tags=["definitions"]
+VIEWS = (trained, trained_table)
+
+# %% tags=["hide-output"]
+chapter.rebuilt(VIEWS, CLAIMS)
+
+# %% tags=["hide-output"]
+chapter.provenance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -86,13 +87,14 @@ def means(head: str, digits: int = 1) -> Column:
 
 def styled(data: pd.DataFrame, columns: dict[str, tuple[str, str | Callable]], note: str = "") -> HTML:
     """A DataFrame for the page. columns: head -> (column of data, how it is written: a format such as "{:.2f}" or a
-    function), in order. note: sentences below the table."""
+    function), in order. note: sentences below the table, with `code` as in Markdown."""
     import pandas
     from IPython.display import HTML
 
     if data.empty:
         return HTML("<p>There is nothing to show here yet.</p>")
     shown = pandas.DataFrame({head: data[name] for head, (name, _) in columns.items()})
+    note = re.sub("`(.+?)`", r"<code>\1</code>", note)
     body = shown.style.format({head: write for head, (_, write) in columns.items()}, na_rep=markdown.DASH)
     text = body.hide(axis="index").set_uuid("").set_table_attributes('class="table"').to_html()
     box = f'<div class="pst-scrollable-table-container">{text}</div>'  # what the page's script scrolls and saves

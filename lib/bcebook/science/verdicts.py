@@ -317,7 +317,7 @@ def check(
 ) -> Finding:
     """A theorem whose proof stands on its page, and its numerical check: refuted if the residual exceeds the
     tolerance."""
-    rule = f"proved on this page; refuted if the largest residual exceeds {tolerance:g} ({because})"
+    rule = f"proved in this book; refuted if the largest residual exceeds {tolerance:g} ({because})"
     if n == 0 or math.isnan(residual):
         return Finding(OPEN, of=of, rule=rule)
     return Finding(PROVED if residual <= tolerance else REFUTED, float(residual), n=n, of=of, unit=unit, rule=rule)
