@@ -2,7 +2,7 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb,-papermill
-#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     notebook_metadata_filter: kernelspec,jupytext,bcebook,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -185,8 +185,10 @@ room.small_decay()
 # ## What is left open
 #
 # For $d < K - 1$ we know neither $\gamma^*$ nor $\delta^*$ exactly, nor whether $\delta^*$ can always be had with one
-# common bias. Where the best code is itself uneven, no arrangement of it treats the classes alike. Whether trained
-# networks with $d < K - 1$ follow is not tested here.
+# common bias. Where the best code is itself uneven, no arrangement of it treats the classes alike. With free biases,
+# BCE does not keep all classes alike in general. The table of many pairs has counterexamples, among them $K = 2d - 1$
+# for $d = 3$ and $d = 4$: there one class has a smaller bias and a smaller positive score than the others. Whether
+# trained networks with $d < K - 1$ follow is not tested here.
 #
 # The paper has no result for $d < K - 1$. Nothing is trained here, and the features are free: {doc}`departures` lists
 # every difference.

@@ -152,16 +152,16 @@ def opening():
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
-# %% mystnb={"figure": {"caption": "Relative distance of the classifier rows of the smallest classes at the minimum, CE (blue) and BCE (vermilion), against the size of these classes. 2 \u00d7 100, 4 \u00d7 5: two classes of 100 samples and four of 5. Relative distance: the largest distance between two of their rows, divided by the distance between the rows of the two largest classes. Solid: free biases; dotted: decayed ones. Dashed: the theorem's threshold.", "name": "fig-tail-opening"}, "image": {"alt": "Four panels, one for each set of class sizes. Across: the size of the smallest classes over its value at the threshold, logarithmic. Upwards: the relative distance of their classifier rows, a solid and a dotted line for each of CE and BCE. All lines are zero up to one, marked by a dashed line, and rise beyond it."}}
+# %% mystnb={"figure": {"caption": "Relative distance of the classifier rows of the smallest classes at the minimum, CE (blue) and BCE (vermilion), against the size of these classes. In the titles, each product is a number of classes times their size. Relative distance: the largest distance between two of their rows, divided by the distance between the rows of the two largest classes. Solid: free biases; dotted: decayed ones. Dashed: the theorem's threshold.", "name": "fig-tail-opening"}, "image": {"alt": "Four panels, one for each set of class sizes. Across: the size of the smallest classes over its value at the threshold, logarithmic. Upwards: the relative distance of their classifier rows, a solid and a dotted line for each of CE and BCE. All lines are zero up to one, marked by a dashed line, and rise beyond it."}}
 opening();
 
 # %% [markdown]
 # **What the figure shows.** *Relative distance* is used on the whole page: the distance between the rows of the
 # smallest classes, divided by that between the rows of the largest. It is unchanged by a common shift of all rows,
 # which CE does not see, and by a common scale. In every case it is zero up to the threshold and rises beyond it, under
-# both losses. How far the tail opens depends on the class sizes and on the biases. With free biases, BCE's
-# tail is further open just above the threshold in three cases, and less in the case 2 × 60, 30, 2 × 8. With decayed
-# biases it is less open just above the threshold in all four.
+# both losses. How far the tail opens depends on the class sizes and on the biases. Just above the threshold with free
+# biases, BCE's tail is further open than CE's, except in the case $2 \times 60, 30, 2 \times 8$. With decayed biases it
+# is less open there in every case. Far above the threshold the order can be reversed.
 #
 # ## Verdicts
 
@@ -371,7 +371,7 @@ ratios()
 # ## What the paper's table implies
 #
 # CIFAR100-LT has class sizes $500\, r^{-k/99}$, $k = 0, \dots, 99$, for an imbalance of $r$. The table sets the paper's
-# accuracies beside the collapse size at the default decays of the authors' code and batches of 128.
+# accuracies beside the collapse size at the default decays of the authors' code and batches of $128$.
 
 # %% tags=["definitions"]
 def long_tailed():

@@ -20,10 +20,10 @@ EXACT, CLOSE = 0.0, 1e-9  # relative difference: of one machine, and of another 
 
 def findings(keys: set[str]) -> dict:
     """ "profile/claim" -> verdict, value, interval and the parts of the same kind, of every claim on these runs."""
+    from bcebook import claims
     from bcebook.book.front import recorded
     from bcebook.chapters.recipes import PROFILES
     from bcebook.chapters.registry import rooms
-    from bcebook import claims
 
     found = {}
     for room, profile in itertools.product(rooms().values(), PROFILES):

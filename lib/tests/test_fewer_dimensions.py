@@ -118,7 +118,8 @@ def test_a_counterexample_refutes_and_its_absence_proves_nothing(small):
 
 def test_the_theorems_can_be_refuted(monkeypatch):
     found = room.carries_over()
-    assert found.verdict == "proved" and found.n == 32 and found.value < 1e-9
+    assert found.verdict == "proved" and found.n == 36 and found.value < 1e-9
+    assert room.bce_alike().detail == "not in (K, d) = (5, 3), (7, 3), (9, 3) and (7, 4)"
     survey = codes.survey()
     for changed in (survey.assign(ce_balance=1e-3), survey.assign(bce_objective=0.0)):
         monkeypatch.setattr(codes, "survey", lambda changed=changed: changed)

@@ -14,8 +14,8 @@ from bcebook.runs.config import PLAIN
 from bcebook.science import theory
 
 RESTARTS = 8
-SETTINGS = ((5, 2), (8, 2), (12, 2), (6, 3), (7, 3), (8, 3), (9, 3), (12, 3), (10, 4), (10, 5), (16, 5), (16, 8),
-            (27, 6), (32, 4), (32, 8), (32, 16))
+SETTINGS = ((5, 2), (8, 2), (12, 2), (5, 3), (6, 3), (7, 3), (8, 3), (9, 3), (12, 3), (7, 4), (10, 4), (10, 5), (16, 5),
+            (16, 8), (27, 6), (32, 4), (32, 8), (32, 16))
 FOLLOWED = ((8, 2), (12, 3))  # from free to decayed biases
 SWEPT = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FOLLOWED_DOWN = (8, 3)  # towards no decay of W and H
