@@ -2,7 +2,7 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb,-papermill
-#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     notebook_metadata_filter: kernelspec,jupytext,bcebook,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -115,8 +115,8 @@ data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
 # %% [markdown]
-# The runs are those of {doc}`initial_bias` and {doc}`bias_decay`, as far as the flow speaks of them: BCE. They come
-# from the store; what is missing is trained now.
+# The runs are those of {doc}`initial_bias` that are trained with BCE. They come from the store; what is missing is
+# trained now.
 
 # %%
 from bcebook.book.notebook import Chapter

@@ -15,6 +15,7 @@ from bcebook.science.summaries import ScoreSummary
 SETTING = ["dataset", "model", "augmentation", "optimizer"]  # what the book's comparisons hold fixed, beside the seed
 LEVEL = 0.1  # a run has levelled off where its training loss changes by less than this share over the last tenth
 SPLITS, KINDS = ("train", "test"), ("positive", "negative", "bias")
+MEDIANS = [f"{split}_{kind}" for split in SPLITS for kind in KINDS]
 
 
 def of(runs: Iterable[Run]) -> pd.DataFrame:
@@ -27,7 +28,8 @@ def of(runs: Iterable[Run]) -> pd.DataFrame:
     Run itself.
     """
     runs = list(runs)
-    return settings(run.config for run in runs).assign(**_columns([_row(run) for run in runs]), run=runs)
+    table = settings(run.config for run in runs).assign(**_columns([_row(run) for run in runs]), run=runs)
+    return table if runs else table.reindex(columns=[*table.columns, *MEDIANS, "bias_start", "bias_end", "settled"])
 
 
 def settings(configs: Iterable[RunConfig]) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def test_a_module_belongs_to_its_own_closure(house):
 
 def test_whatever_a_chapter_has_imported_is_in_its_closure():
     """The whole script is executed, lazy imports included (the laptop's runs are recorded: nothing is trained)."""
-    name = "initial_bias"
+    name = "learning_rates"
     code = """
 import pathlib, sys
 text = pathlib.Path(sys.argv[1]).read_text().replace('profile = "quick"', 'profile = "laptop"')

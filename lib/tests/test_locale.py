@@ -78,7 +78,7 @@ from pathlib import Path
 from bcebook.book import digests, halves, pages
 from bcebook.report import theory_tables
 print(sys.getfilesystemencoding())
-made = {name: digests.chapter_digest(name, "quick", Path(sys.argv[1])) for name in ("minima", "bias_decay")}
+made = {name: digests.chapter_digest(name, "quick", Path(sys.argv[1])) for name in ("minima", "initial_bias")}
 assert all(made.values()) and not halves.differences(digests.BOOK, made)
 print(ascii([made, pages.cite()]))
 """

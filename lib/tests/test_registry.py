@@ -146,7 +146,7 @@ def test_every_run_is_listed_once_with_all_chapters_that_show_it(eight):
     text = run_list.every_run(pages_of)
     lines = [line for line in text.splitlines() if line.startswith("| ResNet8")]
     assert len(lines) == 8 and "nan" not in text
-    assert sum("Initial bias, Neural collapse" in line for line in lines) == 3
+    assert sum("Classifier bias, Neural collapse" in line for line in lines) == 3
     for run, line in zip(eight, lines, strict=True):
         assert run.config.key in line and f"{100 * run.final['test_accuracy']:.1f}" in line
         assert f"{run.environment['seconds'] / 60:.1f}" in line

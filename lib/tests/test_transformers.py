@@ -182,7 +182,8 @@ def planted(config, bias, positive, negative) -> Run:
               "bias": torch.full((10,), float(bias))}
     scores = {kind: score_summary(each.double()).to_dict() for kind, each in values.items()}
     final = {"train_nc1": 0.1, "train_accuracy": 0.9, "test_accuracy": 0.8}
-    history = {"epoch": [0.0, 1.0], "bias_mean": [config.bias_init_mean, float(bias)]}
+    history = {"epoch": [0.0, 1.0], "bias_mean": [config.bias_init_mean, float(bias)],
+               "train_loss": [1.0] * (config.epochs + 1)}
     return Run(config, history, final, {}, {"train": scores, "test": scores}, {})
 
 

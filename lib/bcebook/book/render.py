@@ -17,6 +17,7 @@ from bcebook.chapters import catalog
 # A disk that takes no more: full, over the user's quota, or over the largest file that it may hold.
 FULL = tuple(code for name in ("ENOSPC", "EDQUOT", "EFBIG") if (code := getattr(errno, name, None)))
 MATHJAX = "tex-chtml.js"
+REDIRECTS = {"bias_decay": "initial_bias"}  # a page of an earlier book -> the page that has its content now
 DRAWN = "figures"  # folder of the figures' numbers among the pages' static files
 
 
@@ -63,6 +64,7 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
         say("    Sphinx failed, see above; the HTML of the last good build is untouched.")
         return False
     _slim(fresh)
+    _redirect(fresh)
     old = out / "html.old"
     shutil.rmtree(old, ignore_errors=True)
     if html.exists():
@@ -71,6 +73,19 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
     shutil.rmtree(old, ignore_errors=True)
     (out / "html.json").write_text(json.dumps({"digest": digest}), encoding="utf-8")
     return True
+
+
+def _redirect(html: Path) -> None:
+    """Write a page for each of REDIRECTS that leads on to the page of today."""
+    for old, new in REDIRECTS.items():
+        (html / f"{old}.html").write_text(
+            f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>This page has moved</title>
+<meta http-equiv="refresh" content="0; url={new}.html"><link rel="canonical" href="{new}.html"></head>
+<body><main><h1>This page has moved</h1><p>It is now part of <a href="{new}.html">{new}.html</a>.</p></main></body>
+</html>
+""", encoding="utf-8")
 
 
 def _slim(html: Path) -> None:

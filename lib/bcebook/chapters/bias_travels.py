@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from bcebook import names
-from bcebook.chapters import bias_decay, initial_bias, recipes, relu_features
+from bcebook.chapters import experiments, recipes, relu_features
 from bcebook.chapters.room import Room
 from bcebook.lazy import lazy
 from bcebook.report import markdown, tables
@@ -37,9 +37,9 @@ RATIO, APART = 0.01, 0.03
 
 
 def configs(profile: str, seed: int) -> list[RunConfig]:
-    """BCE of the two chapters on the bias, their starts and their decays, and of the networks that differ in their last
+    """BCE of the chapter on the bias, its starts and its decays, and of the networks that differ in their last
     ReLU, these with all their seeds: no run of ours that the flow speaks of is left out."""
-    every = [*initial_bias.configs(profile, seed), *bias_decay.configs(profile, seed)]
+    every = experiments.initial_bias(profile, seed)
     every += [config for each in recipes.THREE_SEEDS for config in relu_features.configs(profile, each)]
     return [config for config in dict.fromkeys(every) if config.loss == "bce"]
 

@@ -45,6 +45,15 @@ def accuracy(profile: str, seed: int) -> list[RunConfig]:
     ]
 
 
+def initial_bias(profile: str, seed: int) -> list[RunConfig]:
+    """Decoupled decay from several initial means of the biases, without decay of the biases: on the first network, in
+    the profile laptop, where a run takes minutes, on all. Then several lambda_b from the largest mean, on the first."""
+    spec = recipes.PROFILES[profile]
+    networks = spec.networks if profile == "laptop" else spec.networks[:1]
+    starts = [config for network in networks for config in recipes.decoupled(profile, network, seed, spec.means)]
+    return starts + recipes.decoupled(profile, networks[0], seed, (recipes.LAMBDA_B_START,), spec.lambdas)
+
+
 def imbalance(profile: str, seed: int) -> list[RunConfig]:
     """Long-tailed digits in every profile: the question is whether a network follows the theory, at settings of our
     own."""
@@ -80,5 +89,6 @@ EXPERIMENTS = {
             "paper": recipes.THREE_SEEDS,
         },
     ),
+    "initial_bias": Experiment(initial_bias, {"paper": (0,)}),
     "imbalance": Experiment(imbalance, {"paper": (0,)}),
 }

@@ -6,6 +6,8 @@ import pandas as pd
 
 from bcebook import names, paper
 from bcebook.science import stats, theory
+from bcebook.report.predictions import MOMENTUM
+from bcebook.runs.config import batch_count
 from bcebook.runs.specs import NETWORKS
 from bcebook.science.summaries import ScoreSummary
 from bcebook.runs.store import Run
@@ -19,19 +21,6 @@ NOTHING = stats.Estimate(math.nan, math.nan, 0, math.nan, math.nan)  # no run ha
 def summary(run: Run, split: str, kind: str) -> ScoreSummary:
     """The summary of a run's "positive", "negative" or "bias" values on "train" or "test"."""
     return ScoreSummary.from_dict(run.scores[split][kind])
-
-
-def medians(runs: list[Run], split: str = "train") -> pd.DataFrame:
-    """One row for each run and quantity: network, loss, optimizer, bias_init_mean, lambda_b, seed, start (the biases'
-    mean before training), quantity, median."""
-    rows = []
-    for run in runs:
-        config = run.config
-        varied = ("loss", "optimizer", "bias_init_mean", "lambda_b", "seed")
-        base = {"network": network(run)} | {name: getattr(config, name) for name in varied}
-        base["start"] = run.history["bias_mean"][0]
-        rows += [base | {"quantity": kind, "median": summary(run, split, kind).median} for kind in KINDS]
-    return pd.DataFrame(rows)
 
 
 def features(model_name: str) -> str:
@@ -65,6 +54,19 @@ def ce_bias_under_decay(run: Run) -> float:
     """What decay alone makes of the mean of CE's biases with SGD, whose momentum of 0.9 multiplies a lasting pull by
     ten: the start times exp(-10 lambda_b sum of the learning rates). Source: ours."""
     return run.history["bias_mean"][0] * math.exp(-10 * run.config.lambda_b * rates_sum(run))
+
+
+def ce_bias_by_steps(run: Run) -> float:
+    """The same through every step, v <- 0.9 v + lambda_b b, b <- b - eta v: exact where the equation lets momentum act
+    at once and steps be infinitely small. Source: PyTorch's SGD."""
+    config, bias, velocity = run.config, run.history["bias_mean"][0], 0.0
+    steps = batch_count(run.scores["train"]["positive"]["count"], config.batch_size)
+    for epoch in range(1, config.epochs + 1):
+        rate = config.rate(epoch)
+        for _ in range(steps):
+            velocity = MOMENTUM * velocity + config.lambda_b * bias
+            bias -= rate * velocity
+    return bias
 
 
 def finals(runs: list[Run]) -> pd.DataFrame:
@@ -151,11 +153,11 @@ def published_of(table: pd.DataFrame) -> str:
     return "none of these settings" if not found else ", ".join(sorted(names.network(*each) for each in found))
 
 
-def published_medians(runs: list[Run], varied: str) -> pd.DataFrame:
-    """The paper's medians against `varied` ("bias_init_mean" or "lambda_b") that belong beside these runs: those with
-    as many classes, since they have the same closed form, whatever the images are."""
+def published_medians(dataset: str, varied: str) -> pd.DataFrame:
+    """The paper's medians against `varied` ("bias_init_mean" or "lambda_b") that belong beside runs on a data set:
+    those with as many classes, since they have the same closed form, whatever the images are."""
     named = {"bias_init_mean": "initial_bias_mean"}.get(varied, varied)
-    return paper.medians(named, "cifar100" if runs[0].config.dataset == "cifar100" else "cifar10")
+    return paper.medians(named, "cifar100" if dataset == "cifar100" else "cifar10")
 
 
 def network(run: Run) -> tuple[str, str]:
