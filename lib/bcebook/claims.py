@@ -18,10 +18,11 @@ class Claim:
     name: "chapter.what". text: the claim as it is made, one sentence without a full stop. source: whose it is and
     where ("the paper's bias figures", "ours"). statistic: what is computed, in words. judge: runs -> Finding, runs
     being a `frame.of` in a chapter that is a script, and a list of runs in the others; for a claim of theory
-    (theory=True) nothing -> Finding. compares: the rows of such a frame that the claim compares, by their settings
-    alone, so that the same function counts the planned runs; None: all. end: whether the claim is about the end of
-    training, and so judged on runs that have levelled off. front: its place on the landing page (0: none), where
-    `effect` says what its estimate measures ("uniform accuracy, BCE − CE").
+    (theory=True) nothing -> Finding. compares: which runs the claim compares, by their settings alone, so that the same
+    function counts the planned runs; None: all. In a script it takes such a frame and gives some of its rows; in the
+    others it takes a RunConfig and gives a truth value. end: whether the claim is about the end of training, and so
+    judged on runs that have levelled off. front: its place on the landing page (0: none), where `effect` says what its
+    estimate measures ("uniform accuracy, BCE − CE").
     """
 
     name: str
@@ -86,28 +87,44 @@ def judge(claims: Iterable[Claim], runs=None, planned: Sequence[RunConfig] | Non
 
 def _experiment(claim: Claim, runs, planned: Sequence[RunConfig] | None) -> Finding:
     """What runs say of a claim that is no theory; see `judge`."""
-    if isinstance(runs, list):
-        seeds, settled = {run.config.key: run.config.seed for run in runs}, None
-        finding, of, expected = claim.judge(runs), list(seeds), len(planned or ())
-    else:
-        chosen = claim.compares(runs) if claim.compares else runs
-        seeds, settled = dict(zip(chosen.index, chosen["seed"], strict=True)), None
-        if claim.end and planned is not None:
-            settled = int(chosen["settled"].sum())
-            chosen = chosen[chosen["settled"]] if settled else chosen
-        finding, of = claim.judge(chosen), list(dict.fromkeys(chosen.index))
-        expected = 0
-        if planned is not None:
-            from bcebook import frame  # pandas: a claim is declared without it
-
-            wanted = frame.settings(planned)
-            expected = len(set((claim.compares(wanted) if claim.compares else wanted).index))
-    if finding.n and not finding.runs:
-        finding = finding.but(runs=tuple(of))
+    chosen, seeds, expected = (_of_list if isinstance(runs, list) else _of_frame)(claim, runs, planned or ())
+    settled = None
+    if claim.end and planned is not None:
+        still, settled = chosen, _settled(chosen)
+        chosen, settled = (settled if len(settled) else still), len(settled)
+    finding = claim.judge(chosen)
+    if not finding.runs:
+        keys = [run.config.key for run in chosen] if isinstance(chosen, list) else chosen.index
+        finding = finding.but(runs=tuple(dict.fromkeys(keys)))
     if planned is None:
-        return finding
-    used = {seeds[key] for key in finding.runs if key in seeds}
-    return limited(finding, len(used), len(seeds), expected, settled)
+        return finding if finding.n else finding.but(runs=())
+    return limited(finding, len({seeds[key] for key in finding.runs if key in seeds}), len(seeds), expected, settled)
+
+
+def _of_list(claim: Claim, runs: list, planned: Sequence[RunConfig]) -> tuple[list, dict[str, int], int]:
+    """The runs that a claim compares, the seed of each by its key, and how many it plans."""
+    compares = claim.compares or (lambda config: True)
+    chosen = [run for run in runs if compares(run.config)]
+    return chosen, {run.config.key: run.config.seed for run in chosen}, sum(map(bool, map(compares, planned)))
+
+
+def _of_frame(claim: Claim, runs, planned: Sequence[RunConfig]) -> tuple:
+    """As `_of_list`, of a `frame.of`."""
+    from bcebook import frame  # pandas: a claim is declared without it
+
+    compares = claim.compares or (lambda rows: rows)
+    chosen, wanted = compares(runs), compares(frame.settings(planned)) if planned else ()
+    seeds = dict(zip(chosen.index, chosen["seed"], strict=True))
+    return chosen, seeds, len(set(wanted.index)) if len(wanted) else 0
+
+
+def _settled(runs):
+    """Those of a list or a `frame.of` that have levelled off."""
+    from bcebook import frame
+
+    if isinstance(runs, list):
+        return [run for run in runs if frame.levelled_off(run)]
+    return runs[runs["settled"].astype(bool)]
 
 
 def payload(chapter: str, profile: str, judged: list[Judged], runs: list = (), of: int = 0) -> dict:

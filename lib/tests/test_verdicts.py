@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from scipy import stats as scipy_stats
 
 from bcebook import claims
 from bcebook.report import markdown
@@ -108,3 +109,101 @@ def test_numbers_are_written_with_a_true_minus_and_no_negative_zero():
     assert markdown.power(3.2e-9) == "$3 \\cdot 10^{-9}$" and markdown.power(0) == "0"
     assert markdown.interval(0.5, 0.4, 0.6, markdown.percent, digits=0) == "50 [40, 60]" and markdown.interval(0.5, NAN, NAN) == "0.50"
     assert markdown.listed(["a"]) == "a" and markdown.listed("abc") == "a, b and c" and markdown.listed([]) == "none"
+
+
+# ---- equivalence, and how far the evidence reaches -------------------------------------------------------------------
+
+def test_equivalence_is_two_one_sided_tests():
+    for values, margin in (((0.1, -0.1, 0.05), 0.5), ((0.004, 0.001, 0.003, -0.001), 0.005), ((0.6, 0.7, 0.5), 0.5)):
+        above = scipy_stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+        below = scipy_stats.ttest_1samp(values, margin, alternative="less").pvalue
+        assert stats.equivalence_p(values, margin) == pytest.approx(max(above, below))
+    assert math.isnan(stats.equivalence_p([0.1], 0.5)) and stats.equivalence_p([0.1, 0.1], 0.5) == 0.0
+    with pytest.raises(ValueError, match="margin is 0"):
+        stats.equivalence_p([0.1, 0.2], 0)
+
+
+def within(margin, *values) -> Finding:
+    p = stats.equivalence_p(values, margin)
+    return verdicts.sign(estimate(*values), p=stats.student_p(values), margin=margin, equivalence=p)
+
+
+def test_a_difference_is_equivalent_only_within_a_margin_that_the_claim_sets():
+    assert within(0.5, 0.1, -0.1, 0.05).verdict == "equivalent" and "within ±0.5" in within(0.5, 0.1, -0.1).rule
+    assert within(0.05, 0.1, -0.1, 0.05).verdict == "undecided"  # the same values, a narrower margin
+    assert within(0.5, 0.1, 0.11, 0.09).verdict == "supported"  # a small difference that is known is one
+    assert within(0.5, 0.1).verdict == "undecided" and part(0.1, -0.1, 0.05).verdict == "undecided"
+    alike, ahead = within(0.5, 0.1, -0.1, 0.05), within(0.5, 1.0, 1.01, 0.99)
+    assert verdicts.family([alike, alike], stats.holm).verdict == "equivalent"
+    assert verdicts.family([alike, ahead], stats.holm).verdict == "undecided"
+
+
+def test_a_family_may_ask_for_a_share():
+    ahead, behind, open_ = part(1.0, 1.01, 0.99), part(-1.0, -1.01, -0.99), part(-1.0, 2.0, 0.3)
+    for parts, share, verdict in (([ahead, open_], 1.0, "undecided"), ([ahead, open_], 0.5, "supported"),
+                                  ([ahead, ahead, behind], 0.5, "contradicted"), ([open_, open_], 0.5, "undecided"),
+                                  ([ahead, open_, open_], 0.5, "undecided")):
+        finding = verdicts.family(parts, stats.holm, share=share)
+        assert finding.verdict == verdict and ("at least 50%" in finding.rule) == (share < 1)
+
+
+@pytest.mark.parametrize(("given", "n", "seeds", "seen", "planned", "settled", "verdict"), [
+    ("supported", 3, 3, 6, 6, None, "supported"),
+    ("supported", 3, 3, 6, 12, None, "supported"),  # half of the planned runs
+    ("supported", 3, 3, 5, 12, None, "not run"),
+    ("contradicted", 3, 3, 5, 12, 5, "not run"),
+    ("contradicted", 3, 3, 6, 6, 2, "still moving"),
+    ("undecided", 3, 3, 6, 6, 0, "still moving"),
+    ("contradicted", 3, 3, 6, 6, 3, "contradicted"),
+    ("supported", 8, 2, 6, 6, None, "consistent"),
+    ("equivalent", 8, 2, 6, 6, None, "consistent"),
+    ("contradicted", 2, 2, 6, 6, None, "undecided"),
+    ("contradicted", 3, 1, 6, 6, None, "contradicted"),  # three cases
+    ("contradicted", 8, 1, 2, 2, None, "undecided"),  # eight epochs of two runs hang on these two
+    ("undecided", 1, 1, 2, 2, None, "undecided"),
+    ("not run", 0, 3, 6, 6, 6, "not run"),
+])  # fmt: skip
+def test_a_verdict_goes_as_far_as_its_evidence(given, n, seeds, seen, planned, settled, verdict):
+    finding = Finding(given, math.nan if given == "not run" else 1.0, n=n)
+    finding = finding.but(parts=(finding,), control=finding)
+    found = verdicts.limited(finding, seeds, seen, planned, settled)
+    assert found.verdict == verdict and (found.seeds, found.planned) == (seeds, planned)
+    below = (found.control, *found.parts) if verdict != "not run" else ()
+    assert {each.verdict for each in below} <= {verdict} and bool(below) == (verdict != "not run")
+    assert math.isnan(found.value) == (verdict == "not run")
+
+
+def planted(config, settled=True):
+    from bcebook.runs.store import Run
+
+    loss = [1.0] * config.epochs + [1.0 if settled else 0.5]
+    return Run(config, {"epoch": list(range(config.epochs + 1)), "train_loss": loss}, {}, {}, {}, {})
+
+
+def all_of(runs) -> Finding:
+    return verdicts.every(len(runs), len(runs), "it holds")
+
+
+def test_a_claim_that_compares_a_part_is_covered_by_that_part(small):
+    planned = [small(loss=loss, seed=seed) for loss in ("ce", "bce") for seed in range(4)]
+    runs = [planted(config) for config in planned if config.loss == "bce"][:3]
+    whole, part_ = Claim("a.b", "W", "ours", "s", all_of), Claim(
+        "a.c", "P", "ours", "s", all_of, compares=lambda config: config.loss == "bce")
+    found = [each.finding for each in claims.judge([whole, part_], runs, planned)]
+    assert [(each.verdict, len(each.runs), each.planned) for each in found] == [("not run", 3, 8), ("supported", 3, 4)]
+    texts = [markdown.told(each) for each in claims.judge([whole, part_], runs, planned)]
+    assert "W: not run (3 of 8)." in texts[0] and "fewer than half of the planned runs are there" in texts[0]
+    assert "P: supported." in texts[1] and "3 of 4 planned runs, 3 seeds" in texts[1]
+    nothing, = claims.judge([Claim("a.d", "N", "ours", "s", lambda runs: verdicts.not_run())], runs, planned[4:])
+    assert "N: not run (3 of 4)." in markdown.told(nothing) and "allow no comparison" in markdown.told(nothing)
+
+
+def test_a_claim_about_the_end_counts_runs_that_have_levelled_off(small):
+    planned = [small(epochs=10, seed=seed) for seed in range(4)]
+    for moving, verdict, used in ((0, "supported", 4), (1, "supported", 3), (3, "still moving", 1), (4, "still moving", 4)):
+        runs = [planted(config, settled=config.seed >= moving) for config in planned]
+        of = {end: claims.judge([Claim("a.b", "E", "ours", "s", all_of, end=end)], runs, planned)[0] for end in (True, False)}
+        assert (of[True].finding.verdict, of[True].finding.n) == (verdict, used) and of[False].finding.verdict == "supported"
+    assert "levelled off" in markdown.told(of[True])
+    without, = claims.judge([Claim("a.b", "E", "ours", "s", all_of, end=True)], runs)  # the rule alone
+    assert without.finding.verdict == "supported"

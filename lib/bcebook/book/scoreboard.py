@@ -83,7 +83,7 @@ def _find(found: Found, profile: str, chapter: str, claim: str) -> Judged | None
 def _cell(each: Judged | None) -> str:
     """The verdict and the estimate; of a family of tests the estimates of its parts."""
     if each is None or each.finding.verdict == verdicts.NOT_RUN:
-        return verdicts.NOT_RUN
+        return markdown.verdict(each.finding) if each else verdicts.NOT_RUN
     return "<br>".join([f"**{each.finding.verdict}**", *markdown.effects(each.finding)])
 
 

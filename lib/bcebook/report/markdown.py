@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from bcebook import names
 from bcebook.claims import Judged
-from bcebook.science.verdicts import CONSISTENT, NOT_RUN, STILL_MOVING, Finding
+from bcebook.science.verdicts import CONSISTENT, ENOUGH_RUNS, NOT_RUN, STILL_MOVING, Finding
 
 MINUS, DASH = "−", "–"
 
@@ -104,11 +104,17 @@ def estimate(finding: Finding) -> str:
     return f"{value(finding)} ({over(finding)})"
 
 
+def verdict(finding: Finding) -> str:
+    """A finding's verdict, of one that has too few runs with how many are there: "not run (2 of 22)"."""
+    counted_runs = f" ({len(finding.runs)} of {finding.planned})" if finding.planned else ""
+    return f"{finding.verdict}{counted_runs if finding.verdict == NOT_RUN else ''}"
+
+
 def told(each: Judged) -> str:
     """A judged claim as an item of a list: the claim and its verdict, the numbers, the control, the rule; a family as
     a table."""
     finding = each.finding
-    lines = [f"- **{each.text}: {finding.verdict}.**"]
+    lines = [f"- **{each.text}: {verdict(finding)}.**"]
     if finding.verdict != NOT_RUN:
         chance = "" if math.isnan(finding.p) else f", p = {finding.p:.2g}"
         lines.append(f"  {sentence(each.statistic).rstrip('.')}: {estimate(finding)}{chance}.{_more(finding)}")
@@ -139,10 +145,13 @@ def _reach(finding: Finding) -> str:
         return ""
     seeds = f", {counted(finding.seeds, 'seed')}" if finding.seeds else ""
     text = f" *Evidence*: {len(finding.runs)} of {counted(finding.planned, 'planned run')}{seeds}."
+    few = len(finding.runs) < ENOUGH_RUNS * finding.planned
     reason = {
         CONSISTENT: "*Consistent*: the rule is met, on fewer than three seeds.",
         STILL_MOVING: "*Still moving*: fewer than half of the runs have levelled off.",
-        NOT_RUN: "*Not run*: fewer than half of the planned runs are there.",
+        NOT_RUN: "*Not run*: fewer than half of the planned runs are there."
+        if few
+        else "*Not run*: the runs that are there allow no comparison.",
     }.get(finding.verdict, "")
     return f"{text} {reason}".rstrip()
 

@@ -265,25 +265,6 @@ def family(
     )
 
 
-def majority(
-    parts: Sequence[Finding], holm: Callable[[Sequence[float]], Sequence[float]], *, of: str = "settings"
-) -> Finding:
-    """One finding for a claim about most parts of a family of tests, adjusted together as in `family`.
-
-    Supported: more than half of the parts are, after adjustment. Contradicted: half of them or more are, so that most
-    cannot hold. Otherwise undecided; not run if no part was.
-    """
-    whole = family(parts, holm, of=of)
-    rule = (
-        f"supported if more than half of the {of} are after Holm's adjustment over the family, contradicted if half of "
-        "them or more are contradicted after it"
-    )
-    count = [part.adjusted for part in whole.parts if part.verdict != NOT_RUN]
-    for_it, against = count.count(SUPPORTED), count.count(CONTRADICTED)
-    verdict = SUPPORTED if 2 * for_it > len(count) else CONTRADICTED if 2 * against >= len(count) else UNDECIDED
-    return whole.but(rule=rule, verdict=verdict if count else NOT_RUN)
-
-
 def _after(part: Finding, p: float) -> Finding:
     if math.isnan(part.p) or part.verdict in (NOT_RUN, UNDECIDED, EQUIVALENT):
         return part.but(adjusted=part.verdict)
@@ -297,19 +278,33 @@ def limited(finding: Finding, seeds: int, seen: int, planned: int, settled: int 
     seeds, seen, planned: how many seeds and runs were compared, and how many runs the claim plans; settled: how many of
     those runs have levelled off, for a claim about the end of training. Not run: fewer than half of the planned runs.
     Still moving: fewer than half of the runs have levelled off. Below three seeds supported becomes consistent, and so
-    does equivalent; contradicted becomes undecided unless three cases or more were compared: then a counterexample does
-    not hang on one run.
+    does equivalent; contradicted becomes undecided unless three cases or more, of three runs or more, were compared:
+    then a counterexample does not hang on one run. Its parts and its control are lowered in the same way.
     """
     finding = finding.but(seeds=seeds, planned=planned)
     if finding.verdict == NOT_RUN or seen < ENOUGH_RUNS * planned:
-        return finding.but(verdict=NOT_RUN, value=math.nan, low=math.nan, high=math.nan)
-    if settled is not None and settled < ENOUGH_RUNS * seen:
-        return finding.but(verdict=STILL_MOVING)
-    if seeds < ENOUGH_SEEDS and finding.verdict in (SUPPORTED, EQUIVALENT):
-        return finding.but(verdict=CONSISTENT)
-    if seeds < ENOUGH_SEEDS and finding.verdict == CONTRADICTED and finding.n < ENOUGH_SEEDS:
-        return finding.but(verdict=UNDECIDED)
-    return finding
+        return finding.but(verdict=NOT_RUN, value=math.nan, low=math.nan, high=math.nan, control=None, parts=())
+
+    def lowered(verdict: str, n: int) -> str:
+        if verdict in ("", NOT_RUN):
+            return verdict
+        if settled is not None and settled < ENOUGH_RUNS * seen:
+            return STILL_MOVING
+        if seeds < ENOUGH_SEEDS and verdict in (SUPPORTED, EQUIVALENT):
+            return CONSISTENT
+        if seeds < ENOUGH_SEEDS and verdict == CONTRADICTED and min(n, seen) < ENOUGH_SEEDS:
+            return UNDECIDED
+        return verdict
+
+    def whole(part: Finding) -> Finding:
+        return part.but(
+            verdict=lowered(part.verdict, part.n),
+            adjusted=lowered(part.adjusted, part.n),
+            parts=tuple(map(whole, part.parts)),
+            control=part.control and whole(part.control),
+        )
+
+    return whole(finding)
 
 
 def check(
