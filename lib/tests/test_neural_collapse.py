@@ -16,8 +16,9 @@ from bcebook.report import frames, markdown, plots
 from bcebook.runs.store import Run
 
 EPOCHS = (*range(21), 30, 60, 100)  # dense, then sparse
-DIFFERENCES = ("further", "rows_further", "smaller_area", "rows_smaller_area")
-SPEED = ("earlier", "rows_earlier")
+NAMED = ("nc1", "nc2", "nc3", "rows")
+DIFFERENCES = tuple(f"{name}_{what}" for name in NAMED for what in ("further", "smaller_area"))
+SPEED = tuple(f"{name}_earlier" for name in NAMED)
 
 
 def planted(config, value, measured=EPOCHS) -> Run:
@@ -51,6 +52,11 @@ def judged(runs) -> dict[str, str]:
     return {each.name.rpartition(".")[2]: each.finding.verdict for each in claims.judge(room.ROOM.claims, runs)}
 
 
+def in_settings(runs) -> list[Run]:
+    """The same runs in three times as many settings: six, the fewest that a sign test can decide."""
+    return [moved(run, batch_size=batch) for batch in (128, 64, 32) for run in runs]
+
+
 def faster_bce(config) -> float:
     """BCE falls twice as fast; a seed does much to both losses alike, and a little to each."""
     own = 0.0005 * ((7 * config.seed + len(config.loss)) % 3)
@@ -58,7 +64,7 @@ def faster_bce(config) -> float:
 
 
 def test_each_verdict_follows_from_its_cause(plant):
-    good = plant(faster_bce)
+    good = in_settings(plant(faster_bce))
     assert judged(good) == dict.fromkeys(("both_collapse", *DIFFERENCES, *SPEED), "supported")
     swapped = [moved(run, loss={"ce": "bce", "bce": "ce"}[run.config.loss]) for run in good]
     assert judged(swapped) == {"both_collapse": "supported"} | dict.fromkeys((*DIFFERENCES, *SPEED), "contradicted")
@@ -66,7 +72,7 @@ def test_each_verdict_follows_from_its_cause(plant):
     assert {judged(even)[name] for name in (*DIFFERENCES, *SPEED)} == {"undecided"}
     assert {judged(plant(lambda c: 0.03))[name] for name in SPEED} == {"undecided"}  # no pair has a leader
     one_seed = [run for run in good if run.config.seed == 0]
-    assert {judged(one_seed)[name] for name in (*DIFFERENCES, *SPEED)} == {"undecided"}
+    assert {judged(one_seed)[name] for name in DIFFERENCES} == {"undecided"}
     nothing = dict.fromkeys((*DIFFERENCES, *SPEED), "not run")
     assert judged([run for run in good if run.config.loss == "ce"]) == nothing | {"both_collapse": "supported"}
     assert judged([]) == nothing | {"both_collapse": "not run"}
@@ -76,19 +82,19 @@ def test_each_verdict_follows_from_its_cause(plant):
 def test_one_setting_that_goes_the_other_way_contradicts(plant):
     """The old headline was printed whatever the counts."""
     runs = plant(lambda c: faster_bce(c) if c.optimizer == "sgd" else 0.1 - faster_bce(c))
-    finding = room.further(runs, room.PAPERS)
-    assert finding.verdict == "contradicted" and finding.n == 6
+    finding = room.further(runs, "nc1")
+    assert finding.verdict == "contradicted" and finding.n == 2
     assert {part.adjusted for part in finding.parts if "AdamW" in part.label} == {"contradicted"}
     assert {part.adjusted for part in finding.parts if "SGD" in part.label} == {"supported"}
     assert finding.value == 0.5
-    assert finding.detail == ("3 of the tests contradict it after adjustment; the mean is below zero for "
-                              "NC1 in 1 of 2, NC2 of the means in 1 of 2 and NC3 in 1 of 2 settings")
+    assert finding.detail == ("1 of 2 settings support it after adjustment, 1 contradict it; the mean is below zero "
+                              "in 1")
 
 
 def test_the_pages_numbers_by_a_second_way(plant):
     """Mean, interval and p-value of the last epoch, from SciPy's paired test on the logarithms."""
     runs = plant(faster_bce)
-    part = next(p for p in room.further(runs, room.PAPERS).parts if p.label == "SGD, NC3")
+    part = next(p for p in room.further(runs, "nc3").parts if p.label == "SGD")
     sgd = [run for run in runs if run.config.optimizer == "sgd"]
     values = {(run.config.loss, run.config.seed): math.log10(run.final["train_nc3"]) for run in sgd}
     bce, ce = ([values[loss, seed] for seed in range(5)] for loss in ("bce", "ce"))
@@ -100,20 +106,20 @@ def test_the_pages_numbers_by_a_second_way(plant):
 
 
 def test_an_effect_of_chance_does_not_survive_the_family(plant):
-    """One measure of one setting is told apart by itself, at about p = 0.03, and not among six tests."""
+    """One setting of six is told apart by itself, at about p = 0.03, and not among six tests."""
     shifts = np.arange(5) - 4.4  # their mean is 3.4 standard errors below zero
 
     def value(config):
         small = 0.001 * ((config.seed * 3) % 5 - 2)
 
         def at(name, epoch):
-            if name == "nc1" and config.optimizer == "sgd":
+            if config.batch_size == 128 and config.optimizer == "sgd":
                 return 10 ** (-0.01 * epoch + (0.01 * shifts[config.seed] if config.loss == "bce" else 0))
             return 10 ** (-0.01 * epoch + (small if config.loss == "bce" else 0))
         return at
 
-    finding = room.further([planted(r.config, value(r.config)) for r in plant(faster_bce)], room.PAPERS)
-    alone = next(part for part in finding.parts if part.label == "SGD, NC1")
+    finding = room.further([planted(r.config, value(r.config)) for r in in_settings(plant(faster_bce))], "nc1")
+    alone = finding.parts[0]
     assert 0.05 / 6 < alone.p < 0.05 and (alone.verdict, alone.adjusted) == ("supported", "undecided")
     assert finding.verdict == "undecided"
 
@@ -141,6 +147,38 @@ def test_a_level_is_passed_once_or_never(plant):
     assert room.lead(slow, fast, "nc1") == 3 and room.lead(fast, slow, "nc1") == -3
     assert room.lead(never, slow, "nc1") == 2 and room.lead(never, never, "nc1") == 0  # a hundredth is not reached
     assert room.lead(slow, slow, "nc1") == 0
+
+
+def test_collapse_is_a_level_and_not_a_fall(plant):
+    assert room.both_collapse(plant(lambda c: 0.014)).verdict == "supported"  # 2 falls to 0.08
+    some = room.both_collapse(plant(lambda c: 0.014 if c.loss == "bce" else 0.01))  # CE falls too, to 0.2
+    assert (some.verdict, some.value, some.n) == ("contradicted", 0.5, 20)
+    assert "10 of 20 runs" in some.detail and "NC1 0.2, NC2 of the means 0.2 and NC3 0.2" in some.detail
+    assert "accuracy on the training set is 99.0 %" in some.detail
+
+
+def test_the_setting_is_the_unit_of_a_sign_test(plant):
+    """Ten pairs of two settings are two cases, and the seeds of one are averaged."""
+    two = room.earlier(plant(faster_bce), "nc1")
+    assert (two.n, two.of, two.verdict, two.p) == (2, "settings", "undecided", 0.5)
+    six = in_settings(plant(faster_bce))
+    assert (room.earlier(six, "nc1").n, room.earlier(six, "nc1").p) == (6, 2 / 2**6)
+    # two seeds in which CE leads by one level each do not outweigh three in which BCE leads by three
+    mixed = [run if run.config.seed < 3 or run.config.loss == "ce" else planted(run.config, falling(0.015))
+             for run in plant(lambda c: 0.02 if c.loss == "ce" else 0.2)]
+    found = room.earlier(in_settings(mixed), "nc1")
+    assert (found.n, found.value, found.verdict) == (6, 1.0, "supported")
+
+
+def test_the_end_is_judged_on_runs_that_have_levelled_off(plant):
+    runs, planned = in_settings(plant(faster_bce)), [run.config for run in in_settings(plant(faster_bce))]
+    for level, verdict in ((0.1, "supported"), (0.5, "still moving")):
+        for run in runs:
+            epochs = run.config.epochs
+            run.history["train_loss"] = [1.0] * epochs + [1 - level * 0.9]
+        found = {each.name: each.finding.verdict for each in claims.judge(room.ROOM.claims, runs, planned)}
+        assert {found[f"neural_collapse.{name}"] for name in ("both_collapse", "nc1_further")} == {verdict}
+        assert found["neural_collapse.nc1_earlier"] == "supported"
 
 
 def test_tables_show_the_planted_numbers(plant):
@@ -222,9 +260,9 @@ def test_the_enlarged_figure_ends_with_the_dense_epochs(plant):
 
 def test_the_recorded_curves_say_what_their_files_say(eight):
     verdicts = judged(eight)
-    assert verdicts.pop("both_collapse") == "supported" and set(verdicts.values()) == {"undecided"}  # one seed
+    assert verdicts.pop("both_collapse") == "contradicted" and set(verdicts.values()) == {"undecided"}  # one seed
     final = {(r.config.dataset, r.config.optimizer, r.config.loss): r.history for r in eight}
-    for part in room.further(eight, ("nc1",)).parts:
+    for part in room.further(eight, "nc1").parts:
         dataset = "mnist" if "MNIST" in part.label else "cifar10"
         optimizer = "sgd" if "SGD" in part.label else "adamw"
         ratio = final[dataset, optimizer, "bce"]["nc1"][-1] / final[dataset, optimizer, "ce"]["nc1"][-1]
