@@ -14,7 +14,7 @@ class Planted:
 
     def __init__(self, config, accuracy, uniform):
         self.config, self.final = config, {"test_accuracy": accuracy, "test_uniform_accuracy": uniform}
-        self.scores = {"test": {"positive": {"count": 300}}}
+        self.scores = {"test": {"positive": {"count": 1200}}}
 
 
 def planted(accuracies: dict, uniform: float = 0.5) -> list:
@@ -79,6 +79,18 @@ def test_every_verdict_can_be_the_other():
     assert verdicts(planted(better, uniform=float("nan")))["uniform_at_every"] == "not run"
     found = judge(room.ROOM.claims, planted(better))[0].finding
     assert "an end of those tried: SGD and AdamW" in found.detail  # so the grid says too little
+
+
+def test_a_few_images_decide_nothing():
+    """A difference must exceed what another choice of the held-out images would change: 1.96 binomial errors."""
+    close = {("sgd", 0.5): (0.9, 0.95), ("sgd", 1): (0.8, 0.799), ("adamw", 1): (0.6, 0.8)}
+    found = room.accuracy_at_every(planted(close))
+    assert found.verdict == "undecided" and [part.adjusted for part in found.parts].count("supported") == 2
+    part = next(part for part in found.parts if part.value < 0)
+    error = ((0.8 * 0.2 + 0.799 * 0.201) / 1200) ** 0.5
+    assert (part.verdict, part.n) == ("undecided", 1) and part.high == pytest.approx(-0.001 + 1.96 * error)
+    assert "at 2 of 3 rates" in found.detail and "binomial standard errors" in found.rule
+    assert room.accuracy_at_every(planted(close | {("sgd", 1): (0.8, 0.74)})).verdict == "contradicted"
 
 
 def test_runs_to_the_end_choose_nothing_and_have_a_table_of_their_own():
