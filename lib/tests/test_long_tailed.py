@@ -174,6 +174,18 @@ def test_a_start_changes_nothing_but_what_is_told_of_it():
     assert len(room.starts(planted()).frame) == 0
 
 
+def test_what_is_still_learning_decides_nothing_about_the_end():
+    """Short runs whose losses still fall: "contradicted" by the rule, and "still moving" as a verdict."""
+    runs = planted(-0.05, profile="laptop", later=0.1)
+    for run in runs:
+        run.history["train_loss"] = [2.0 - 0.1 * epoch for epoch in range(run.config.epochs + 1)]
+    found = {each.name.partition(".")[2]: each.finding for each in
+             claims.judge(room.ROOM.claims, runs, room.ROOM.configs("laptop"))}
+    assert verdicts(runs)["higher"] == "contradicted" and found["higher"].verdict == "still moving"
+    assert (found["higher"].planned, found["start"].planned, found["start"].verdict) == (18, 6, "supported")
+    assert "train_accuracy" in set(room.accuracies(runs).frame["figure"])  # stands beside it
+
+
 def test_the_growth_is_paired_by_seed():
     runs = [run for run in planted({10: 0.01, 50: 0.5, 100: 0.04}) if run.config.seed != 2 or
             run.config.imbalance_factor != 10]

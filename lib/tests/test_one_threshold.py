@@ -134,3 +134,17 @@ def test_the_views_stand_parts_of_their_runs():
         text = "".join(table(part).markdown() for table in room.ROOM.tables)
         assert "nan" not in text + markdown.findings(claims.judge(room.ROOM.claims, part))
         plt.close(room.ladder(part))
+
+
+def test_how_small_a_gap_is_is_told_and_gives_no_verdict():
+    """Two one-sided tests at one point are a detail: no margin was fixed before these seeds."""
+    from bcebook.book.front import recorded
+    from bcebook.science import stats
+
+    runs = recorded(room.ROOM, "laptop")
+    found = room.on_probabilities(runs)
+    assert found.verdict == "undecided" and "exploratory" in found.detail
+    for losses in room.groups(runs).values():
+        each = [losses["bce"][seed].final["test_uniform_accuracy_log_softmax"]
+                - losses["ce"][seed].final["test_uniform_accuracy_log_softmax"] for seed in losses["ce"]]
+        assert f"p = {stats.equivalence_p(each, 0.01):.2g}" in found.detail

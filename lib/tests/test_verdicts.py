@@ -7,6 +7,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bcebook import claims
+from bcebook.chapters.recipes import PROFILES
+from bcebook.chapters.registry import rooms
+from bcebook.chapters.room import Room
 from bcebook.report import markdown
 from bcebook.claims import Claim, Judged
 from bcebook.science import stats, verdicts
@@ -207,3 +210,18 @@ def test_a_claim_about_the_end_counts_runs_that_have_levelled_off(small):
     assert "levelled off" in markdown.told(of[True])
     without, = claims.judge([Claim("a.b", "E", "ours", "s", all_of, end=True)], runs)  # the rule alone
     assert without.finding.verdict == "supported"
+
+
+def test_what_a_claim_of_a_room_compares_is_planned_somewhere():
+    for room in (room for room in rooms().values() if isinstance(room, Room) and room.runs):
+        planned = [config for profile in PROFILES for config in room.configs(profile)]
+        for claim in room.claims:
+            if claim.compares:
+                chosen = sum(bool(claim.compares(config)) for config in planned)
+                assert 0 < chosen < len(planned), claim.name
+
+
+def test_the_landing_page_has_a_place_for_each_claim_that_asks_for_one():
+    shown = [claim for room in rooms().values() for claim in room.claims if claim.front]
+    places = [claim.front for claim in shown]
+    assert len(set(places)) == len(places) and set(places) <= set(range(1, 9)) and all(c.effect for c in shown)

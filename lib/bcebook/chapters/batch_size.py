@@ -279,6 +279,14 @@ def bce_higher(runs: list[Run], name: str) -> Finding:
     return finding.but(detail=f"{finding.detail}; BCE's mean is higher at {ahead} of them") if parts else finding
 
 
+def of_ce(config: RunConfig) -> bool:
+    return config.loss == "ce"
+
+
+def of_bce(config: RunConfig) -> bool:
+    return config.loss == "bce"
+
+
 # ---- theory
 
 def effective() -> Finding:
@@ -318,27 +326,30 @@ ROOM = Room(
         Claim("batch_size.scores_fall", "Under both losses a larger batch leaves smaller scores of both kinds", "ours",
               "the share of steps from one batch size to the next in which both are nearer to zero",
               partial(falls, which=recipes.LOSSES, signs={"positive": 1, "negative": -1},
-                      what="the larger batch has the lower positive and the higher negative scores")),
+                      what="the larger batch has the lower positive and the higher negative scores"), end=True),
         Claim("batch_size.same_order", "CE and BCE put the batch sizes in the same order by the gap between positive "
-              "and negative scores", "ours", "the share of pairs of batch sizes in which they do", same_order),
+              "and negative scores", "ours", "the share of pairs of batch sizes in which they do", same_order, end=True),
         Claim("batch_size.gap_follows", "The gap changes with the batch size as the minimum's does", "ours",
-              "the relative error of the change from the smallest to the largest batch, at worst", gap_follows),
+              "the relative error of the change from the smallest to the largest batch, at worst", gap_follows,
+              end=True),
         Claim("batch_size.twice", "BCE's gap changes about twice as much as CE's", "ours",
-              "the distance of the ratio of the two changes from the minimum's", twice),
+              "the distance of the ratio of the two changes from the minimum's", twice, end=True),
         Claim("batch_size.ce_gap", "CE's gap tells the batch size of its run", "ours",
               "the share of runs whose gap is nearest to the minimum for their own batch size",
-              partial(recognised, loss="ce", own_bias=False)),
+              partial(recognised, loss="ce", own_bias=False), compares=of_ce, end=True),
         Claim("batch_size.bce_gap", "BCE's gap tells the batch size of its run", "ours",
               "the share of runs whose gap is nearest to the minimum for their own batch size",
-              partial(recognised, loss="bce", own_bias=False)),
+              partial(recognised, loss="bce", own_bias=False), compares=of_bce, end=True),
         Claim("batch_size.bce_gap_at_bias", "BCE's gap tells the batch size of its run once the "
               "network's own bias is taken for given", "ours",
-              "the share of runs whose gap is nearest to the minimum at their bias and batch size", bce_gap_at_bias),
+              "the share of runs whose gap is nearest to the minimum at their bias and batch size", bce_gap_at_bias,
+              compares=of_bce, end=True),
         Claim("batch_size.bias_falls", "BCE's bias ends lower the larger the batch is", "ours",
               "the share of steps from one batch size to the next in which it does",
-              partial(falls, which=("bce",), signs={"bias": 1}, what="the larger batch has the lower median bias")),
+              partial(falls, which=("bce",), signs={"bias": 1}, what="the larger batch has the lower median bias"),
+              compares=of_bce, end=True),
         Claim("batch_size.bias_there", "BCE's bias ends where the minimum for its batch size has it", "ours",
-              "the largest distance between the two", bias_there),
+              "the largest distance between the two", bias_there, compares=of_bce, end=True),
         Claim("batch_size.accuracy", "BCE reaches a higher accuracy than CE at every batch size", "ours",
               "the batch sizes at which BCE's test accuracy is higher, after Holm's adjustment",
               partial(bce_higher, name="accuracy")),

@@ -314,8 +314,8 @@ def one_less_as_stated() -> Finding:
     return finding.but(detail=f"a lower point was found at these multiples of the critical decay: {late}")
 
 
-def _claim(name: str, text: str, source: str, statistic: str, judge) -> Claim:
-    return Claim(f"bias_saturates.{name}", text, source, statistic, judge, theory=True)
+def _claim(name: str, text: str, source: str, statistic: str, judge, **shown) -> Claim:
+    return Claim(f"bias_saturates.{name}", text, source, statistic, judge, theory=True, **shown)
 
 
 ROOM = Room(
@@ -326,7 +326,8 @@ ROOM = Room(
                "classifier and class means form one centred simplex ETF", "the paper's Theorem 3.2",
                "the largest deviation of a minimum that was found", up_to_critical),
         _claim("as_stated", "The same holds beyond that decay, since the theorem names none",
-               "the paper's Theorem 3.2 as stated for d >= K", "the share of settings in which it does", as_stated),
+               "the paper's Theorem 3.2 as stated for d >= K", "the share of settings in which it does", as_stated,
+               front=8, effect="decays beyond the critical one at which it holds"),
         _claim("closed_form", "The closed form is BCE's minimum, on both sides of the critical decay", "ours",
                "the largest disagreement with a plain minimisation", closed_form),
         _claim("saturates", "Beyond the critical decay the bias is c divided by the decay, and scores minus bias stay "

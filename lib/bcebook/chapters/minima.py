@@ -293,8 +293,8 @@ def separation(classes: tuple[int, ...] = (3, 10, 100), draws: int = 2000) -> Fi
         detail=f"settings of {named} classes; the bias separates in {separate:,}, not in {len(true) - separate:,}")
 
 
-def _claim(name: str, text: str, source: str, statistic: str, judge) -> Claim:
-    return Claim(f"minima.{name}", text, source, statistic, judge, theory=True)
+def _claim(name: str, text: str, source: str, statistic: str, judge, **shown) -> Claim:
+    return Claim(f"minima.{name}", text, source, statistic, judge, theory=True, **shown)
 
 
 APART = "the largest disagreement with a plain minimisation"
@@ -306,7 +306,7 @@ ROOM = Room(
                "the paper's Theorem 3.1", APART, lambda: disagreement("ce", covered=True)),
         _claim("bce", "For c < 1/K and up to the critical decay of the bias every global minimiser of BCE shows "
                "neural collapse, with the page's scale and bias", "the paper's Theorem 3.2", APART,
-               lambda: disagreement("bce", covered=True)),
+               lambda: disagreement("bce", covered=True), front=6, effect="largest distance from a plain minimisation"),
         _claim("elsewhere", "Beyond the critical decay, and from c = 1/K on, the closed form is the minimum too",
                "ours", APART, lambda: disagreement(None, covered=False)),
         _claim("separation", "The paper's condition says exactly when BCE's bias lies between positive and negative "

@@ -46,14 +46,23 @@ def both_sweeps(profile: str, network: tuple[str, str], seed: int, means, lambda
             *recipes.decoupled(profile, network, seed, (recipes.LAMBDA_B_START,), lambdas)]
 
 
+def decays(config: RunConfig) -> bool:
+    """Whether a run is of the sweep of lambda_b; the others are of the sweep of the initial bias mean."""
+    return bool(config.lambda_b)
+
+
+def free(config: RunConfig) -> bool:
+    return not decays(config)
+
+
 def of_starts(runs: list[Run]) -> list[Run]:
     """The sweep of the initial bias mean."""
-    return frames.select(runs, lambda_b=0.0)
+    return [run for run in runs if free(run.config)]
 
 
 def of_decays(runs: list[Run]) -> list[Run]:
     """The sweep of lambda_b."""
-    return [run for run in runs if run.config.lambda_b]
+    return [run for run in runs if decays(run.config)]
 
 
 def start_sweep(runs: list[Run]) -> Figure:
@@ -149,16 +158,18 @@ ROOM = Room(
     runs=configs, seeds={"paper": (0,)}, figures=(start_sweep, decay_sweep), tables=(ends, gaps),
     claims=(
         Claim("transformers.ce_stays", "Under CE a transformer's biases stay where they start", FIGURES,
-              "the largest change of the mean bias during training", ce_stays),
+              "the largest change of the mean bias during training", ce_stays, compares=free),
         Claim("transformers.bce_between",
               "Under BCE a transformer's bias settles between the negative and the positive scores", FIGURES,
-              "the share of runs in which it does", bce_between),
+              "the share of runs in which it does", bce_between, end=True),
         Claim("transformers.bce_forgets", "Under BCE it settles there wherever it starts", FIGURES,
-              "the largest difference between the final median biases of two starts", bce_forgets),
+              "the largest difference between the final median biases of two starts", bce_forgets, compares=free,
+              end=True),
         Claim("transformers.ce_goes_down", "Decay takes the biases of CE down, the further the stronger it is", FIGURES,
-              "the share of sweeps in which it does", ce_goes_down),
+              "the share of sweeps in which it does", ce_goes_down, compares=decays),
         Claim("transformers.reaches_minimum",
               "A transformer's scores are as far apart as at the closed form's minimum", "ours",
-              "the largest difference of their gap from the closed form's, relative to it", reaches_minimum),
+              "the largest difference of their gap from the closed form's, relative to it", reaches_minimum,
+              compares=free, end=True),
     ),
 )

@@ -18,6 +18,8 @@ from bcebook.science import verdicts
 from bcebook.science.verdicts import Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure
 
     from bcebook.runs.config import RunConfig
@@ -151,6 +153,11 @@ def _means(runs: list[Run]) -> dict:
 
 # ---- what the runs say
 
+def against(*variations: str) -> Callable[[RunConfig], bool]:
+    """Which configurations are one of these variations, or the network as it is."""
+    return lambda config: told(config) in (PLAIN, *variations)
+
+
 def compared(ours: dict[int, Run], theirs: dict[int, Run], figure, direction: int, label: str = "") -> Finding:
     """Is a figure higher (direction -1: lower) in our runs than in the others, seed by seed?"""
     return seeds.tested(seeds.gaps(ours, theirs, figure), direction, label=label)
@@ -219,18 +226,22 @@ ROOM = Room(
     figures=(differences,), tables=(measured,),
     claims=(
         Claim("variations.uniform_everywhere", "BCE's uniform accuracy is above CE's, whatever is changed", "ours",
-              "the variations in which it is higher, after Holm's adjustment", uniform_everywhere),
+              "the variations in which it is higher, after Holm's adjustment", uniform_everywhere,
+              compares=lambda config: told(config) != RANDOM),
         Claim("variations.etf_costs", "Under BCE, a classifier fixed to a simplex ETF costs accuracy", "ours",
-              "accuracy with the fixed classifier minus that with a trained one", etf_costs),
+              "accuracy with the fixed classifier minus that with a trained one", etf_costs,
+              compares=against("fixed simplex ETF")),
         Claim("variations.bias_needed", "Under BCE, a classifier without a bias has a lower uniform accuracy", "ours",
-              "uniform accuracy without a bias minus that with one", bias_needed),
+              "uniform accuracy without a bias minus that with one", bias_needed, compares=against("no bias")),
         Claim("variations.normalised",
               "Under CE, scores that are cosines lose less of the accuracy to one threshold for all", "ours",
-              "the accuracy lost with cosine scores minus that lost without", normalised),
+              "the accuracy lost with cosine scores minus that lost without", normalised,
+              compares=against("cosine scores")),
         Claim("variations.random_collapse", "On random labels both losses collapse too", "ours",
-              "the largest NC1 of the training set", random_collapse),
+              "the largest NC1 of the training set", random_collapse,
+              compares=lambda config: config.random_labels, end=True),
         Claim("variations.mixing_spreads", "Mixup and CutMix each make the features of the test set less compact",
               "ours", "the settings in which compactness is lower than with DA1 alone, after Holm's adjustment",
-              mixing_spreads),
+              mixing_spreads, compares=lambda config: config.decay == "global"),
     ),
 )
