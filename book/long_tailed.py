@@ -2,7 +2,7 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb,-papermill
-#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     notebook_metadata_filter: kernelspec,jupytext,bcebook,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -36,7 +36,8 @@
 # $n_k < 20$, and each group has an accuracy of its own, over all test images of its classes. On the other hand, BCE
 # makes each class a problem of its own, its $n_k$ images against the $N - n_k$ of all others, and the smaller the class
 # the more one-sided that problem: BCE may as well learn its tail later than CE does. The accuracy on the training set,
-# in the first table, says whether the networks have learnt what they were shown.
+# in the first table, says whether the networks have learnt what they were shown. The comparison is about the end of
+# training: where the training losses still fall, its verdict is *still moving*.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"

@@ -2,7 +2,7 @@
 # jupyter:
 #   jupytext:
 #     cell_metadata_filter: tags,mystnb,-papermill
-#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     notebook_metadata_filter: kernelspec,jupytext,bcebook,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -44,7 +44,10 @@
 # - *faster*, again: which of the two falls below preset levels first. The levels are whole decades, the same for every
 #   measure. A curve that never falls below a level counts as later than one that does, and is given no epoch.
 #
-# A difference has its $t$ interval over the seeds. One seed has none, and decides nothing.
+# A difference has its $t$ interval over the seeds, and Holm's adjustment over the settings; one seed has no interval.
+# Each measure has its own verdict. The sign test of *faster, again* counts settings: the seeds of one setting are
+# averaged first, as they are not independent evidence. Networks count as collapsed if NC1, NC2 of the means and NC3 are
+# all below 0.1. Collapse and *further* are judged on runs whose training loss has levelled off.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"
