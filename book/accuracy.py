@@ -92,10 +92,10 @@ result(runs)
 # the opposite. That table has one number per setting and no interval. Detecting a difference of a fraction of a point
 # takes several seeds; a difference of many points shows with few.
 #
-# **Two recipes.** In the authors' accuracy experiments, BCE's biases start around 6 and CE's around 0, and AdamW's
+# **Two recipes.** In the authors' accuracy experiments, BCE's biases start around $6$ and CE's around $0$, and AdamW's
 # weight decay is a hundred times that of SGD. The settings come from an early public version of their code
 # ({doc}`departures` quotes it). The first runs of this book used one weight decay for both optimizers and started all
-# biases at 0: the *former recipe*. Comparing the two shows the effect of the recipe alone.
+# biases at $0$: the *former recipe*. Comparing the two shows the effect of the recipe alone.
 #
 # DA1 is random cropping and flipping (digits are only cropped). DA2 adds Mixup or CutMix, one of the two for each
 # batch, with label smoothing.
@@ -119,7 +119,7 @@ accuracy_differences(runs);
 # ## Verdicts
 #
 # Two accuracies count as *equivalent* if two one-sided tests place their difference within half a point. The margin was
-# fixed after seeds 0 to 2, which are exploratory, so only the authors' recipe, with its new seeds, is tested for
+# fixed after seeds $0$ to $2$, which are exploratory, so only the authors' recipe, with its new seeds, is tested for
 # equivalence.
 
 # %% tags=["definitions"]
@@ -222,8 +222,9 @@ def gaps(runs):
     pairs = pairs.assign(measure=pairs["measure"].map(MEASURES), images=pairs["mean"] * pairs["dataset"].map(size),
                          paper=pairs["paper_accuracy"].where(~uniform, pairs["paper_uniform_accuracy"]))
     return tables.styled(pairs, {
-        "setting": ("label", str), "measure": ("measure", str), "BCE − CE, points [95 %]": ("estimate", tables.hundredths),
-        "test images": ("images", "{:+.1f}"), "seeds": ("n", str), "paper, points": ("paper", tables.signed_percent),
+        "setting": ("label", str), "measure": ("measure", str),
+        "BCE − CE, points [95 %]": ("estimate", tables.hundredths), "test images": ("images", "{:+.1f}"),
+        "seeds": ("n", str), "paper, points": ("paper", tables.signed_percent),
     }, f"Means over the seeds with Student's interval of the paired differences. The paper's column: "
        f"{frames.published_of(pairs)}.")
 
@@ -277,7 +278,8 @@ def starts(runs):
                        end=[each.mean for each in rows["bias_end"]], seeds=[each.n for each in rows["bias_end"]])
     return tables.styled(rows.sort_values(["optimizer", "bias_init_mean"], ascending=[False, True]), {
         "setting": ("label", str), "biases start at": ("bias_init_mean", "{:g}"), "and end at": ("end", "{:.2f}"),
-        **{title: (measure, tables.mean_std) for measure, title in MEASURES.items()}, "seeds": ("seeds", str)}, "Percent of the test set; the mean bias after training.")
+        **{title: (measure, tables.mean_std) for measure, title in MEASURES.items()}, "seeds": ("seeds", str),
+    }, "Percent of the test set; the mean bias after training.")
 
 # %%
 recipe_table(runs)

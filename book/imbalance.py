@@ -29,12 +29,6 @@ device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
-# %%
-from bcebook import book
-
-chapter = book.open("imbalance", profile, device, data_dir, seeds)
-runs = chapter.runs  # a DataFrame, one row a run
-
 # %% tags=["definitions"]
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,8 +40,7 @@ from bcebook.claims import Claim
 from bcebook.report import markdown, plots, tables, tails
 from bcebook.science import minority, verdicts
 
-# Sizes of the smallest classes, over the size at the threshold
-MULTIPLES = (0.5, 0.9, 0.98, 1.02, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 30, 100)
+MULTIPLES = (0.5, 0.9, 0.98, 1.02, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 30, 100)  # sizes of classes over the threshold
 
 
 def result(runs):
@@ -66,6 +59,10 @@ def result(runs):
     return Markdown(text)
 
 # %%
+from bcebook import book
+
+chapter = book.open("imbalance", profile, device, data_dir, seeds)
+runs = chapter.runs  # a DataFrame, one row a run
 result(runs)
 
 # %% [markdown]

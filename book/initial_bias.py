@@ -33,12 +33,6 @@ device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
 
-# %%
-from bcebook import book
-
-chapter = book.open("initial_bias", profile, device, data_dir, seeds)
-runs = chapter.runs  # a DataFrame, one row a run
-
 # %% tags=["definitions"]
 import math
 
@@ -99,6 +93,10 @@ def result(runs):
         f"scores change by up to {largest(ours, ours['moved'])}."]))
 
 # %%
+from bcebook import book
+
+chapter = book.open("initial_bias", profile, device, data_dir, seeds)
+runs = chapter.runs  # a DataFrame, one row a run
 result(runs)
 
 # %% [markdown]
@@ -129,7 +127,7 @@ result(runs)
 # and a common shift of the biases changes all of its terms.
 #
 # **Decay of the biases** adds $\tfrac{\lambda_b}{2}\|b\|^2$ to the loss. Under CE with SGD it alone moves the mean
-# bias. A step with learning rate $\eta$ multiplies the mean by $1 - \eta \lambda_b$, and momentum 0.9 makes a lasting
+# bias. A step with learning rate $\eta$ multiplies the mean by $1 - \eta \lambda_b$, and momentum $0.9$ makes a lasting
 # gradient ten times as effective. After training the mean is
 #
 # $$
@@ -305,7 +303,7 @@ chapter.judge(CLAIMS)
 # ## The numbers
 #
 # The range of the medians over all starts, and the slope of the final bias against its start, here and in the paper's
-# figures. The slope is 1 where training never moves a bias, and 0 where the final bias does not depend on the start:
+# figures. The slope is $1$ where training never moves a bias, and $0$ where the final bias does not depend on the start:
 
 # %% tags=["definitions"]
 def ends(runs):

@@ -77,7 +77,7 @@ room.rates(runs)
 room.to_the_end(runs)
 
 # %% [markdown]
-# A difference of a few images is not evidence. At each rate, BCE minus CE therefore has an interval of 1.96 binomial
+# A difference of a few images is not evidence. At each rate, BCE minus CE therefore has an interval of $1.96$ binomial
 # standard errors of the held-out images, and counts only if zero lies outside it, after Holm's adjustment over the
 # rates. This interval does not cover the seeds; {doc}`accuracy` compares the losses with several.
 #

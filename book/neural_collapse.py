@@ -47,7 +47,7 @@
 # A difference has its $t$ interval over the seeds, and Holm's adjustment over the settings; one seed has no interval.
 # Each measure has its own verdict. The sign test of *faster, again* counts settings: the seeds of one setting are
 # averaged first, as they are not independent evidence. Networks count as collapsed if NC1, NC2 of the means and NC3 are
-# all below 0.1. Collapse and *further* are judged on runs whose training loss has levelled off.
+# all below $0.1$. Collapse and *further* are judged on runs whose training loss has levelled off.
 
 # %% tags=["parameters"]
 profile = "quick"  # or "laptop", "paper"

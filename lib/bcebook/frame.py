@@ -68,9 +68,10 @@ def _columns(rows: list[dict]) -> dict[str, list]:
 
 def levelled_off(run: Run) -> bool:
     """Whether the training loss changed by less than a tenth over the last tenth of the epochs. Rule: ours."""
-    loss, epochs = run.history["train_loss"], run.config.epochs
-    before = loss[max(1, math.floor(0.9 * epochs))]
-    return epochs > 1 and abs(loss[-1] - before) < LEVEL * abs(before)
+    loss = run.history["train_loss"]  # its first row is before training
+    epochs = len(loss) - 1
+    before = loss[max(1, math.floor(0.9 * epochs))] if epochs > 1 else math.nan
+    return abs(loss[-1] - before) < LEVEL * abs(before)
 
 
 def history(runs: pd.DataFrame, columns: Sequence[str], keep: Sequence[str] = ("loss", "seed")) -> pd.DataFrame:

@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 
 from bcebook.chapters.recipes import DEVICES, PROFILES, check_profile
-from bcebook.paths import PACKAGE, checkout, data_dir
+from bcebook.paths import REPOSITORY, checkout, data_dir
 
-# Read off the files: the registry imports every chapter, which takes longer than all else that `--help` needs.
-CHAPTERS = sorted(
-    path.stem for path in (PACKAGE / "chapters").glob("*.py") if "\nROOM = " in path.read_text(encoding="utf-8")
-)
+# Read off the folder: the registry reads every chapter, which takes longer than all else that `--help` needs.
+CHAPTERS = sorted(path.stem for path in (REPOSITORY / "book").glob("*.py") if path.stem != "conf")
 
 
 def device_name(name: str) -> str:

@@ -101,9 +101,9 @@ def checkout():
     for path in (copy / "book").glob("*.py"):
         if path.stem not in ("conf", *KINDS):
             for other in (path, path.with_suffix(".ipynb"), copy / "lib" / "bcebook" / "chapters" / path.name):
-                other.unlink()
+                other.unlink(missing_ok=True)  # a script has no module
     with open(copy / "book" / "conf.py", "a") as file:
-        file.write('suppress_warnings += ["ref.doc", "myst.xref_missing"]\n')
+        file.write('suppress_warnings += ["ref.doc", "ref.eq", "myst.xref_missing"]\n')
     (copy / "lib" / "bcebook" / "chapters" / "throwaway.py").write_text(ROOM)
     # A chapter begins with its kernel and jupytext's settings.
     header = (REPOSITORY / "book" / f"{KINDS[0]}.py").read_text().partition("# %% [markdown]")[0]

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from bcebook.book import pages
+from bcebook.book import pages, scoreboard
 from bcebook.book.notebook import Chapter
 from bcebook.chapters import catalog, recipes
 from bcebook.chapters import fine_tuning as room
@@ -159,4 +159,4 @@ def test_a_profile_without_runs_has_a_page_all_the_same(tmp_path, monkeypatch):
     Chapter(room.ROOM, "laptop", "cpu", str(tmp_path)).other_profiles()
     assert "this chapter trains nothing in it" in shown[0].data
     assert "| Fine-tuning of pretrained networks | Tables | table of fine-tuning on ImageNet-1k | no runs |" in pages.readme()
-    assert "0 of 0" not in pages.items({}) and recipes.THREE_SEEDS == room.ROOM.seeds["laptop"]
+    assert "0 of 0" not in scoreboard.items({}) and recipes.THREE_SEEDS == room.ROOM.seeds["laptop"]

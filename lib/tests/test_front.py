@@ -50,7 +50,7 @@ def test_the_landing_page_has_eight_findings_and_each_speaks_by_its_strongest_ru
     (room, claim, shown, each), = front.first(found)
     assert (room.name, claim, shown.profile, each.text) == ("accuracy", one, "laptop", "on a laptop")
     text = front.table(found, linked=True)
-    assert "on a laptop: *contradicted*" in text and "[Accuracy](accuracy)" in text
+    assert "on a laptop: **contradicted**" in text and "[Accuracy](accuracy)" in text
     assert "ResNet9 on CIFAR10, 3 seeds" in text and "0.1 [0.05, 0.15] (3 seeds)" in text and "digits" not in text
 
 

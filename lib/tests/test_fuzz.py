@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from bcebook import cli
-from bcebook.book import findings, pages
+from bcebook.book import findings, scoreboard
 from bcebook.chapters.registry import rooms
 from bcebook import claims
 from bcebook.runs import archive, files, schema
@@ -145,7 +145,7 @@ def usable(run, of) -> None:
     assert all(isinstance(run.environment.get(name, ""), str) for name in ("precision", "device", "code", "date"))
     same = repr((run.history, run.final, run.best, run.scores)) == repr((of.history, of.final, of.best, of.scores))
     for name in () if same else ("score_histograms", "accuracy", "compactness"):
-        claims.judge(rooms()[name].claims, [run])
+        claims.judge(rooms()[name].claims, rooms()[name].view([run]))
 
 
 def find(kept: RunStore, run, content: bytes):
@@ -354,7 +354,7 @@ def test_findings_are_shown_or_named(tmp_path):
                 continue
             assert (page.profile, page.chapter) == ("quick", chapter)
             found = {("quick", chapter): page}
-            assert pages.headlines(found) and pages.scoreboard(found)
+            assert scoreboard.headlines(found) and scoreboard.page(found)
     assert refused > 40
 
 

@@ -102,15 +102,18 @@ for seed in range(10_000):
 
 
 def test_a_process_killed_in_the_middle_of_a_save_leaves_no_readable_half_run(tmp_path):
-    """SIGKILL at four random moments or more, one of them in a save, while runs are saved one after the other: every
-    file that bears a key is whole."""
+    """SIGKILL while runs are saved one after the other, at random moments and as soon as a file is begun, until one
+    falls into a save: every file that bears a key is whole."""
     draw, caught = random.Random(0), 0
     for kills in range(40):
         if kills >= 4 and caught:
             break
         writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, os.path.dirname(__file__)], stdout=subprocess.PIPE)
         writer.stdout.readline()
-        time.sleep(draw.uniform(0.01, 0.12))
+        deadline = time.monotonic() + draw.uniform(0.01, 0.12)
+        while time.monotonic() < deadline or (kills % 2 and time.monotonic() < deadline + 5):
+            if kills % 2 and any(tmp_path.glob(".*.tmp")):
+                break
         writer.kill()
         writer.wait()
         caught += any(tmp_path.glob(".*.tmp"))

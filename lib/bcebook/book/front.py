@@ -62,19 +62,15 @@ def first(found: dict[tuple[str, str], Page]) -> Iterable[tuple[Room, Claim, Pag
 
 
 def table(found: dict[tuple[str, str], Page], linked: bool) -> str:
-    """Markdown: what was found, effect first, then the verdict on the claim, the chapter, and the runs. linked: the
+    """Markdown: what was found, effect first, and on what runs; the verdict on the claim; the chapter. linked: the
     chapters as links within the book."""
     rows = []
     for room, claim, page, each in first(found):
         chapter = f"[{room.short}]({room.name})" if linked else room.short
-        effect = "<br>".join(markdown.effects(each.finding))
-        on = "computed" if claim.theory else page.evidence([each])
-        rows.append([f"{sentence_case(claim.effect)}: **{effect}**", f"{each.text}: *{each.finding.verdict}*", chapter, on])
-    return markdown.table(["what we found [95 % interval]", "claim and verdict", "chapter", "on"], rows)
-
-
-def sentence_case(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        effect = f"{claim.effect[0].upper()}{claim.effect[1:]}: **{'; '.join(markdown.effects(each.finding))}**"
+        on = "" if claim.theory else f" *On {page.evidence([each])}.*"
+        rows.append([f"{effect}.{on}", f"{each.text}: **{each.finding.verdict}**", chapter])
+    return markdown.table(["what we found [95 % interval]", "claim and verdict", "chapter"], rows)
 
 
 def meaning(found: dict[tuple[str, str], Page]) -> str:

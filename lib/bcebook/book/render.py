@@ -78,6 +78,8 @@ def _render(profile: str, out: Path, failures: dict[str, str], say) -> bool:
 def _redirect(html: Path) -> None:
     """Write a page for each of REDIRECTS that leads on to the page of today."""
     for old, new in REDIRECTS.items():
+        if not (html / f"{new}.html").exists():  # a book of some chapters
+            continue
         (html / f"{old}.html").write_text(
             f"""<!DOCTYPE html>
 <html lang="en">

@@ -325,7 +325,7 @@ ROOM = Room(
         _claim("up_to_critical", "Up to a critical decay the bias of BCE's minimum solves the paper's equation, and "
                "classifier and class means form one centred simplex ETF", "the paper's Theorem 3.2",
                "the largest deviation of a minimum that was found", up_to_critical),
-        _claim("as_stated", "The same holds beyond that decay, since the theorem names none",
+        _claim("as_stated", "BCE shows neural collapse at every decay of the bias, as Theorem 3.2 has it",
                "the paper's Theorem 3.2 as stated for d >= K", "the share of settings in which it does", as_stated,
                front=8, effect="decays beyond the critical one at which it holds"),
         _claim("closed_form", "The closed form is BCE's minimum, on both sides of the critical decay", "ours",

@@ -153,8 +153,8 @@ class _Sweep:
 
 
 def receive(store: RunStore, config: RunConfig, content: bytes) -> None:
-    """Take in the archive of a run from another machine, under the run's lock. Raises ArchiveError, with the store as it
-    was, if it is not whole, is another run than `config`'s, or was trained by other code."""
+    """Take in the archive of a run from another machine, under its lock. Raises ArchiveError, with the store as it was,
+    if it is not whole, is another run than `config`'s, or was trained by other code."""
 
     def refuse(runs: list[Run]) -> str:
         if [run.config.key for run in runs] != [config.key]:
