@@ -73,7 +73,8 @@ def result(runs):
         seeds = markdown.counted(rows["n"].max(), "seed")
         lines.append(f"- {MEASURES[measure]}, {RECIPE[recipe]}, {seeds}: {markdown.listed(effects)}")
     where = markdown.listed(runs["network"].unique())
-    return Markdown("\n".join([f"**BCE minus CE on {where}**, percentage points of the test set [95 % interval]:", "",
+    return Markdown("\n".join([f"**BCE minus CE on {where}**, percentage points of the test set [95 % "
+                               "interval]; the two recipes are explained below:", "",
                                *sorted(lines, key=lambda line: "uniform" not in line)]))
 
 # %%
@@ -88,14 +89,15 @@ result(runs)
 # with CE in most settings, and a higher uniform accuracy {eq}`eq-uniform` in all.
 #
 # **How it is tested.** BCE and CE are compared seed by seed: runs of equal seed share the initial weights, the order of
-# the images and the random augmentation. Each setting is tested for "BCE is higher", also where the paper's table says
-# the opposite. That table has one number per setting and no interval. Detecting a difference of a fraction of a point
-# takes several seeds; a difference of many points shows with few.
+# the images and the random augmentation. Each setting is tested for "BCE is higher", including those where the paper's
+# table shows the opposite. That table has one number per setting and no interval. Detecting a difference of a fraction
+# of a point takes several seeds; a few are enough for a difference of many points.
 #
 # **Two recipes.** In the authors' accuracy experiments, BCE's biases start around $6$ and CE's around $0$, and AdamW's
 # weight decay is a hundred times that of SGD. The settings come from an early public version of their code
-# ({doc}`departures` quotes it). The first runs of this book used one weight decay for both optimizers and started all
-# biases at $0$: the *former recipe*. Comparing the two shows the effect of the recipe alone.
+# ({doc}`departures` quotes it). The *former recipe*, with which the first runs of this book were
+# trained, uses one weight decay for both optimizers and starts all biases at $0$. Comparing the two recipes shows the
+# effect of the recipe alone.
 #
 # DA1 is random cropping and flipping (digits are only cropped). DA2 adds Mixup or CutMix, one of the two for each
 # batch, with label smoothing.
@@ -111,16 +113,16 @@ def accuracy_differences(runs):
 accuracy_differences(runs);
 
 # %% [markdown]
-# **What the figure shows.** A bar that excludes zero is a difference between the losses; a dot without a bar is a single
-# seed and decides nothing. The two panels have different scales: uniform accuracy differs by points, accuracy by
-# fractions of a point. Uniform accuracy counts a sample only if one threshold, the same for all samples, separates its
-# own logit from the others; BCE is trained for such a threshold, and CE is not.
+# **What the figure shows.** A bar that excludes zero shows a difference between the losses. A dot without a bar is a
+# single seed and is inconclusive. The two panels have different scales: uniform accuracy differs by several points,
+# accuracy by fractions of a point. Uniform accuracy counts a sample only if one threshold, the same for all samples,
+# separates its own logit from the others; BCE is trained for such a threshold, and CE is not.
 #
 # ## Verdicts
 #
-# Two accuracies count as *equivalent* if two one-sided tests place their difference within half a point. The margin was
-# fixed after seeds $0$ to $2$, which are exploratory, so only the authors' recipe, with its new seeds, is tested for
-# equivalence.
+# Two accuracies count as *equivalent* if two one-sided tests bound their difference by half a point. The margin was
+# chosen after seeds $0$ to $2$, which are exploratory. Only the authors' recipe, which has new seeds, is therefore
+# tested for equivalence.
 
 # %% tags=["definitions"]
 MARGIN = 0.005  # half a point of accuracy
@@ -159,9 +161,9 @@ def in_the_paper(measure):
     gap = (table["bce"] - table["ce"]).round(6)  # the table's own digits: a tie is a tie
     wins, losses = int((gap > 0).sum()), int((gap < 0).sum())
     p = stats.sign_test_p(wins, losses)
-    detail = (f"of all {len(gap)} pairs, BCE is above CE in {wins}, below in {losses}, level in "
-              f"{len(gap) - wins - losses}; the sign test treats the pairs as independent, which those of one network "
-              "and data set are not, and so overstates the evidence")
+    detail = (f"of all {len(gap)} pairs, BCE is above CE in {wins}, below in {losses} and equal "
+              f"in {len(gap) - wins - losses}; the sign test overstates the evidence, because pairs of one network and "
+              "data set are not independent")
     return wins, losses, len(gap), p, detail
 
 
@@ -192,17 +194,18 @@ CLAIMS = (
              "test_accuracy", share=0.5, margin=MARGIN),
     compared("higher_uniform", "BCE reaches a higher uniform accuracy than CE in all settings", recipes.AUTHORS,
              "test_uniform_accuracy"),
-    compared("former_uniform", "With the former recipe, too, BCE reaches a higher uniform accuracy than CE",
-             recipes.FORMER, "test_uniform_accuracy", source="ours", front=1),
-    compared("former_accuracy", "With the former recipe, too, BCE reaches a higher accuracy than CE", recipes.FORMER,
-             "test_accuracy", source="ours", share=0.5, front=2),
-    Claim("accuracy.recipe", "The authors' recipe alone raises BCE's accuracy against CE's", "ours",
-          "BCE − CE in test accuracy by the authors' recipe minus the same by the former one, in each setting, after "
-          "Holm's adjustment", recipe_helps, compares=of_recipe),
+    compared("former_uniform", "With the former recipe (biases start at 0), BCE reaches a higher uniform accuracy "
+             "than CE", recipes.FORMER, "test_uniform_accuracy", source="ours", front=1),
+    compared("former_accuracy", "With the former recipe (biases start at 0), BCE reaches a higher accuracy than CE",
+             recipes.FORMER, "test_accuracy", source="ours", share=0.5, front=2),
+    Claim("accuracy.recipe", "Changing only the recipe, from the former to the authors', raises BCE's accuracy "
+          "relative to CE's", "ours",
+          "BCE − CE in test accuracy with the authors' recipe minus BCE − CE with the former recipe, in "
+          "each setting, after Holm's adjustment", recipe_helps, compares=of_recipe),
     Claim("accuracy.table_accuracy", "In the paper's own table, BCE has a higher accuracy than CE in most settings",
-          TABLE, "of its pairs that differ, those in which BCE is higher", table_accuracy, theory=True),
+          TABLE, "the pairs of the table in which BCE is higher, ties left out", table_accuracy, theory=True),
     Claim("accuracy.table_uniform", "In the paper's own table, BCE has a higher uniform accuracy than CE in all "
-          "settings", TABLE, "its pairs in which BCE is higher", table_uniform, theory=True),
+          "settings", TABLE, "the pairs of the table in which BCE is higher", table_uniform, theory=True),
 )
 
 # %%
@@ -222,9 +225,8 @@ def gaps(runs):
     pairs = pairs.assign(measure=pairs["measure"].map(MEASURES), images=pairs["mean"] * pairs["dataset"].map(size),
                          paper=pairs["paper_accuracy"].where(~uniform, pairs["paper_uniform_accuracy"]))
     return tables.styled(pairs, {
-        "setting": ("label", str), "measure": ("measure", str),
-        "BCE − CE, points [95 %]": ("estimate", tables.hundredths), "test images": ("images", "{:+.1f}"),
-        "seeds": ("n", str), "paper, points": ("paper", tables.signed_percent),
+        "setting": ("label", str), "measure": ("measure", str), "BCE − CE, points [95 %]": ("estimate", tables.hundredths),
+        "test images": ("images", "{:+.1f}"), "seeds": ("n", str), "paper, points": ("paper", tables.signed_percent),
     }, f"Means over the seeds with Student's interval of the paired differences. The paper's column: "
        f"{frames.published_of(pairs)}.")
 
@@ -253,9 +255,9 @@ final_and_best(runs)
 # %% [markdown]
 # ## What the recipe changes
 #
-# BCE minus CE by each recipe, and the change from the former to the authors' with Welch's interval. The recipe starts
-# BCE's biases high; the second table varies that start alone. {doc}`initial_bias` shows why the start can still matter
-# at the end of training.
+# BCE minus CE with each recipe, and the change from the former to the authors' with Welch's interval. The authors'
+# recipe starts BCE's biases high; the second table varies only that start. {doc}`initial_bias` shows why the start can
+# still matter at the end of training.
 
 # %% tags=["definitions"]
 def recipe_table(runs):
@@ -277,9 +279,9 @@ def starts(runs):
     rows = rows.assign(label=[frame.label(row, runs["network"].nunique() > 1) for _, row in rows.iterrows()],
                        end=[each.mean for each in rows["bias_end"]], seeds=[each.n for each in rows["bias_end"]])
     return tables.styled(rows.sort_values(["optimizer", "bias_init_mean"], ascending=[False, True]), {
-        "setting": ("label", str), "biases start at": ("bias_init_mean", "{:g}"), "and end at": ("end", "{:.2f}"),
-        **{title: (measure, tables.mean_std) for measure, title in MEASURES.items()}, "seeds": ("seeds", str),
-    }, "Percent of the test set; the mean bias after training.")
+        "setting": ("label", str), "initial bias": ("bias_init_mean", "{:g}"), "final bias": ("end", "{:.2f}"),
+        **{title: (measure, tables.mean_std) for measure, title in MEASURES.items()}, "seeds": ("seeds", str)},
+        "Accuracies of BCE in percent of the test set. The biases are means over the classes.")
 
 # %%
 recipe_table(runs)
@@ -290,8 +292,8 @@ starts(runs)
 # %% [markdown]
 # ## The paper's own table
 #
-# In percent, and BCE minus CE in percentage points. The networks that the paper fine-tuned on ImageNet-1k are in
-# {doc}`fine_tuning`.
+# Accuracy (A) and uniform accuracy (A_Uni) in percent, and BCE minus CE in percentage points. The networks that the
+# paper fine-tuned on ImageNet-1k are in {doc}`fine_tuning`.
 
 # %% tags=["definitions"]
 def published():

@@ -3,7 +3,7 @@
 #   bcebook:
 #     experiment: imbalance
 #     number: 2
-#     of_the_paper: 'an open question of it: minority collapse; table of CIFAR100-LT'
+#     of_the_paper: 'open question: minority collapse; table of CIFAR100-LT'
 #     part: beyond
 #     question: does BCE raise the imbalance at which the minority collapses?
 #     short: Imbalance
@@ -47,11 +47,11 @@ def result(runs):
     """The result in one paragraph."""
     ratio, far = tails.opening(MULTIPLES)["ratio"], tails.cifar100_long_tailed()["ratio"].min()
     text = (f"**BCE and CE have the same threshold.** In {len(tails.THRESHOLDS.frame)} settings, the sizes at which "
-            f"the smallest classes merge differ by at most {100 * tails.same_threshold().value:.3f} % between the "
-            f"losses. The search resolves {100 * minority.LAST_STEP:.3f} %. Above the threshold neither loss separates "
-            f"these classes further in general: their relative distance under BCE is {ratio.min():.2f} to "
-            f"{ratio.max():.2f} times that under CE. The smallest class of CIFAR100-LT has at least {far:.0f} times "
-            "the images at which it would merge.")
+            "the smallest classes' rows become equal (merge) differ between the losses by at most "
+            f"{100 * tails.same_threshold().value:.3f} %; the search resolves {100 * minority.LAST_STEP:.3f} %. Above "
+            "the threshold neither loss consistently separates the rows further: their relative distance under BCE is "
+            f"{ratio.min():.2f} to {ratio.max():.2f} times that under CE. The smallest class of CIFAR100-LT has at "
+            f"least {far:.0f} times the images at which it would merge.")
     if len(pairs := tails.loss_pairs(runs)):
         text += (f" In {(pairs['ce'] == pairs['bce']).sum()} of {len(pairs)} pairs of trained networks "
                  f"({markdown.listed(runs['network'].unique())}, {markdown.counted(runs['seed'].nunique(), 'seed')}), "
@@ -70,19 +70,19 @@ result(runs)
 # of the smallest ones (the *tail*) can become equal under CE. This is *minority collapse*. The paper reports higher
 # accuracies of BCE on long-tailed CIFAR100. Does BCE raise the imbalance at which the minority collapses?
 #
-# **The idea.** Let the rows and features of two classes of equal size be equal. Separating them lowers the loss at a
-# rate that depends only on the difference of two residuals, $(p - 1) - p = -1$: the probability $p$ cancels, and with
-# it the difference between softmax and sigmoid. So both losses weigh the same gain against the same weight decay.
+# **The idea.** Consider two classes of equal size with equal rows and features. Separating them lowers the loss at a
+# rate that depends only on the difference of two residuals, $(p - 1) - p = -1$. The probability $p$ cancels, and with
+# it the difference between softmax and sigmoid. So both losses trade the same gain against the same weight decay.
 #
-# **Related work.** Minority collapse was described by Fang et al. {cite:p}`fang2021`. Hong and Ling
-# {cite:p}`hong2024` derive CE's threshold for two groups of classes. Dang et al. {cite:p}`dang2024` treat CE with ReLU
-# features. Thrampoulidis et al. {cite:p}`thrampoulidis2022` describe the geometry without collapse. arXiv 2511.14097
-# uses BCE on long tails. To our knowledge, three things are new here: the threshold for BCE, its equality to CE's, and
-# the proof, which covers biases, any other classes beside the tail, and any dimension.
+# **Related work.** Minority collapse was described by Fang et al. {cite:p}`fang2021`. Hong and Ling {cite:p}`hong2024`
+# derive the threshold under CE for two groups of classes. Dang et al. {cite:p}`dang2024` treat CE with ReLU features.
+# Thrampoulidis et al. {cite:p}`thrampoulidis2022` describe the geometry without collapse. arXiv 2511.14097 uses BCE on
+# long tails. To our knowledge, three things are new here: the threshold for BCE, its equality to CE's, and the proof,
+# which covers biases, other classes of any size, and any dimension.
 #
 # ## Theorem
 #
-# As in [the bias saturates](bias_saturates), the features $h_i \in \mathbb R^d$ are variables, beside the classifier
+# As in [the bias saturates](bias_saturates), the features $h_i \in \mathbb R^d$ are variables, like the classifier
 # rows $w_k$ and the biases $b$. Class $k$ has $n_k$ samples, $N$ in all, and
 #
 # $$
@@ -91,10 +91,10 @@ result(runs)
 # + \frac{\lambda_b}{2} \lVert b \rVert^2 .
 # $$ (eq-imbalance-model)
 #
-# Features are *free* in sign, or *nonnegative*, as after a ReLU.
+# Features are either *free* in sign or *nonnegative*, as after a ReLU.
 #
 # :::{admonition} Theorem
-# Let the $T \ge 2$ tail classes have $m$ samples each, and the other classes any numbers. Under CE and under BCE, for
+# Let the $T \ge 2$ tail classes have $m$ samples each, and the other classes any sizes. Under CE and under BCE, for
 # every $\lambda_b \ge 0$:
 #
 # **Merged.** For free and for nonnegative features, in any dimension $d$: if
@@ -119,8 +119,9 @@ result(runs)
 #
 # **Sketch of the proof** (in full: {doc}`imbalance_proofs`). Replace the tail rows, their biases and the features of
 # the tail samples by their means. Let $\delta w_j$ and $\delta h_i$ be the deviations from the means. Both losses are
-# convex in the logits with gradient $\tfrac1N (p_{ji} - [j = y_i])$. After the replacement all tail classes have one
-# $p$, so every term with $p$ sums to zero over the tail. The rest bounds the change of $f$:
+# convex in the logits with gradient $\tfrac1N (p_{ji} - [j = y_i])$, where $p$ is the softmax or the sigmoid. After the
+# replacement all tail classes have the same $p$, so every term with $p$ sums to zero over the tail. The rest bounds the
+# change of $f$:
 #
 # $$
 # f - \bar f \;\ge\; \Bigl( \sqrt{\lambda_W \lambda_H / m} - \frac1N \Bigr)
@@ -153,12 +154,12 @@ def opening():
 opening();
 
 # %% [markdown]
-# **What the figure shows.** *Relative distance* is used on the whole page: the distance between the rows of the
-# smallest classes, divided by that between the rows of the largest. It is unchanged by a common shift of all rows,
-# which CE does not see, and by a common scale. In every case it is zero up to the threshold and rises beyond it, under
-# both losses. How far the tail opens depends on the class sizes and on the biases. Just above the threshold with free
-# biases, BCE's tail is further open than CE's, except in the case $2 \times 60, 30, 2 \times 8$. With decayed biases it
-# is less open there in every case. Far above the threshold the order can be reversed.
+# **What the figure shows.** The *relative distance*, used throughout this page, is the distance between the rows of the
+# smallest classes divided by that between the rows of the largest. It is invariant to a common scale and to a common
+# shift of all rows, to which CE is invariant too. In every case it is zero up to the threshold and rises beyond it,
+# under both losses. Its value depends on the class sizes and on the biases. Just above the threshold with free biases,
+# it is larger under BCE than under CE, except in the case $2 \times 60, 30, 2 \times 8$. With decayed biases it is
+# smaller under BCE in every case there. Far above the threshold the order can be reversed.
 #
 # ## Verdicts
 
@@ -169,29 +170,29 @@ def opens_further():
     found = verdicts.shown(int((table["ratio"] > 1).sum()), len(table),
                            "the relative distance of the smallest classes' rows is larger under BCE than under CE")
     ends = table[table["multiple"].isin([table["multiple"].min(), table["multiple"].max()])]
-    where = [f"with $\\lambda_b = {value:g}$ at {at:g} × the threshold in {(rows['ratio'] > 1).sum()} of {len(rows)}"
-             for (value, at), rows in ends.groupby(["lambda_b", "multiple"])]
-    return found.but(detail=f"BCE's distance over CE's goes from {table['ratio'].min():.2f} to "
-                            f"{table['ratio'].max():.2f}; BCE's is the larger one {markdown.listed(where)}")
+    where = [f"in {(rows['ratio'] > 1).sum()} of {len(rows)} settings with $\\lambda_b = {value:g}$ at "
+             f"{at:g} × the threshold" for (value, at), rows in ends.groupby(["lambda_b", "multiple"])]
+    return found.but(detail=f"the ratio of the distances, BCE over CE, ranges from {table['ratio'].min():.2f} to "
+                            f"{table['ratio'].max():.2f}; it exceeds one {markdown.listed(where)}")
 
 # %% tags=["definitions"]
 def side(runs):
     """Is the tail of every network open where the model's is? Needs networks on both sides."""
     table = tails.trained_tails(runs).dropna(subset=["distance"])
-    what = "network and model lie on the same side of halfway between a merged tail and the model's widest"
+    what = "the tail is open, above half of the model's largest distance, in both network and model, or in neither,"
     if table["predicted_open"].nunique() < 2:
         return verdicts.every(0, 0, what)
     found = verdicts.every(int((table["open"] == table["predicted_open"]).sum()), len(table), what)
     off = (table["distance"] - table["predicted_distance"]).abs()
     return found.but(runs=tuple(table.index), detail=(
-        f"in {table['predicted_open'].sum()} of the {len(table)} runs the model's is open; the relative distances "
-        f"differ from the model's by up to {off.max():.3f} (median {off.median():.3f})"))
+        f"the model's tail is open in {table['predicted_open'].sum()} of the {len(table)} runs; the "
+        f"relative distances differ from the model's by up to {off.max():.3f} (median {off.median():.3f})"))
 
 
 def losses_alike(runs):
     """Is BCE's tail on the side on which CE's is, at each lambda_W and length of training?"""
     same = [row.ce == row.bce for row in tails.loss_pairs(runs).itertuples()]
-    return verdicts.every(sum(same), len(same), "both losses have their tails on the same side of halfway", of="pairs")
+    return verdicts.every(sum(same), len(same), "the tail is open under both losses or under neither", of="pairs")
 
 
 def time_helps(runs):
@@ -201,18 +202,18 @@ def time_helps(runs):
     pairs = [group["off"] for _, group in table.groupby(["lambda_w", "loss", "seed"]) if group["epochs"].nunique() > 1]
     steps = markdown.listed(f"{off.iloc[0]:.3f} to {off.iloc[-1]:.3f}" for off in pairs)
     found = verdicts.every(sum(off.iloc[-1] < off.iloc[0] for off in pairs), len(pairs),
-                           "the longer training ends nearer to the model's tail", of="pairs")
-    return found.but(detail=f"the differences from it change from {steps}" if pairs else "")
+                           "the longer training ends closer to the model's relative distance", of="pairs")
+    return found.but(detail=f"the differences from the model change from {steps}" if pairs else "")
 
 
 def costs(runs):
     """Is the test accuracy lower at the largest lambda_W than at the smallest, under each loss?"""
     ordered = [group.sort_values("lambda_w")["test_accuracy"] for _, group in runs.groupby(["loss", "seed"])]
     drops = [each.iloc[0] - each.iloc[-1] for each in ordered if len(each) > 1]
-    found = verdicts.every(sum(drop > 0 for drop in drops), len(drops), "the test accuracy with the most closed tail "
-                           "is below that with the widest", of="pairs of runs")
-    return found.but(detail=f"by {markdown.listed(map(markdown.percent, drops))} points; the decay that closes the "
-                            "tail acts on all classes, so the tail is not the only cause" if drops else "")
+    found = verdicts.every(sum(drop > 0 for drop in drops), len(drops), "the test accuracy at the largest $\\lambda_W$ "
+                           "(tail most closed) is below that at the smallest", of="pairs of runs")
+    return found.but(detail=f"it falls by {markdown.listed(map(markdown.percent, drops))} points; the same decay acts "
+                            "on all classes, so the tail is only one possible cause" if drops else "")
 
 # %% tags=["definitions"]
 def of_one_length(runs):
@@ -226,25 +227,24 @@ def of_several_lengths(runs):
 
 
 CLAIMS = (
-    Claim("imbalance.threshold", "Equal tail classes merge at exactly $m \\le N^2 \\lambda_W \\lambda_H$, under CE and "
-          "under BCE", "ours", "the largest relative difference between a bisected threshold and the theorem's",
+    Claim("imbalance.threshold", "Equal tail classes merge if and only if $m \\le N^2 \\lambda_W \\lambda_H$, under CE "
+          "and under BCE", "ours", "the largest relative difference between a bisected threshold and the theorem's",
           tails.threshold, theory=True),
-    Claim("imbalance.same_threshold", "BCE does not raise the imbalance at which the minority collapses: the losses "
-          "have one threshold", "ours, on the paper's open question", "the largest relative difference between the "
-          "bisected thresholds of the losses", tails.same_threshold, theory=True, front=7,
-          effect="threshold of BCE over CE's, largest relative difference"),
-    Claim("imbalance.sides", "In any number of dimensions, and with nonnegative features, tails merge below that size; "
-          "above it nonnegative ones are apart, unless they have no features at all", "ours",
+    Claim("imbalance.same_threshold", "The minority collapses at the same imbalance under BCE and under CE", "ours, on "
+          "the paper's open question", "the largest relative difference between the bisected thresholds of the losses",
+          tails.same_threshold, theory=True, front=7, effect="largest relative difference between the thresholds"),
+    Claim("imbalance.sides", "Below the threshold tails merge in every dimension, with free and nonnegative features; "
+          "above it nonnegative tails are apart unless their features are zero", "ours",
           "the share of the minima that contradict it", tails.sides, theory=True),
-    Claim("imbalance.opens_further", "Above the threshold BCE opens the tail further than CE, in relative distance",
-          "ours (a lead)", "the share of the settings in which it does", opens_further, theory=True),
+    Claim("imbalance.opens_further", "Above the threshold the relative distance of the tail rows is larger under BCE "
+          "than under CE", "ours (a lead)", "the share of the settings in which it is", opens_further, theory=True),
     Claim("imbalance.far_from_collapse", "At the default decays no class of CIFAR100-LT is near collapse, under either "
-          "loss", "ours", "the largest collapse size over the smallest class", tails.far_from_collapse, theory=True),
-    Claim("imbalance.side", "Trained networks have open and closed tails where the minimum of the model does", "ours",
-          "the share of the runs in which they do", side, end=True),
-    Claim("imbalance.losses_alike", "Trained with BCE a tail closes where it does with CE",
+          "loss", "ours", "the largest collapse size over the smallest class size", tails.far_from_collapse, theory=True),
+    Claim("imbalance.side", "Trained networks have open and closed tails where the minimum of the model predicts them",
+          "ours", "the share of the runs in which they do", side, end=True),
+    Claim("imbalance.losses_alike", "In trained networks the tail closes in the same settings under BCE and under CE",
           "ours, on the paper's open question", "the share of the pairs in which it does", losses_alike, end=True),
-    Claim("imbalance.time_helps", "Longer training brings a tail nearer to the minimum's", "ours",
+    Claim("imbalance.time_helps", "Longer training brings the relative distance closer to that of the minimum", "ours",
           "the share of the pairs of lengths in which it does", time_helps, compares=of_several_lengths),
     Claim("imbalance.costs", "The test accuracy falls as the tail closes", "ours",
           "the share of the pairs of runs in which it does", costs, compares=of_one_length, end=True),
@@ -257,10 +257,11 @@ chapter.judge(CLAIMS)
 # ## Trained networks
 #
 # A small network whose features are free in sign is trained with SGD on a long-tailed subset of the digits, with
-# exponential class sizes. $\lambda_H$ is the paper's $5 \cdot 10^{-4}$. Several values of $\lambda_W$ put the *collapse
-# size* $N B \lambda_W \lambda_H$ on both sides of the smallest classes. No two classes have equal sizes, so the theorem
-# does not apply directly: the prediction is the minimum of the model for the actual sizes. The relative distance is
-# here the mean over the three smallest classes, divided by that over the three largest.
+# exponentially decreasing class sizes. $\lambda_H$ is the paper's $5 \cdot 10^{-4}$. Several values of $\lambda_W$ put
+# the *collapse size* $N B \lambda_W \lambda_H$ on both sides of the smallest classes. No two classes have equal sizes,
+# so the theorem does not apply directly. The prediction is the minimum of the model for the actual sizes. The relative
+# distance is here the mean distance between the rows of the three smallest classes, divided by that of the three
+# largest.
 
 # %% tags=["definitions"]
 def trained(runs):
@@ -283,7 +284,7 @@ def trained(runs):
         right.plot(short["size"], 100 * short["test_uniform_accuracy"], **look, mfc="none", linestyle=":")
     for each in (ax, right):
         each.vlines(smallest, 0, 1, plots.GREY, ":", linewidth=0.7, transform=each.get_xaxis_transform())
-        each.set(xscale="log", xlabel="collapse size, images a class")
+        each.set(xscale="log", xlabel="collapse size, images per class")
         each.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
         each.minorticks_off()
     ax.set(ylabel="relative distance", ylim=(0, None), title=f"Classes of {markdown.listed(map(str, smallest))} images")
@@ -299,15 +300,15 @@ def trained_table(runs):
         "collapse size": ("size", "{:.1f}"),
         "relative distance": ("distance", "{:.3f}"), "model": ("predicted_distance", "{:.3f}"),
         "A": ("test_accuracy", tables.percent), "A_Uni": ("test_uniform_accuracy", tables.percent)},
-        "Accuracies in percent of the test set.")
+        "A: accuracy, A_Uni: uniform accuracy, in percent of the test set.")
 
-# %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: relative distance of the rows of the three smallest classes; dots: trained networks; triangles: trained longer; black: minimum of the model, nothing fitted. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Two panels against the collapse size, logarithmic. Left: the relative distance between the rows of the smallest classes, as black curves predicted for CE and BCE and as dots and triangles of trained networks. Right: test accuracy with filled markers and uniform accuracy with hollow ones, for both losses. Dotted vertical lines mark the sizes of the three smallest classes."}}
+# %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: relative distance of the rows of the three smallest classes; dots: trained networks; triangles: networks trained longer; black: minimum of the model, without fitted parameters. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Two panels against the collapse size, logarithmic. Left: the relative distance between the rows of the smallest classes, as black curves predicted for CE and BCE and as dots and triangles of trained networks. Right: test accuracy with filled markers and uniform accuracy with hollow ones, for both losses. Dotted vertical lines mark the sizes of the three smallest classes."}}
 trained(runs);
 
 # %% [markdown]
-# Far from the threshold, on both sides, the networks lie on the model's curves. Near it, their tails are less open than
-# the model's. The gradient that opens a tail is small there, so training takes long to reach the minimum: the networks
-# that were trained longer (triangles) lie on the curves.
+# Far from the threshold, on both sides, the networks lie on the model's curves. Near it, their relative distances are
+# smaller. The gradient that separates the rows is small there, so training takes long to reach the minimum. The
+# networks that were trained longer (triangles) lie on the curves.
 
 # %%
 trained_table(runs)
@@ -315,9 +316,9 @@ trained_table(runs)
 # %% [markdown]
 # ## The numbers
 #
-# The threshold by bisection, without the theorem. For each setting and loss, plain minimisations over $W$, $H$ and $b$
-# decide whether the tail rows are apart. One random start is enough: for $d \ge K$ every local minimum is global
-# ([proof](bias_saturates), with $W H \operatorname{diag}(\sqrt{n_k})$ in the place of $Z$).
+# The threshold by bisection, independently of the theorem. For each setting and loss, numerical minimisations over $W$,
+# $H$ and $b$ decide whether the tail rows are apart. One random start is enough: for $d \ge K$ every local minimum is
+# global ([proof](bias_saturates), with $W H \operatorname{diag}(\sqrt{n_k})$ in place of $Z$).
 
 # %% tags=["definitions"]
 def thresholds():
@@ -352,8 +353,8 @@ def ratios():
 thresholds()
 
 # %% [markdown]
-# With fewer dimensions than classes, and with nonnegative features. A nonnegative tail can lose its features before its
-# rows merge:
+# Minima with fewer dimensions than classes, and with nonnegative features. A nonnegative tail can have zero features
+# above the threshold; the table then says *no features*:
 
 # %%
 both_sides()
@@ -377,8 +378,8 @@ def long_tailed():
     last = table.iloc[-1]
     return tables.styled(table.assign(gap=table["bce"] - table["ce"]), {
         "imbalance": ("factor", "{:g}"), "images": ("total", "{:,.0f}"), "smallest class": ("smallest", "{:.0f}"),
-        "collapse size": ("size", "{:.2f}"), "smallest / size": ("ratio", "{:.0f}"), "CE, %": ("ce", tables.percent),
-        "BCE, %": ("bce", tables.percent), "BCE − CE": ("gap", tables.signed_percent),
+        "collapse size": ("size", "{:.2f}"), "smallest class / collapse size": ("ratio", "{:.0f}"),
+        "CE, %": ("ce", tables.percent), "BCE, %": ("bce", tables.percent), "BCE − CE": ("gap", tables.signed_percent),
     }, f"At imbalance {last['factor']:g} the {last['smallest']:.0f}-image classes would merge if both decays were "
        f"{last['needed']:.4f}. At the minimum there, the relative distance of the three smallest classes is "
        f"{last['ce_tail']:.2f} (CE) and {last['bce_tail']:.2f} (BCE). {tails.LONG_TAILS.note}")
@@ -387,9 +388,9 @@ def long_tailed():
 long_tailed()
 
 # %% [markdown]
-# The smallest class lies far above the collapse size. In this model, BCE's gain in the paper's table is therefore not
-# an escape from a collapse that CE suffers. Two limits: the paper's accuracy experiments decay all weights in the
-# optimizer, and the equivalent $\lambda_H$ is not known; and no two classes have equal sizes there.
+# The smallest class lies far above the collapse size. In this model, minority collapse under CE therefore does not
+# explain BCE's gain in the paper's table. This conclusion has two limits: the paper's accuracy experiments decay all
+# weights in the optimizer, and the equivalent $\lambda_H$ is unknown; and most classes there differ in size.
 #
 # ## Details
 #

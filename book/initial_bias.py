@@ -83,11 +83,11 @@ def result(runs):
     return Markdown("\n".join([
         f"**{markdown.listed(first['network'].unique())}**, {markdown.counted(first['seed'].nunique(), 'seed')}:", "",
         f"- **BCE**: the bias ends between the negative and the positive scores in {between.detail}. The final biases "
-        f"of two starts differ by up to {largest(bce, bce['train_bias'])}.",
+        f"from two starts differ by up to {largest(bce, bce['train_bias'])}.",
         f"- **CE**: the mean bias moves by at most {largest(ce, (ce['bias_end'] - ce['bias_start']).abs(), 3)}, a "
-        f"single bias by up to {largest(ce, single_moves(ce))}. The median scores of two starts differ by at most "
+        f"single bias by up to {largest(ce, single_moves(ce))}. The median scores from two starts differ by at most "
         f"{markdown.number(spans(ce)[['train_positive', 'train_negative']].max(axis=None))}.",
-        f"- **Decay of the bias**: from the weakest to the strongest, CE's bias falls by "
+        f"- **Decay of the bias**: from the weakest decay to the strongest, CE's bias falls by "
         f"{largest(theirs, theirs['train_bias'])}, and its median scores change by at most "
         f"{largest(theirs, theirs['moved'])}. BCE's bias falls by {largest(ours, ours['train_bias'])}, and its median "
         f"scores change by up to {largest(ours, ours['moved'])}."]))
@@ -102,8 +102,8 @@ result(runs)
 # %% [markdown]
 # **The paper's claim** {cite:p}`li2025bce`. Under BCE the classifier bias is learned and separates the scores: it
 # settles between the negative and the positive decision scores wherever it starts. Under CE it stays where it starts.
-# Decay of the biases, with weight $\lambda_b$, lowers them under CE and leaves the scores as they are. Under BCE the
-# bias stays between the scores at every $\lambda_b$.
+# Decay of the biases, with weight $\lambda_b$, lowers CE's biases and does not change CE's scores. Under BCE the bias
+# stays between the scores at every $\lambda_b$.
 #
 # **Why CE and BCE differ.** A sample with features $h$ has the logit $z_k = w_k \cdot h - b_k$ for class $k$: its
 # *decision score* $w_k \cdot h$ minus the *bias* $b_k$. CE applies softmax, which is invariant to adding a constant to
@@ -114,9 +114,8 @@ result(runs)
 # \sum_k \frac{\partial \ell_\text{CE}}{\partial b_k} = \sum_k (\mathbb{1}[k = y] - p_k) = 1 - 1 = 0.
 # $$ (eq-ce-shift)
 #
-# So SGD cannot move the *mean* bias, with or without momentum. This is an identity and holds for every network. It says
-# nothing about a *single* bias, which moves by its own gradient. AdamW rescales each coordinate, so its updates need
-# not sum to zero.
+# So SGD cannot move the *mean* bias, with or without momentum. This is an identity and holds for every network. A
+# *single* bias still moves with its own gradient. AdamW rescales each coordinate, so its updates need not sum to zero.
 #
 # BCE applies a sigmoid to each logit,
 #
@@ -126,18 +125,18 @@ result(runs)
 #
 # and a common shift of the biases changes all of its terms.
 #
-# **Decay of the biases** adds $\tfrac{\lambda_b}{2}\|b\|^2$ to the loss. Under CE with SGD it alone moves the mean
-# bias. A step with learning rate $\eta$ multiplies the mean by $1 - \eta \lambda_b$, and momentum $0.9$ makes a lasting
-# gradient ten times as effective. After training the mean is
+# **Decay of the biases** adds $\tfrac{\lambda_b}{2}\|b\|^2$ to the loss. Under CE with SGD only this decay moves
+# the mean bias. A step with learning rate $\eta$ multiplies the mean by $1 - \eta \lambda_b$, and momentum $0.9$
+# amplifies a constant gradient tenfold. After training the mean is
 #
 # $$
 # \bar b = \bar b_0 \exp\Bigl(-10\, \lambda_b \sum_\text{steps} \eta\Bigr),
 # $$ (eq-decay)
 #
 # which is near zero for a large $\lambda_b$ and near the start $\bar b_0$ for a small one. AdamW divides each gradient
-# by its recent size, so a steady decay moves a bias by about the learning rate in each step, whatever $\lambda_b$ is.
-# Under BCE the loss also pulls on the mean. {doc}`bias_saturates` derives the equilibrium: beyond a critical
-# $\lambda_b$ the bias of the minimum shrinks, and the scores move with it.
+# by its recent magnitude, so a steady decay moves a bias by about the learning rate in each step, whatever $\lambda_b$
+# is. Under BCE the loss also has a gradient on the mean. {doc}`bias_saturates` derives the equilibrium: beyond a
+# critical $\lambda_b$ the bias of the minimum shrinks, and the scores move with it.
 #
 # **How it is tested.** Networks are trained with decoupled decay,
 # $\tfrac{\lambda_W}{2}\|W\|^2 + \tfrac{\lambda_H}{2}\sum_{i \in \text{batch}} \|h_i\|^2$. The first sweep varies
@@ -156,18 +155,18 @@ start_sweep(runs);
 
 # %% [markdown]
 # **What the figure shows.** CE's boxes lie on the dotted diagonal: each network keeps the mean of its initial biases.
-# Single biases move, and the box becomes longer, by far less than the starts differ. CE's violins are level, so the
-# start has no effect on the scores. BCE's boxes lie between the violins. Where they still rise with the start, the
+# Single biases move, which lengthens the box, but by far less than the starts differ. CE's violins are level, so the
+# start has no effect on the scores. BCE's boxes lie between the violins. Where the boxes rise with the start, the
 # violins rise with them: bias and scores shift together.
 #
 # The thin lines are the minimum of loss plus decay with the features as free variables {cite:p}`zhu2021`, at these
-# networks' $\lambda_W$, $\lambda_H$, batch size and $K$. The paper's networks have the same four values, so the same
-# lines hold for its medians, although its images are others. For CE with $\lambda_b = 0$ the minimum leaves the bias
-# free.
+# networks' $\lambda_W$, $\lambda_H$, batch size and $K$. The paper's networks have the same four values, so the
+# lines also predict its medians, although it trains on other images. For CE with $\lambda_b = 0$ the minimum does not
+# determine the bias.
 #
-# BCE's minimum does not depend on the start. The final bias does, because training ends before the bias arrives: at
-# $\lambda_b = 0$ only the loss pulls on the bias, and its gradient fades as the scores separate. {doc}`bias_travels`
-# predicts how far the bias gets.
+# BCE's minimum does not depend on the start. The final bias does, because training ends before the bias reaches
+# the minimum: at $\lambda_b = 0$ only the loss moves the bias, and its gradient vanishes as the scores separate.
+# {doc}`bias_travels` predicts how far the bias moves.
 #
 # ## Decay of the bias
 
@@ -180,19 +179,19 @@ def decay_sweep(runs):
 decay_sweep(runs);
 
 # %% [markdown]
-# **What the figure shows.** From right to left the decay grows and CE's boxes come down, with SGD to zero, the minimum
-# at every $\lambda_b > 0$. Its violins stay level: the bias moves alone. BCE's boxes come down as well, and its violins
-# come down with them, so the bias stays between the scores. What separates the losses is not whether decay lowers the
-# bias but whether the scores follow.
+# **What the figure shows.** From right to left the decay grows and CE's boxes fall. With SGD they reach zero, the
+# minimum at every $\lambda_b > 0$. CE's violins stay level: only the bias moves. BCE's boxes fall too, and its violins
+# fall with them, so the bias stays between the scores. Decay lowers the bias under both losses; only under BCE do the
+# scores follow.
 #
-# Where the strongest decays end at the same bias above zero with AdamW, its learning rates do not add up to the whole
-# way down.
+# With AdamW the strongest decays can all end at the same bias above zero. The learning rates then sum to
+# less than the initial bias, so training ends before the bias reaches zero.
 #
 # ## Verdicts
 #
-# A claim about CE's biases is judged class by class, because with SGD their mean stays or falls by identity. A run
-# stores its smallest and its largest bias after every epoch. If one of these two changes by some amount, a single bias
-# has moved at least as far.
+# Claims about CE's biases are tested on single biases, because with SGD the identity fixes their mean. A run stores its
+# smallest and its largest bias after every epoch. The change of either is a lower bound on the largest move of a single
+# bias.
 
 # %% tags=["definitions"]
 ROUNDING = 1e-4  # of single precision, added up over the steps of a run
@@ -239,8 +238,8 @@ def ce_predicted(runs):
         chosen = runs[(runs["loss"] == "ce") & (runs["optimizer"] == optimizer)]
         off = [abs(run.history["bias_mean"][-1] - frames.ce_bias_under_decay(run)) for run in chosen["run"]]
         found[optimizer] = verdicts.at_most(
-            max(off, default=math.nan), sweeps.CLOSE, "a hundredth of the start, for what the exponential leaves out: "
-            "the first steps, in which momentum builds up, and the finite size of a step", n=len(off),
+            max(off, default=math.nan), sweeps.CLOSE, "a hundredth of the start; the exponential neglects the "
+            "build-up of momentum and the finite step size", n=len(off),
             label=f"the same exponential for CE with {names.of(optimizer)}")
     return found["sgd"].but(control=found["adamw"])
 
@@ -251,8 +250,8 @@ def adamw_reach(runs):
     moved = (runs["bias_end"] - runs["bias_start"]).abs() / sums
     told = markdown.listed(sorted({markdown.number(value, 1) for value in sums}))
     return verdicts.at_most(
-        moved.max(), REACH, "a step of AdamW is its rate times the ratio of two running means of the gradient, which "
-        "is one where the gradient is steady; a tenth more where it grows", n=len(moved)
+        moved.max(), REACH, "a step of AdamW is the learning rate times a ratio of two running means of the gradient; "
+        "the ratio is one for a steady gradient, and a tenth more is allowed for a growing one", n=len(moved)
     ).but(detail=f"the learning rates of a run add up to {told}")
 
 # %% tags=["definitions"]
@@ -266,32 +265,35 @@ STARTS, DECAYS = "the paper's bias figures", "the paper's figures of biases agai
 IDENTITY = "loss == 'ce' and optimizer == 'sgd'"
 CLAIMS = (
     Claim("initial_bias.ce_stays", "Under CE every bias stays where it starts", STARTS,
-          "a lower bound of the largest move of a single bias during training", with_control(singles_stay, "ce"),
+          "a lower bound on the largest move of a single bias during training", with_control(singles_stay, "ce"),
           compares=starts),
-    Claim("initial_bias.ce_mean", "By identity, CE with SGD does not move the mean bias", "ours",
+    Claim("initial_bias.ce_mean", "Under CE, SGD leaves the mean bias unchanged, by an identity", "ours",
           "the largest change of the mean bias during training", mean_follows_decay,
           compares=lambda runs: starts(runs).query(IDENTITY)),
     Claim("initial_bias.bce_between", "Under BCE the bias settles between the negative and the positive scores", STARTS,
-          "the share of runs in which it does", with_control(sweeps.lies_between, "bce"), compares=starts),
+          "the share of runs in which it lies there", with_control(sweeps.lies_between, "bce"), compares=starts),
     Claim("initial_bias.bce_forgets", "Under BCE the final bias does not depend on its start", STARTS,
           "the largest difference between the final median biases of two starts",
           with_control(sweeps.spread_of_ends, "bce"), compares=starts, end=True, front=5,
           effect="final bias, largest difference between starts"),
-    Claim("initial_bias.decay_ce_goes_down", "Decay lowers every bias of CE, the further the stronger it is", DECAYS,
+    Claim("initial_bias.decay_ce_goes_down", "Under CE, decay lowers every bias, and stronger decay lowers it further",
+          DECAYS,
           "the share of sweeps in which it does", with_control(largest_bias_falls, "ce"), compares=decays),
-    Claim("initial_bias.decay_ce_scores_stay", "Decay of the biases does not change the scores of CE", DECAYS,
+    Claim("initial_bias.decay_ce_scores_stay", "Under CE, decay of the biases does not change the scores", DECAYS,
           r"the largest change over $\lambda_b$ of the median positive or negative score",
           with_control(scores_stay, "ce"), compares=decays),
     Claim("initial_bias.decay_bce_between", r"Under BCE the bias lies between the negative and the positive scores at "
           r"every $\lambda_b$", DECAYS, "the share of runs in which it does", with_control(sweeps.lies_between, "bce"),
           compares=decays),
-    Claim("initial_bias.decay_ce_mean", "By identity, decay alone moves the mean bias of CE with SGD", "ours",
-          "the largest distance of the final mean bias from decay and momentum, followed through every step",
+    Claim("initial_bias.decay_ce_mean", "Under CE with SGD, only decay moves the mean bias, by an identity", "ours",
+          "the largest distance of the final mean bias from a simulation of every step with decay and momentum",
           mean_follows_decay, compares=lambda runs: decays(runs).query(IDENTITY)),
-    Claim("initial_bias.decay_ce_predicted", "With SGD, the mean bias of CE falls exponentially with the summed "
-          "learning rates", "ours", "the largest distance of the final mean bias from that exponential", ce_predicted,
+    Claim("initial_bias.decay_ce_predicted", "Under CE with SGD, the mean bias falls exponentially with the sum "
+          "of the learning rates", "ours", "the largest distance of the final mean bias from that exponential",
+          ce_predicted,
           compares=lambda runs: decays(runs).query("loss == 'ce'")),
-    Claim("initial_bias.decay_adamw_reach", "AdamW moves a bias no further than its learning rates add up to", "ours",
+    Claim("initial_bias.decay_adamw_reach", "AdamW moves the mean bias by at most the sum of the learning rates",
+          "ours",
           "the largest move of a mean bias, as a multiple of that sum", adamw_reach,
           compares=lambda runs: decays(runs).query("optimizer == 'adamw'")),
 )
@@ -303,7 +305,8 @@ chapter.judge(CLAIMS)
 # ## The numbers
 #
 # The range of the medians over all starts, and the slope of the final bias against its start, here and in the paper's
-# figures. The slope is $1$ where training never moves a bias, and $0$ where the final bias does not depend on the start:
+# figures. The slope is $1$ if training leaves every bias at its start, and $0$ if the final bias does not depend on the
+# start:
 
 # %% tags=["definitions"]
 def ends(runs):
@@ -317,7 +320,8 @@ def ends(runs):
     return tables.styled(rows, {"": ("label", str), "positive scores": ("positive", str), "biases": ("bias", str),
                                 "negative scores": ("negative", str), "slope": ("slope", markdown.number),
                                 f"slope in the paper: {', '.join(paper.READING_ERROR)}": ("theirs", str)},
-                         "In brackets the closed form; a dash: it leaves the bias free, or the paper has no number.")
+                         "In brackets: the closed form. A dash: the closed form does not determine the bias, or the "
+                         "paper has no number.")
 
 
 def predicted(run):
@@ -342,7 +346,7 @@ def medians(runs):
     return tables.styled(rows, {"": ("label", str), "λ<sub>b</sub>": ("lambda_b", "{:g}")}
                          | {head: (column, markdown.number) for head, column in shown.items()}
                          | {f"bias, {model}": (model, markdown.number) for model in paper.READING_ERROR},
-                         "The last columns are the medians in the paper's figures.")
+                         "The last columns: medians in the paper's figures.")
 
 # %%
 ends(runs)
@@ -357,12 +361,13 @@ medians(runs)
 # %% [markdown]
 # ## Details
 #
-# {eq}`eq-decay` treats steps as infinitely small and lets momentum act at once. The verdict on the identity follows
-# momentum through every step instead, and what is left there is rounding.
+# {eq}`eq-decay` neglects the finite step size and the build-up of momentum. The verdict on the identity simulates every
+# step with momentum instead, so that only rounding errors remain.
 #
-# Images, networks, steps and rates of the profiles quick and laptop are not the paper's, so training resolves another
-# range of $\lambda_b$. The paper's medians are read off its figures. {doc}`departures` lists all differences. Below:
-# the same figures, tables and verdicts from the runs of other profiles, and the settings behind all numbers.
+# The profiles quick and laptop differ from the paper in images, networks, number of steps and learning rates. The
+# biases therefore fall at other values of $\lambda_b$. The paper's medians are read off its figures. {doc}`departures`
+# lists all differences. Below: the same figures, tables and verdicts from the runs of other profiles, and the settings
+# behind all numbers.
 
 # %% tags=["definitions"]
 VIEWS = (start_sweep, decay_sweep, ends, medians)

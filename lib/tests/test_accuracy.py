@@ -159,7 +159,7 @@ def test_the_papers_own_tables_are_counted_and_shown():
         wins, losses = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
         finding = judged([])[name]
         assert finding.p == pytest.approx(scipy.stats.binomtest(wins, wins + losses).pvalue)
-        assert f"above CE in {wins}, below in {losses}, level in {24 - wins - losses}" in finding.detail
+        assert f"above CE in {wins}, below in {losses} and equal in {24 - wins - losses}" in finding.detail
         assert finding.verdict == "supported" and "independent" in finding.detail
 
 

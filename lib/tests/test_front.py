@@ -63,7 +63,7 @@ def test_what_the_findings_mean_depends_on_their_verdicts():
                   judged("accuracy.former_accuracy", "a", accuracy))
         return front.meaning({("laptop", "accuracy"): page("accuracy", "laptop", *claims)})
 
-    assert "12 points more" in said("supported", "undecided") and "no difference" in said("supported", "undecided")
+    assert "12 percentage points or more" in said("supported", "undecided") and "no difference" in said("supported", "undecided")
     assert said("contradicted", "supported") == ""
 
 

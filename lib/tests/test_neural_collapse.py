@@ -87,8 +87,7 @@ def test_one_setting_that_goes_the_other_way_contradicts(plant):
     assert {part.adjusted for part in finding.parts if "AdamW" in part.label} == {"contradicted"}
     assert {part.adjusted for part in finding.parts if "SGD" in part.label} == {"supported"}
     assert finding.value == 0.5
-    assert finding.detail == ("1 of 2 settings support it after adjustment, 1 contradict it; the mean is below zero "
-                              "in 1")
+    assert finding.detail == "1 of the settings is contradicted after adjustment; the mean is below zero in 1"
 
 
 def test_the_pages_numbers_by_a_second_way(plant):

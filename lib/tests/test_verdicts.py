@@ -132,7 +132,7 @@ def within(margin, *values) -> Finding:
 
 
 def test_a_difference_is_equivalent_only_within_a_margin_that_the_claim_sets():
-    assert within(0.5, 0.1, -0.1, 0.05).verdict == "equivalent" and "within ±0.5" in within(0.5, 0.1, -0.1).rule
+    assert within(0.5, 0.1, -0.1, 0.05).verdict == "equivalent" and "by ±0.5" in within(0.5, 0.1, -0.1).rule
     assert within(0.05, 0.1, -0.1, 0.05).verdict == "undecided"  # the same values, a narrower margin
     assert within(0.5, 0.1, 0.11, 0.09).verdict == "supported"  # a small difference that is known is one
     assert within(0.5, 0.1).verdict == "undecided" and part(0.1, -0.1, 0.05).verdict == "undecided"
@@ -195,7 +195,7 @@ def test_a_claim_that_compares_a_part_is_covered_by_that_part(small):
     found = [each.finding for each in claims.judge([whole, part_], runs, planned)]
     assert [(each.verdict, len(each.runs), each.planned) for each in found] == [("not run", 3, 8), ("supported", 3, 4)]
     texts = [markdown.told(each) for each in claims.judge([whole, part_], runs, planned)]
-    assert "W: not run (3 of 8)." in texts[0] and "fewer than half of the planned runs are there" in texts[0]
+    assert "W: not run (3 of 8)." in texts[0] and "fewer than half of the planned runs exist" in texts[0]
     assert "P: supported." in texts[1] and "3 of 4 planned runs, 3 seeds" in texts[1]
     nothing, = claims.judge([Claim("a.d", "N", "ours", "s", lambda runs: verdicts.not_run())], runs, planned[4:])
     assert "N: not run (3 of 4)." in markdown.told(nothing) and "allow no comparison" in markdown.told(nothing)

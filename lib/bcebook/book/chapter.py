@@ -76,7 +76,7 @@ class OpenChapter:
             if tested := tuple(claim for claim in which if not claim.theory):
                 display(self._judged(profile, tested))
         if not others:
-            display(Markdown("No other profile has runs of this chapter here."))
+            display(Markdown("Only the profile above has runs of this chapter."))
 
     def provenance(self) -> None:
         """Settings, seeds, device, versions, dates and training time, for each profile that has runs."""

@@ -56,7 +56,8 @@ def cover(room: Room, pages: dict[tuple[str, str], Page]) -> str:
     box = [":::{admonition} In short", ":class: in-short", "", *lines, ":::", ""] if lines else []
     return "\n".join([*box, ":::{container} chapter-files", "", (
         f"{{download}}`executed notebook <{DOWNLOADS}/{room.name}.ipynb>` · "
-        f"{{download}}`script <{DOWNLOADS}/{room.name}.py>` · {runs}alone: `bcebook build --only {room.name}`"), ":::"])
+        f"{{download}}`script <{DOWNLOADS}/{room.name}.py>` · "
+        f"{runs}build this page alone: `bcebook build --only {room.name}`"), ":::"])
 
 
 def found(room: Room, pages: dict[tuple[str, str], Page]) -> list[str]:

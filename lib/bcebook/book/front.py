@@ -86,15 +86,15 @@ def meaning(found: dict[tuple[str, str], Page]) -> str:
     if uniform and holds("accuracy.former_uniform"):
         least = min(part.value for part in uniform.parts)
         lines.append(f"If one threshold has to serve all classes (rejection, multi-label use, verification), train with "
-                     f"BCE: in our runs one threshold classifies {markdown.percent(least, 0)} points more of the test "
-                     "set correctly.")
+                     f"BCE: in our runs it raises the share of test images that one threshold classifies correctly by "
+                     f"about {markdown.percent(least, 0)} percentage points or more.")
     if "accuracy.former_accuracy" in said and not holds("accuracy.former_accuracy"):
-        lines.append("If only the top-1 prediction counts, the choice of the loss makes no difference that our runs can "
-                     "show.")
+        lines.append("If only the top-1 prediction counts, use either loss: our runs detect no difference in "
+                     "accuracy.")
     forgets = said.get("initial_bias.bce_forgets")
     if forgets and forgets.verdict == verdicts.CONTRADICTED:
-        lines.append("With BCE choose the initial bias with care: after a training of usual length it still shows in the "
-                     "final bias.")
+        lines.append("With BCE, choose the initial bias with care: after training of the usual length the final bias "
+                     "still depends on it.")
     return " ".join(lines)
 
 

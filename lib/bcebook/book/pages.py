@@ -55,7 +55,7 @@ def chapters() -> str:
     lines = []
     for part, title in PARTS.items():
         rows = [[f"[{room.title}]({name})", room.of_the_paper, room.asks] for name, room in _of_part(part)]
-        lines += [f"### {title}", "", markdown.table(["chapter", "what of the paper", "what it asks"], rows), ""]
+        lines += [f"### {title}", "", markdown.table(["chapter", "in the paper", "question"], rows), ""]
     return "\n".join(lines)
 
 
@@ -95,7 +95,7 @@ def readme() -> str:
                 f"{len(configs)} runs{some}" if configs else "no runs" if room.runs else "computed; no runs",
             ]
         )
-    return markdown.table(["chapter", "part", "of the paper", "quick profile"], rows)
+    return markdown.table(["chapter", "part", "in the paper", "quick profile"], rows)
 
 
 def replace_block(text: str, name: str, block: str) -> str:

@@ -36,7 +36,7 @@ def page(found: Found) -> str:
     """Markdown: the verdicts of each chapter in a line, which unfolds to its claims; then the paper's figures and
     tables."""
     lines = ["# Scoreboard", "",
-             "Each line counts the verdicts of a chapter, on the strongest runs that it has. Click a line for the "
+             "Each line counts the verdicts of a chapter, in the strongest profile that has runs. Click a line for the "
              "claims, the estimates with their 95 % intervals, and the verdicts in each profile. The rules are on the "
              "chapters' pages; [how to read](how_to_read) defines the verdicts.", "", headlines(found), ""]
     for name, room in rooms().items():
@@ -51,7 +51,7 @@ def _chapter(found: Found, name: str, room: Room) -> list[str]:
     shown = [profile for profile in PROFILES if any(profile in judged[claim.name] for claim in room.claims
                                                     if not claim.theory)]
     strongest = [_strongest(judged[claim.name]) for claim in room.claims]
-    heads = ["claim", "whose", *([_head(profile, found[profile, name]) for profile in shown] or ["verdict"])]
+    heads = ["claim", "claimed by", *([_head(profile, found[profile, name]) for profile in shown] or ["verdict"])]
     rows = [[f"{claim.text}<br>*{claim.statistic}*", "paper" if claim.of_the_paper else "ours",
              *_cells(claim, judged[claim.name], shown)] for claim in room.claims]
     return ["<details><summary>", f"<b>{room.title}</b>: {verdicts.summary(strongest)}", "</summary>", "",
@@ -97,7 +97,7 @@ def items(found: Found) -> str:
         links = [f"[{room.title}]({name})" for name, room in treating.items()]
         rows.append([item.title, status, markdown.listed(links) if links else markdown.DASH,
                      item.missing or _runs_of(treating, found)])
-    return markdown.table(["of the paper", "here", "chapter", "runs, or why not"], rows)
+    return markdown.table(["in the paper", "in this book", "chapter", "runs, or why none"], rows)
 
 
 def state(treating: Iterable[Room], found: Found) -> str:

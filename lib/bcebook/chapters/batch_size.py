@@ -263,8 +263,8 @@ def bce_gap_at_bias(runs: list[Run]) -> Finding:
 def bias_there(runs: list[Run]) -> Finding:
     """How far BCE's median bias ends from that of the minimum for its batch size, at most."""
     table = batches.of_loss(runs, "bce")
-    finding = verdicts.at_most((table["bias"] - table["best_bias"]).abs().max(), TOLD_APART, "two medians closer than "
-                               "that cannot be told apart in the paper's figures", n=len(table), of="networks")
+    finding = verdicts.at_most((table["bias"] - table["best_bias"]).abs().max(), TOLD_APART, "the resolution at which "
+                               "medians can be read off the paper's figures", n=len(table), of="networks")
     return judged(finding, runs)
 
 
@@ -308,7 +308,7 @@ def gap_formula() -> Finding:
 
 ROOM = Room(
     name=__name__, part="figures", number=6, items=("batch_size",), title="Batch size",
-    of_the_paper="table of the effect of the batch size, whose numbers are not at hand",
+    of_the_paper="table of the effect of the batch size (numbers not available)",
     asks="what does the batch size do to decision scores, classifier biases and accuracy?",
     runs=configs, seeds={"paper": (0,)},
     figures=(scores_by_batch, accuracy_by_batch), tables=(measured, gaps, biases, accuracies),
@@ -319,36 +319,37 @@ ROOM = Room(
               theory=True),
         Claim("batch_size.gap_formula", r"At the minimum, with features of either sign, the gap between positive and "
               r"negative scores is $\log\frac{1 - (K-1)\,c}{c}$ under CE and $\log\frac{(1 - c)(1 - (K-1)\,c)}"
-              r"{(K-1)\,c^2}$ under BCE", "ours", "the largest difference from a plain minimisation", gap_formula,
+              r"{(K-1)\,c^2}$ under BCE", "ours", "the largest difference from a numerical minimisation", gap_formula,
               theory=True),
         Claim("batch_size.fits", "With a learning rate in proportion to the batch, training fits the training images "
               "at every batch size", "ours", "the share of runs that do", fits),
-        Claim("batch_size.scores_fall", "Under both losses a larger batch leaves smaller scores of both kinds", "ours",
+        Claim("batch_size.scores_fall", "Under both losses a larger batch ends with positive and negative scores "
+              "nearer to zero", "ours",
               "the share of steps from one batch size to the next in which both are nearer to zero",
               partial(falls, which=recipes.LOSSES, signs={"positive": 1, "negative": -1},
                       what="the larger batch has the lower positive and the higher negative scores"), end=True),
-        Claim("batch_size.same_order", "CE and BCE put the batch sizes in the same order by the gap between positive "
-              "and negative scores", "ours", "the share of pairs of batch sizes in which they do", same_order, end=True),
+        Claim("batch_size.same_order", "CE and BCE rank the batch sizes alike by the gap between positive and "
+              "negative scores", "ours", "the share of pairs of batch sizes in which they do", same_order, end=True),
         Claim("batch_size.gap_follows", "The gap changes with the batch size as the minimum's does", "ours",
-              "the relative error of the change from the smallest to the largest batch, at worst", gap_follows,
+              "the largest relative error of the change from the smallest to the largest batch", gap_follows,
               end=True),
         Claim("batch_size.twice", "BCE's gap changes about twice as much as CE's", "ours",
               "the distance of the ratio of the two changes from the minimum's", twice, end=True),
-        Claim("batch_size.ce_gap", "CE's gap tells the batch size of its run", "ours",
+        Claim("batch_size.ce_gap", "CE's gap identifies the batch size of its run", "ours",
               "the share of runs whose gap is nearest to the minimum for their own batch size",
               partial(recognised, loss="ce", own_bias=False), compares=of_ce, end=True),
-        Claim("batch_size.bce_gap", "BCE's gap tells the batch size of its run", "ours",
+        Claim("batch_size.bce_gap", "BCE's gap identifies the batch size of its run", "ours",
               "the share of runs whose gap is nearest to the minimum for their own batch size",
               partial(recognised, loss="bce", own_bias=False), compares=of_bce, end=True),
-        Claim("batch_size.bce_gap_at_bias", "BCE's gap tells the batch size of its run once the "
-              "network's own bias is taken for given", "ours",
+        Claim("batch_size.bce_gap_at_bias", "Given the network's own bias, BCE's gap identifies the batch size of its "
+              "run", "ours",
               "the share of runs whose gap is nearest to the minimum at their bias and batch size", bce_gap_at_bias,
               compares=of_bce, end=True),
-        Claim("batch_size.bias_falls", "BCE's bias ends lower the larger the batch is", "ours",
-              "the share of steps from one batch size to the next in which it does",
+        Claim("batch_size.bias_falls", "The larger the batch, the lower BCE's final bias", "ours",
+              "the share of steps from one batch size to the next larger one in which the bias is lower",
               partial(falls, which=("bce",), signs={"bias": 1}, what="the larger batch has the lower median bias"),
               compares=of_bce, end=True),
-        Claim("batch_size.bias_there", "BCE's bias ends where the minimum for its batch size has it", "ours",
+        Claim("batch_size.bias_there", "BCE's bias ends at its value at the minimum for its batch size", "ours",
               "the largest distance between the two", bias_there, compares=of_bce, end=True),
         Claim("batch_size.accuracy", "BCE reaches a higher accuracy than CE at every batch size", "ours",
               "the batch sizes at which BCE's test accuracy is higher, after Holm's adjustment",

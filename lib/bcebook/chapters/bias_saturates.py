@@ -319,25 +319,28 @@ def _claim(name: str, text: str, source: str, statistic: str, judge, **shown) ->
 
 
 ROOM = Room(
-    name=__name__, part="theory", number=3, title="The bias saturates", of_the_paper="its theorem on BCE's minimum",
-    asks="what does a decayed bias do to it?",
+    name=__name__, part="theory", number=3, title="The bias saturates", of_the_paper="theorem on BCE's minimum",
+    asks="how does decay of the bias change BCE's minimum?",
     claims=(
         _claim("up_to_critical", "Up to a critical decay the bias of BCE's minimum solves the paper's equation, and "
                "classifier and class means form one centred simplex ETF", "the paper's Theorem 3.2",
-               "the largest deviation of a minimum that was found", up_to_critical),
-        _claim("as_stated", "BCE shows neural collapse at every decay of the bias, as Theorem 3.2 has it",
+               "the largest deviation of a numerical minimum", up_to_critical),
+        _claim("as_stated", "BCE's minimum shows neural collapse at every decay of the bias, as the paper's Theorem "
+                            "3.2 states",
                "the paper's Theorem 3.2 as stated for d >= K", "the share of settings in which it does", as_stated,
-               front=8, effect="decays beyond the critical one at which it holds"),
+               front=8, effect="neural collapse at decays of the bias beyond the critical one"),
         _claim("closed_form", "The closed form is BCE's minimum, on both sides of the critical decay", "ours",
-               "the largest disagreement with a plain minimisation", closed_form),
-        _claim("saturates", "Beyond the critical decay the bias is c divided by the decay, and scores minus bias stay "
-               "as they are", "ours", "the largest deviation of a minimum that was found", saturates),
-        _claim("still_etf", "Beyond it centred rows and class means still form aligned simplex ETFs", "ours",
-               "the largest deviation of a minimum that was found", still_etf),
-        _claim("ce", "Under CE no decay of the bias makes an offset, and any decay makes the bias zero", "ours",
-               "the largest offset or bias of a minimum that was found", offset_of_ce),
+               "the largest difference from a numerical minimisation", closed_form),
+        _claim("saturates", "Beyond the critical decay the bias is c divided by the decay, and scores minus bias are "
+               "constant", "ours", "the largest deviation of a numerical minimum", saturates),
+        _claim("still_etf", "Beyond the critical decay centred rows and class means still form aligned simplex ETFs",
+               "ours",
+               "the largest deviation of a numerical minimum", still_etf),
+        _claim("ce", "Under CE the minimum has no offset at any decay of the bias, and any positive decay makes the "
+                     "bias zero", "ours",
+               "the largest offset or bias of a numerical minimum", offset_of_ce),
         _claim("separation", "The bias separates the scores exactly below the page's two bounds on c", "ours",
-               "the share of settings in which they are wrong", thresholds),
+               "the share of settings in which the bounds are wrong", thresholds),
         _claim("local_minima", "With at least as many dimensions as classes every local minimum is global", "ours",
                "the share of settings in which a restart ended above the minimum", local_minima),
         _claim("one_less_up_to_critical", "In K - 1 dimensions the theorem's form is the minimum up to the critical "
@@ -345,6 +348,6 @@ ROOM = Room(
                "the largest distance of form, search and bound, in nats", one_less_up_to_critical),
         _claim("one_less_as_stated", "In K - 1 dimensions the theorem's form is the minimum for every decay of the "
                "bias", "the paper's Theorem 3.2 as stated for d = K - 1",
-               "the share of settings in which nothing lower was found", one_less_as_stated),
+               "the share of settings in which no lower value was found", one_less_as_stated),
     ),
 )

@@ -290,7 +290,7 @@ def own_clock(runs: list[Run]) -> Finding:
 
 ROOM = Room(
     name=__name__, part="theory", number=6, title="How the bias travels",
-    of_the_paper="bias and score figures, on the way to the minimum", asks="where is the bias before training is done?",
+    of_the_paper="bias and score figures, on the way to the minimum", asks="where is the bias during training?",
     runs=configs, seeds={"paper": (0,)}, figures=(own_paths,), tables=(moved, domain),
     claims=(
         Claim("bias_travels.speed_limit", r"Without decay of the bias, no bias travels faster than $c$", "ours",
@@ -300,25 +300,28 @@ ROOM = Room(
               "the largest distance where the bias is a hundred times slower than the rest", limit_of_slow_biases,
               theory=True),
         Claim("bias_travels.one_time",
-              "One effective time a network explains the published medians over all starts", "ours",
+              "One effective time for each network explains the published medians over all starts", "ours",
               "the networks to whose medians the flow is four times as near as biases that have not moved", one_time,
               theory=True),
         Claim("bias_travels.told_by_features",
-              "The published medians tell nonnegative features from free ones", "ours",
+              "The published medians distinguish nonnegative features from free ones", "ours",
               "the difference of log-likelihoods of the network's own features and the others", told_by_features,
               theory=True),
         Claim("bias_travels.predicts_decays",
-              r"The time that a network's starts give predicts its sweep of $\lambda_b$ better than the minimum does, "
-              "with AdamW as with SGD", "ours", "the difference of log-likelihoods of the flow at that time and the "
+              r"The effective time fitted to a network's starts predicts its sweep of $\lambda_b$ better than the "
+              r"minimum does, with AdamW as with SGD", "ours",
+              "the difference of log-likelihoods of the flow at that time and the "
               "minimum", predicts_decays, theory=True),
         Claim("bias_travels.own_runs",
-              "From collapse on, the flow says how far a bias still moves, with nothing fitted", "ours",
-              "the part of the way that it gets wrong, summed over a sweep", own_runs),
+              "From collapse on, the flow predicts how far a bias still moves, without fitted parameters", "ours",
+              "the error of the predicted distance as a share of the distance, summed over a sweep", own_runs),
         Claim("bias_travels.own_classifier",
-              "The flow of bias and classifier says it, from the scores at collapse and the angle of the class means",
-              "ours", "the part of the way that it gets wrong, summed over a sweep", own_classifier),
+              "The flow of bias and classifier predicts how far a bias still moves, from the scores at collapse and "
+              "the angle of the class means",
+              "ours", "the error of the predicted distance as a share of the distance, summed over a sweep",
+              own_classifier),
         Claim("bias_travels.own_clock",
-              "With AdamW the same flow says it, by the clock that its second moments show", "ours",
-              "the part of the way that it gets wrong, summed over a sweep", own_clock),
+              "With AdamW the same flow predicts it, in the effective time given by AdamW's second moments", "ours",
+              "the error of the predicted distance as a share of the distance, summed over a sweep", own_clock),
     ),
 )

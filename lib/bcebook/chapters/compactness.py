@@ -187,8 +187,8 @@ ROOM = Room(
               "the settings in which the largest cosine of two class means is lower under BCE, after Holm's adjustment",
               closest_apart),
         Claim("compactness.blind",
-              r"$E_\text{dis}$ is at its top whenever the centred class means have one length, whatever their angles",
-              "ours", "the largest distance from the top, over class means of one length that are no simplex", blind,
-              theory=True),
+              r"$E_\text{dis}$ is maximal whenever the centred class means have equal lengths, whatever their angles",
+              "ours", "the largest distance from the maximum, over class means of equal length that form no simplex",
+              blind, theory=True),
     ),
 )

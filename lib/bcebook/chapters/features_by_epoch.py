@@ -157,7 +157,8 @@ def trusted(runs: list[Run]) -> Finding:
 FIGURE = "the paper's figure of features by epoch"
 ROOM = Room(
     name=__name__, part="figures", number=7, items=("tsne",), title="Features by epoch",
-    of_the_paper="t-SNE of the features by epoch", asks="how do features part, and does the picture tell the truth?",
+    of_the_paper="t-SNE of the features by epoch", asks="how do the classes separate, and is the t-SNE picture "
+                                                        "faithful?",
     runs=configs, seeds={profile: (0,) for profile in recipes.PROFILES},
     figures=(pictures, curves), tables=(ends,),
     claims=(
@@ -166,9 +167,10 @@ ROOM = Room(
               "the epochs after which the compactness of the kept features is higher", more_compact),
         Claim("features_by_epoch.sooner", "After every epoch, BCE is nearer to collapse than CE", "ours",
               "the epochs after which NC1 of the training set is lower", sooner),
-        Claim("features_by_epoch.apart", "After every epoch, BCE's classes are farther apart for their width than CE's",
+        Claim("features_by_epoch.apart", "After every epoch, BCE's classes are farther apart, relative to their "
+              "width, than CE's",
               "ours", "the epochs after which the silhouette of the kept features is higher", apart),
-        Claim("features_by_epoch.trusted", "Neighbours in a picture are neighbours among the features", "ours",
+        Claim("features_by_epoch.trusted", "Neighbours in a t-SNE picture are neighbours in feature space", "ours",
               "the least trustworthiness of a picture", trusted),
     ),
 )

@@ -225,7 +225,7 @@ ROOM = Room(
     name=__name__, part="tables", number=4, items=("imagenet",),
     short="Fine-tuning",
     title="Fine-tuning of pretrained networks",
-    of_the_paper="table of fine-tuning on ImageNet-1k", asks="does BCE help a network that is trained already?",
+    of_the_paper="table of fine-tuning on ImageNet-1k", asks="does BCE help in fine-tuning a pretrained network?",
     runs=configs, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(differences,), tables=(results, gaps),
     claims=(
@@ -238,13 +238,13 @@ ROOM = Room(
               higher_uniform, compares=tuned),
         Claim("fine_tuning.table_accuracy",
               "In the paper's own table, BCE has a higher accuracy than CE for every network", TABLE,
-              "its networks for which BCE is higher", table_accuracy, theory=True),
+              "the networks of the table for which BCE is higher", table_accuracy, theory=True),
         Claim("fine_tuning.table_uniform",
               "In the paper's own table, BCE has a higher uniform accuracy than CE for every network", TABLE,
-              "its networks for which BCE is higher", table_uniform, theory=True),
+              "the networks of the table for which BCE is higher", table_uniform, theory=True),
         Claim("fine_tuning.frozen_uniform",
-              "On features that stay as they were pretrained, a classifier trained with BCE reaches a higher uniform "
-              "accuracy than one trained with CE", "ours",
+              "On frozen pretrained features, a classifier trained with BCE reaches a higher uniform accuracy than "
+              "one trained with CE", "ours",
               "the networks whose uniform accuracy on the test set is higher with BCE, the backbone frozen",
               frozen_uniform, compares=lambda config: config.frozen),
         Claim("fine_tuning.more_than_a_classifier",

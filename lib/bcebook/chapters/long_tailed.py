@@ -299,7 +299,7 @@ def where_started(config: RunConfig) -> bool:
 TABLE = "the paper's table of CIFAR100-LT"
 ROOM = Room(
     name=__name__, part="tables", number=3, items=("long_tail",), short="Long tails", title="Long-tailed classes",
-    of_the_paper="table of CIFAR100-LT", asks="is BCE more accurate than CE when classes are unequal?",
+    of_the_paper="table of CIFAR100-LT", asks="is BCE more accurate than CE on imbalanced classes?",
     runs=configs, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(by_imbalance, by_group), tables=(accuracies, groups, starts, sizes),
     claims=(
@@ -308,10 +308,10 @@ ROOM = Room(
               compares=from_zero, end=True),
         Claim("long_tailed.table_higher",
               "In the paper's own table, BCE has a higher accuracy than CE at every imbalance", TABLE,
-              "its imbalances at which BCE is higher", table_higher, theory=True),
+              "the imbalances of the table at which BCE is higher", table_higher, theory=True),
         Claim("long_tailed.table_grows", "In the paper's own table, BCE's gain grows with the imbalance",
               "ours, on the paper's table",
-              "the steps from one of its imbalances to the next at which the difference grows", table_grows,
+              "the steps from one imbalance of the table to the next at which the difference grows", table_grows,
               theory=True),
         Claim("long_tailed.grows", "BCE's gain in accuracy is larger at the largest imbalance than at the smallest",
               "ours, on the paper's table", "the difference of the two gains", grows, compares=from_zero, end=True),
@@ -328,7 +328,7 @@ ROOM = Room(
               few_more, compares=from_zero, end=True),
         Claim("long_tailed.start",
               "In a short training, BCE is more accurate if its biases start at $\\log(K - 1)$ than if they start at 0",
-              "ours", "BCE from there less BCE from 0, in test accuracy, paired by seed", start,
+              "ours", "the test accuracy of BCE from that start minus that from 0, paired by seed", start,
               compares=where_started),
     ),
 )

@@ -297,32 +297,36 @@ def _claim(name: str, text: str, source: str, statistic: str, judge, **shown) ->
     return Claim(f"minima.{name}", text, source, statistic, judge, theory=True, **shown)
 
 
-APART = "the largest disagreement with a plain minimisation"
+APART = "the largest difference from a numerical minimisation"
 ROOM = Room(
-    name=__name__, part="theory", number=2, title="Minima", of_the_paper="its theorems on neural collapse",
-    asks="where do both losses have their minimum?",
+    name=__name__, part="theory", number=2, title="Minima", of_the_paper="theorems on neural collapse",
+    asks="where are the minima of both losses?",
     claims=(
-        _claim("ce", "For c < 1/K every global minimiser of CE shows neural collapse, with the page's scale",
+        _claim("ce", r"For $c = \sqrt{n \lambda_W \lambda_H} < 1/K$ every global minimiser of CE shows neural "
+                     r"collapse, with the closed-form scale",
                "the paper's Theorem 3.1", APART, lambda: disagreement("ce", covered=True)),
-        _claim("bce", "For c < 1/K and up to the critical decay of the bias every global minimiser of BCE shows "
-               "neural collapse, with the page's scale and bias", "the paper's Theorem 3.2", APART,
-               lambda: disagreement("bce", covered=True), front=6, effect="largest distance from a plain minimisation"),
+        _claim("bce", r"For $c = \sqrt{n \lambda_W \lambda_H} < 1/K$ and decays of the bias up to the critical one, "
+               r"every global minimiser of BCE shows neural collapse, with the closed-form scale and bias",
+               "the paper's Theorem 3.2", APART,
+               lambda: disagreement("bce", covered=True), front=6,
+               effect="largest difference between closed form and numerical minimisation"),
         _claim("elsewhere", "Beyond the critical decay, and from c = 1/K on, the closed form is the minimum too",
                "ours", APART, lambda: disagreement(None, covered=False)),
-        _claim("separation", "The paper's condition says exactly when BCE's bias lies between positive and negative "
-               "scores, up to the critical decay", "the paper's Theorem 3.2",
-               "the share of settings in which it is wrong", separation),
-        _claim("collapse", "Where no offset enters, both losses have collapsed completely, so that neither minimum is "
-               "the more compact one", "ours", "the largest of NC1, NC2, NC2 of the means and NC3", both_collapse),
-        _claim("errors", "Without decay of the bias both losses leave the same errors at their minima", "ours",
+        _claim("separation", "Up to the critical decay, BCE's bias lies between positive and negative scores exactly "
+               "under the paper's condition", "the paper's Theorem 3.2",
+               "the share of settings in which the condition is wrong", separation),
+        _claim("collapse", "Without an offset the minima of both losses are fully collapsed, so they are equally "
+               "compact", "ours", "the largest of NC1, NC2, NC2 of the means and NC3", both_collapse),
+        _claim("errors", "Without decay of the bias both losses have the same residuals at their minima", "ours",
                "the largest deviation from K - 1 on the own and 1 on each other class, in units of c", same_errors),
-        _claim("scale", "Without decay of the bias the two minima differ in scale by the page's formula", "ours",
-               "the largest disagreement with the scales of a plain minimisation", scale),
+        _claim("scale", "Without decay of the bias the scales of the two minima differ by the closed form", "ours",
+               "the largest difference from the scales of a numerical minimisation", scale),
         _claim("stationary", "The gradient of the objective vanishes at the assembled minima", "ours",
                "the largest entry of the gradient", stationary),
-        _claim("free_features", "A feature for every sample changes nothing: the features of a class coincide", "ours",
+        _claim("free_features", "With a free feature for every sample the minimum is the same: the features of a "
+                                "class coincide", "ours",
                "the largest of NC1 and the distance from the closed form", free_features_agree),
-        _claim("nc2", "With an offset NC2 of the classifier is what the page's formula gives", "ours",
-               "the largest disagreement of formula and measure", nc2_formula),
+        _claim("nc2", "With an offset NC2 of the classifier equals the closed form", "ours",
+               "the largest difference between closed form and measurement", nc2_formula),
     ),
 )

@@ -270,9 +270,9 @@ def both_collapse(runs: list[Run]) -> Finding:
 
 
 FIGURE = "the paper's figure of neural collapse"
-SETTINGS = r"the settings in which it is, by the mean over seeds of $\log_{10}$ BCE − $\log_{10}$ CE"
+SETTINGS = r"the settings in which it is, by the mean over seeds of the difference BCE − CE of its $\log_{10}$"
 ENDS = f"{SETTINGS} at the last epoch, after Holm's adjustment"
-AREAS = f"{SETTINGS}, averaged over the dense epochs that a pair has in common, after Holm's adjustment"
+AREAS = f"{SETTINGS}, averaged over the dense epochs that both runs of a pair measured, after Holm's adjustment"
 FIRST = ("the settings in which BCE is the first below more of the levels "
          f"{markdown.listed(f'{level:g}' for level in LEVELS)}, on average over the seeds; those in which neither loss "
          "leads are left out")
@@ -285,13 +285,13 @@ def _of_measure(name: str) -> tuple[Claim, ...]:
     short, text = NAMED[name]
     front = {"front": 3, "effect": "log10 NC1, BCE − CE"} if name == "nc1" else {}
     return (
-        Claim(f"neural_collapse.{short}_further", f"BCE gets further than CE: {text} ends lower", FIGURE, ENDS,
-              partial(further, name=name), end=True, **front),
+        Claim(f"neural_collapse.{short}_further", f"BCE ends closer to collapse than CE: final {text} is lower", FIGURE,
+              ENDS, partial(further, name=name), end=True, **front),
         Claim(f"neural_collapse.{short}_smaller_area",
-              f"BCE gets there faster than CE: the area under the curve of {text} is smaller", FIGURE, AREAS,
+              f"BCE approaches collapse faster than CE: the area under the curve of {text} is smaller", FIGURE, AREAS,
               partial(smaller_area, name=name)),
         Claim(f"neural_collapse.{short}_earlier",
-              f"BCE gets there faster than CE: {text} falls below preset levels earlier", FIGURE, FIRST,
+              f"BCE approaches collapse faster than CE: {text} falls below preset levels earlier", FIGURE, FIRST,
               partial(earlier, name=name)),
     )
 
@@ -300,7 +300,8 @@ ROOM = Room(
     name=__name__, part="figures", number=3, items=("collapse",),
     short="Neural collapse",
     title="Neural collapse over the epochs",
-    of_the_paper="figure of NC1, NC2 and NC3 over the epochs", asks="which loss collapses faster, and which further?",
+    of_the_paper="figure of NC1, NC2 and NC3 over the epochs", asks="which loss collapses faster, and which ends "
+        "closer to collapse?",
     runs=recipes.collapse, seeds={profile: recipes.THREE_SEEDS for profile in recipes.PROFILES},
     figures=(whole_training, first_epochs), tables=(ends, passing, poster),
     claims=(

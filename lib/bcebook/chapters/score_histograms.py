@@ -185,13 +185,14 @@ ROOM = Room(
     name=__name__, part="figures", number=4, items=("histograms",),
     short="Score histograms", title="Histograms of positive and negative scores",
     of_the_paper="distributions of positive and negative scores",
-    asks="does one threshold tell positive scores from negative ones?",
+    asks="does one threshold separate positive from negative scores?",
     runs=configs, figures=(histograms,), tables=(thresholds,),
     claims=(
-        Claim("score_histograms.fewer_lost", "BCE loses fewer test images to a single threshold than CE", FIGURE,
+        Claim("score_histograms.fewer_lost", "A single threshold costs BCE fewer test images than CE", FIGURE,
               "the pairs of networks in which it does, after Holm's adjustment", fewer_lost),
         Claim("score_histograms.narrower",
-              "BCE brings the scores to two levels: they spread less around them, for their distance, than those of CE",
+              "BCE concentrates the scores at two levels: relative to the distance of the levels, they spread less "
+              "than CE's",
               FIGURE, "the pairs of networks in which they do", narrower),
         Claim("score_histograms.bias_is_threshold",
               "BCE learns its threshold: the bias lies at the best uniform threshold", FIGURE,

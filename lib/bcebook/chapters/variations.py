@@ -221,11 +221,11 @@ def mixing_spreads(runs: list[Run]) -> Finding:
 
 ROOM = Room(
     name=__name__, part="beyond", number=4, title="What reviewers asked",
-    of_the_paper="questions of its reviewers", asks="does the comparison turn when one thing is changed?",
+    of_the_paper="questions of the reviewers", asks="does the comparison change when one setting is changed?",
     runs=configs, seeds={profile: (0,) for profile in recipes.PROFILES},
     figures=(differences,), tables=(measured,),
     claims=(
-        Claim("variations.uniform_everywhere", "BCE's uniform accuracy is above CE's, whatever is changed", "ours",
+        Claim("variations.uniform_everywhere", "BCE's uniform accuracy is above CE's in every variation", "ours",
               "the variations in which it is higher, after Holm's adjustment", uniform_everywhere,
               compares=lambda config: told(config) != RANDOM),
         Claim("variations.etf_costs", "Under BCE, a classifier fixed to a simplex ETF costs accuracy", "ours",
@@ -234,10 +234,10 @@ ROOM = Room(
         Claim("variations.bias_needed", "Under BCE, a classifier without a bias has a lower uniform accuracy", "ours",
               "uniform accuracy without a bias minus that with one", bias_needed, compares=against("no bias")),
         Claim("variations.normalised",
-              "Under CE, scores that are cosines lose less of the accuracy to one threshold for all", "ours",
+              "Under CE, cosine scores lose less accuracy if one threshold serves all samples", "ours",
               "the accuracy lost with cosine scores minus that lost without", normalised,
               compares=against("cosine scores")),
-        Claim("variations.random_collapse", "On random labels both losses collapse too", "ours",
+        Claim("variations.random_collapse", "Both losses collapse on random labels too", "ours",
               "the largest NC1 of the training set", random_collapse,
               compares=lambda config: config.random_labels, end=True),
         Claim("variations.mixing_spreads", "Mixup and CutMix each make the features of the test set less compact",

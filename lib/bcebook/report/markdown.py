@@ -105,7 +105,7 @@ def estimate(finding: Finding) -> str:
 
 
 def verdict(finding: Finding) -> str:
-    """A finding's verdict, of one that has too few runs with how many are there: "not run (2 of 22)"."""
+    """A finding's verdict, of one that has too few runs with how many exist: "not run (2 of 22)"."""
     counted_runs = f" ({len(finding.runs)} of {finding.planned})" if finding.planned else ""
     return f"{finding.verdict}{counted_runs if finding.verdict == NOT_RUN else ''}"
 
@@ -124,7 +124,7 @@ def told(each: Judged) -> str:
     lines.append(f"  *Rule*: {finding.rule}.{_reach(finding)}")
     lines = ["\\\n".join(lines)]  # a backslash ends a line within a paragraph
     if finding.parts:
-        heads, rows = ["", "estimate [95 %]", "by itself", "after Holm"], []
+        heads, rows = ["", "estimate [95 % interval]", "before adjustment", "after adjustment"], []
         for part in finding.parts:
             rows.append([part.label, estimate(part), part.verdict, part.adjusted or part.verdict])
         if not any(part.adjusted for part in finding.parts):  # no tests against chance: nothing was adjusted
@@ -140,7 +140,7 @@ def _more(finding: Finding) -> str:
 
 
 def _reach(finding: Finding) -> str:
-    """How far the evidence reaches: the planned runs that are there, and what that does to the verdict."""
+    """How far the evidence reaches: how many of the planned runs exist, and what that does to the verdict."""
     if not finding.planned:
         return ""
     seeds = f", {counted(finding.seeds, 'seed')}" if finding.seeds else ""
@@ -149,9 +149,9 @@ def _reach(finding: Finding) -> str:
     reason = {
         CONSISTENT: "*Consistent*: the rule is met, on fewer than three seeds.",
         STILL_MOVING: "*Still moving*: fewer than half of the runs have levelled off.",
-        NOT_RUN: "*Not run*: fewer than half of the planned runs are there."
+        NOT_RUN: "*Not run*: fewer than half of the planned runs exist."
         if few
-        else "*Not run*: the runs that are there allow no comparison.",
+        else "*Not run*: the existing runs allow no comparison.",
     }.get(finding.verdict, "")
     return f"{text} {reason}".rstrip()
 
@@ -164,14 +164,14 @@ def sentence(text: str) -> str:
 def findings(judged: list[Judged]) -> str:
     """All judged claims of a chapter: a table of verdicts, and folded below it the rule and the numbers of each."""
     if not judged:
-        return "This page makes no claim that a number decides."
+        return "This page tests no claim."
     rows = [
         [each.text, f"**{each.finding.verdict}**", "<br>".join(effects(each.finding)), _short_reach(each.finding)]
         for each in judged
     ]
     details = "\n".join(told(each) for each in judged)
     fold = ["<details><summary>", "Rules, tests and controls", "</summary>", "", details, "", "</details>"]
-    return "\n".join([table(["claim", "verdict", "estimate [95 %]", "runs"], rows), "", *fold])
+    return "\n".join([table(["claim", "verdict", "estimate [95 % interval]", "runs"], rows), "", *fold])
 
 
 def effects(finding: Finding) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PANEL = ["network", "loss", "optimizer"]
 READING_RESOLUTION = 2 * max(paper.READING_ERROR.values())
-UNRESOLVED = "two medians closer than that cannot be told apart in the paper's figures"
+UNRESOLVED = "the resolution at which medians can be read off the paper's figures"
 CLOSE = 0.1  # a hundredth of the range of starts, 0 to 10
 
 
@@ -120,8 +120,8 @@ def goes_down(runs: pd.DataFrame, loss: str, column: str = "bias_end", name: str
     falls = [end[0] - end[-1] for end in found]
     down = [fall > READING_RESOLUTION and max(np.diff(end)) <= CLOSE for fall, end in zip(falls, found, strict=True)]
     what = (
-        f"{name} never rises by more than {CLOSE:g} from one decay to the next stronger one (a hundredth of the start) "
-        f"and falls by more than {READING_RESOLUTION:g} over all of them ({UNRESOLVED})"
+        f"{name} rises by at most {CLOSE:g} from one decay to the next stronger one (a hundredth of the start) and "
+        f"falls by more than {READING_RESOLUTION:g} over the whole sweep ({UNRESOLVED}),"
     )
     finding = verdicts.every(int(sum(down)), len(down), what, of="sweeps", label=f"the same test on {names.of(loss)}")
     if not falls:

@@ -212,15 +212,15 @@ def sides() -> Finding:
     n = len(table) + len(above)
     plain, found = (verdicts.check((early + int(count.sum())) / n, 0, "one counterexample is enough", n=n,
                                    of="minima", unit="share") for count in (closed, closed & ~vanished))
-    return found.but(control=plain.but(label="the same test if a tail without features counts as well"),
-                     detail=f"above the threshold {int(vanished.sum())} of {len(above)} tails have no features")
+    return found.but(control=plain.but(label="the same test without the exception for features that are zero"),
+                     detail=f"above the threshold {int(vanished.sum())} of {len(above)} tails have zero features")
 
 
 def far_from_collapse() -> Finding:
     """The collapse size of CIFAR100-LT at the default decays, over its smallest class."""
     table = cifar100_long_tailed()
     found = verdicts.check(float((1 / table["ratio"]).max()), 1,
-                           "where the collapse size is the class's, equal classes merge", n=len(table),
+                           "at a ratio of one equal classes merge", n=len(table),
                            of="imbalances", unit="")
     return found.but(detail=f"the collapse size is at most {markdown.number(table['size'].max())} images, the smallest "
                             f"class at least {markdown.number(table['ratio'].min(), 0)} times that")

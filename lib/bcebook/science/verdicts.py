@@ -8,7 +8,7 @@ An experiment's verdict is one of
     consistent                the rule is met, on fewer than three seeds
     undecided                 the interval holds zero, or there is no interval
     still moving              the claim is about the end of training, and too few runs have levelled off
-    not run                   fewer than half of the planned runs are there
+    not run                   fewer than half of the planned runs exist
 
 A theorem's, where a proof stands on its page and a numerical check beside it, is "proved", "refuted" or "open". All
 rules are ours.
@@ -131,10 +131,10 @@ def sign(
     +-margin (equivalence: their p, `stats.equivalence_p`). Undecided: none of these, or one seed, which has no
     interval.
     """
-    side = "above" if direction > 0 else "below"
-    rule = f"supported if the 95 % interval lies {side} zero, contradicted if it lies on the other side"
+    side, other = ("above", "below") if direction > 0 else ("below", "above")
+    rule = f"supported if the 95 % interval lies {side} zero, contradicted if it lies {other} zero"
     if margin:
-        rule += f", equivalent if two one-sided tests place the difference within ±{margin:g} (p < {LEVEL:g})"
+        rule += f", equivalent if two one-sided tests bound the difference by ±{margin:g} (p < {LEVEL:g})"
     if estimate is None or math.isnan(estimate.mean):
         return not_run(of, rule).but(label=label)
     low, high = sorted((direction * estimate.low, direction * estimate.high))
@@ -171,7 +171,7 @@ def _decided(holds: bool, value: float, n: int, of: str, unit: str, rule: str, l
 def every(holds: int, n: int, what: str, *, of: str = "runs", label: str = "") -> Finding:
     """A claim about every case, true in `holds` of n: one case that fails contradicts it. what: the case, "the bias
     lies between"."""
-    rule = f"supported if {what} in every one of the {of}, contradicted by a single one that fails"
+    rule = f"supported if {what} in all {of}, contradicted by one counterexample"
     if n == 0:
         return not_run(of, rule).but(label=label)
     return Finding(
@@ -190,8 +190,8 @@ def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", labe
     """A claim about most cases, by the exact sign test: wins against losses (ties left out), its two-sided p.
     Contradicted: more losses than wins, and not by chance."""
     rule = (
-        f"supported if {what} in more of the {of} than not and a sign test excludes chance (p < {LEVEL:g}), "
-        "contradicted the other way"
+        f"supported if {what} in most of the {of}, contradicted if in a minority, either only if a sign test is "
+        f"significant (p < {LEVEL:g})"
     )
     if wins + losses == 0 or math.isnan(p):
         return not_run(of, rule).but(label=label)
@@ -228,14 +228,12 @@ def family(
         judged = tuple(_after(part, p) for part, p in zip(parts, adjusted, strict=True))
     else:
         judged = tuple(parts)
-    over, after, then = (
-        (" after Holm's adjustment over the family", " after it", " after adjustment") if holm else ("", "", "")
-    )
-    rule = f"supported if every one of the {of} is{over}, contradicted if one of them is contradicted{after}"
+    over, then = (" after Holm's adjustment", " after adjustment") if holm else ("", "")
+    rule = f"supported if all {of} are supported{over}, contradicted if any is contradicted{then}"
     if share < 1:
         rule = (
-            f"supported if at least {share:.0%} of the {of} are{over} and none is contradicted{after}, contradicted if "
-            f"one of them is contradicted{after}"
+            f"supported if at least {share:.0%} of the {of} are supported{over} and none is contradicted, contradicted "
+            f"if any is contradicted{then}"
         )
     count = [part for part in judged if part.verdict != NOT_RUN]
     if not count:
@@ -260,7 +258,7 @@ def family(
         unit="share",
         rule=rule,
         parts=judged,
-        detail=f"{for_it} of {len(count)} {of} support it{then}, {against} contradict it"
+        detail=f"{against or 'none'} of the {of} {'is' if against < 2 else 'are'} contradicted{then}"
         + (f", {same} show equivalence" if same else ""),
     )
 
@@ -272,8 +270,8 @@ def _after(part: Finding, p: float) -> Finding:
 
 
 def limited(finding: Finding, seeds: int, seen: int, planned: int, settled: int | None = None) -> Finding:
-    """The finding as far as its evidence reaches: the verdict that the rule of a claim gives, lowered where few runs
-    are there.
+    """The finding with its verdict limited by the evidence: the verdict that the rule of a claim gives, lowered where
+    few runs exist.
 
     seeds, seen, planned: how many seeds and runs were compared, and how many runs the claim plans; settled: how many of
     those runs have levelled off, for a claim about the end of training. Not run: fewer than half of the planned runs.
@@ -312,7 +310,7 @@ def check(
 ) -> Finding:
     """A theorem whose proof stands on its page, and its numerical check: refuted if the residual exceeds the
     tolerance."""
-    rule = f"proved in this book; refuted if the largest residual exceeds {tolerance:g} ({because})"
+    rule = f"proved in this book; refuted if the estimate exceeds {tolerance:g} ({because})"
     if n == 0 or math.isnan(residual):
         return Finding(OPEN, of=of, rule=rule)
     return Finding(PROVED if residual <= tolerance else REFUTED, float(residual), n=n, of=of, unit=unit, rule=rule)
@@ -321,7 +319,7 @@ def check(
 def shown(holds: int, n: int, what: str, *, of: str = "settings") -> Finding:
     """A statement without a proof, looked for in n cases: refuted by a single counterexample, open as long as there is
     none."""
-    rule = f"no proof; refuted by a single one of the {of} in which it fails: {what}"
+    rule = f"no proof; refuted unless {what} in all {of}"
     if n == 0:
         return Finding(OPEN, of=of, rule=rule)
     return Finding(
