@@ -26,7 +26,7 @@
 # # Accuracy and uniform accuracy
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
@@ -41,7 +41,9 @@ from bcebook.claims import Claim
 from bcebook.report import frames, markdown, plots, tables
 from bcebook.science import stats, verdicts
 
+# To compare another measure, add or replace a column of `runs` here: {"train_nc1": "NC1"}.
 MEASURES = {"test_accuracy": "accuracy", "test_uniform_accuracy": "uniform accuracy"}
+PAPER = {"test_accuracy": "paper_accuracy", "test_uniform_accuracy": "paper_uniform_accuracy"}  # the paper's difference
 SETTING = [*frame.SETTING, "recipe"]
 RECIPE = {recipes.AUTHORS: "authors' recipe", recipes.FORMER: "former recipe"}
 
@@ -69,13 +71,14 @@ def result(runs):
     """The result in one paragraph."""
     lines = []
     for (recipe, measure), rows in differences(runs).groupby(["recipe", "measure"], sort=False):
-        effects = [f"{tables.points(row.estimate)} with {names.of(row.optimizer)}" for row in rows.itertuples()]
+        effects = [f"{tables.difference(measure, row.estimate, 1)} with {names.of(row.optimizer)}"
+                   for row in rows.itertuples()]
         seeds = markdown.counted(rows["n"].max(), "seed")
         lines.append(f"- {MEASURES[measure]}, {RECIPE[recipe]}, {seeds}: {markdown.listed(effects)}")
     where = markdown.listed(runs["network"].unique())
-    return Markdown("\n".join([f"**BCE minus CE on {where}**, percentage points of the test set [95 % "
-                               "interval]; the two recipes are explained below:", "",
+    return Markdown("\n".join([f"**BCE minus CE on {where}** [95 % interval]; the two recipes are explained below:", "",
                                *sorted(lines, key=lambda line: "uniform" not in line)]))
+
 
 # %%
 from bcebook import book
@@ -83,6 +86,7 @@ from bcebook import book
 chapter = book.open("accuracy", profile, device, data_dir, seeds)
 runs = chapter.runs  # a DataFrame, one row a run
 result(runs)
+
 
 # %% [markdown]
 # **The paper's claim** {cite:p}`li2025bce`: networks trained with BCE reach a higher accuracy than networks trained
@@ -106,8 +110,8 @@ result(runs)
 def accuracy_differences(runs):
     """BCE minus CE in accuracy and uniform accuracy, a row for each setting, beside the paper's difference."""
     pairs = frames.with_published(differences(runs))
-    theirs = {"test_accuracy": "paper_accuracy", "test_uniform_accuracy": "paper_uniform_accuracy"}
-    return plots.differences(pairs, MEASURES, theirs)
+    return plots.differences(pairs, MEASURES, PAPER)
+
 
 # %% mystnb={"figure": {"caption": "BCE minus CE in test accuracy (left) and test uniform accuracy (right) after the last epoch, for each optimizer, augmentation and recipe. Faint dots: single seeds. Large dots and bars: their mean and its 95 % interval (Student's t), which decides the verdict. Hollow diamonds: the paper's table (the note below the table names the network).", "name": "fig-accuracy-differences"}, "image": {"alt": "Two dot plots with a row for each optimizer, augmentation and recipe: BCE minus CE in accuracy on the left and in uniform accuracy on the right, each with its seeds, their mean and interval, a line at zero and, where there is one, the difference in the paper's table."}}
 accuracy_differences(runs);
@@ -176,6 +180,7 @@ def table_uniform():
     wins, _, pairs, p, detail = in_the_paper("uniform_accuracy")
     return verdicts.every(wins, pairs, "BCE is above CE", of="pairs").but(detail=detail, p=p)
 
+
 # %% tags=["definitions"]
 TABLE = "the paper's table of accuracies"
 SETTINGS = "the settings in which BCE's {} on the test set is higher, after Holm's adjustment"
@@ -209,7 +214,8 @@ CLAIMS = (
 )
 
 # %%
-chapter.judge(CLAIMS)
+chapter.judge(CLAIMS, runs)
+
 
 # %% [markdown]
 # ## The numbers
@@ -221,12 +227,15 @@ def gaps(runs):
     """BCE minus CE in percentage points and in test images: a row for each setting and measure."""
     pairs = frames.with_published(differences(runs))
     size = {run.config.dataset: run.scores["test"]["positive"]["count"] for run in runs["run"]}
-    uniform = pairs["measure"] == "test_uniform_accuracy"
-    pairs = pairs.assign(measure=pairs["measure"].map(MEASURES), images=pairs["mean"] * pairs["dataset"].map(size),
-                         paper=pairs["paper_accuracy"].where(~uniform, pairs["paper_uniform_accuracy"]))
+    pairs = pairs.assign(
+        text=[tables.difference(row.measure, row.estimate) for row in pairs.itertuples()],
+        images=(pairs["mean"] * pairs["dataset"].map(size)).where(pairs["measure"].map(frame.is_fraction)),
+        paper=[getattr(row, PAPER.get(row.measure, ""), float("nan")) for row in pairs.itertuples()],
+        measure=pairs["measure"].map(MEASURES))
     return tables.styled(pairs, {
-        "setting": ("label", str), "measure": ("measure", str), "BCE − CE, points [95 %]": ("estimate", tables.hundredths),
-        "test images": ("images", "{:+.1f}"), "seeds": ("n", str), "paper, points": ("paper", tables.signed_percent),
+        "setting": ("label", str), "measure": ("measure", str),
+        "BCE − CE [95 %]": ("text", str), "test images": ("images", "{:+.1f}"),
+        "seeds": ("n", str), "paper, points": ("paper", tables.signed_percent),
     }, f"Means over the seeds with Student's interval of the paired differences. The paper's column: "
        f"{frames.published_of(pairs)}.")
 
@@ -234,13 +243,14 @@ def gaps(runs):
 def final_and_best(runs):
     """Accuracy and uniform accuracy after the last and at the best epoch: a row for each setting and loss."""
     chosen = of_recipe(runs)
-    measures = [f"{when}{measure}" for measure in MEASURES for when in ("", "best_")]
+    measures = [name for measure in MEASURES for name in (measure, f"best_{measure}") if name in runs]
     rows = frame.summarise(chosen, measures, by=[*SETTING, "loss"])
     heads = {name: f"{'best ' if 'best_' in name else ''}{MEASURES[name.removeprefix('best_')]}" for name in measures}
     rows = rows.assign(label=[label(row, runs) for _, row in rows.iterrows()])
     return tables.styled(rows, {"setting": ("label", str), "loss": ("loss", names.of)}
-                         | {head: (measure, tables.mean_std) for measure, head in heads.items()},
-                         "Percent of the test set, mean ± standard deviation over the seeds.")
+                         | {head: (name, tables.mean_std(name)) for name, head in heads.items()},
+                         "Accuracies in percent of the test set; mean ± standard deviation over the seeds.")
+
 
 # %%
 gaps(runs)
@@ -251,6 +261,7 @@ gaps(runs)
 
 # %%
 final_and_best(runs)
+
 
 # %% [markdown]
 # ## What the recipe changes
@@ -263,12 +274,13 @@ final_and_best(runs)
 def recipe_table(runs):
     """What the recipe alone changes in BCE minus CE: a row for each setting and measure."""
     rows, several = changes(runs), runs["network"].nunique() > 1
-    rows = rows.assign(label=[frame.label(row, several) for _, row in rows.iterrows()],
+    texts = {name: [tables.difference(row["measure"], row[name]) for _, row in rows.iterrows()]
+             for name in (recipes.AUTHORS, recipes.FORMER, "change")}
+    rows = rows.assign(label=[frame.label(row, several) for _, row in rows.iterrows()], **texts,
                        measure=rows["measure"].map(MEASURES))
     return tables.styled(rows, {"setting": ("label", str), "measure": ("measure", str),
-                                "authors' recipe": (recipes.AUTHORS, tables.hundredths),
-                                "former recipe": (recipes.FORMER, tables.hundredths),
-                                "change": ("change", tables.hundredths)}, "BCE − CE in percentage points.")
+                                "BCE − CE, authors' recipe": (recipes.AUTHORS, str),
+                                "former recipe": (recipes.FORMER, str), "change": ("change", str)})
 
 
 def starts(runs):
@@ -280,14 +292,16 @@ def starts(runs):
                        end=[each.mean for each in rows["bias_end"]], seeds=[each.n for each in rows["bias_end"]])
     return tables.styled(rows.sort_values(["optimizer", "bias_init_mean"], ascending=[False, True]), {
         "setting": ("label", str), "initial bias": ("bias_init_mean", "{:g}"), "final bias": ("end", "{:.2f}"),
-        **{title: (measure, tables.mean_std) for measure, title in MEASURES.items()}, "seeds": ("seeds", str)},
+        **{title: (measure, tables.mean_std(measure)) for measure, title in MEASURES.items()}, "seeds": ("seeds", str)},
         "Accuracies of BCE in percent of the test set. The biases are means over the classes.")
+
 
 # %%
 recipe_table(runs)
 
 # %%
 starts(runs)
+
 
 # %% [markdown]
 # ## The paper's own table
@@ -310,6 +324,7 @@ def published():
         rows[f"{measure} gap"] = rows[f"{measure} bce"] - rows[f"{measure} ce"]
         formats[f"{head}, BCE − CE"] = (f"{measure} gap", tables.signed_percent)
     return tables.styled(rows, formats)
+
 
 # %%
 published()

@@ -54,7 +54,7 @@
 # $-\tfrac{1}{K-1}$ for a simplex, $1$ for classes in one direction.
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list

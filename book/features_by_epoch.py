@@ -29,7 +29,7 @@
 # numbers at every epoch, not only in the eye.
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list

@@ -24,7 +24,7 @@
 # # Imbalance and minority collapse
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
@@ -41,11 +41,13 @@ from bcebook.report import markdown, plots, tables, tails
 from bcebook.science import minority, verdicts
 
 MULTIPLES = (0.5, 0.9, 0.98, 1.02, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 30, 100)  # sizes of classes over the threshold
+# To look at other class sizes, add them here: CASES["mine"] = (80, 80, 4, 4).
+CASES = {name: sizes for name, sizes in tails.CASES.items() if len(set(sizes)) > 1}
 
 
 def result(runs):
     """The result in one paragraph."""
-    ratio, far = tails.opening(MULTIPLES)["ratio"], tails.cifar100_long_tailed()["ratio"].min()
+    ratio, far = tails.opening(CASES, MULTIPLES)["ratio"], tails.cifar100_long_tailed()["ratio"].min()
     text = (f"**BCE and CE have the same threshold.** In {len(tails.THRESHOLDS.frame)} settings, the sizes at which "
             "the smallest classes' rows become equal (merge) differ between the losses by at most "
             f"{100 * tails.same_threshold().value:.3f} %; the search resolves {100 * minority.LAST_STEP:.3f} %. Above "
@@ -58,12 +60,14 @@ def result(runs):
                  "the smallest classes are separated under both losses or under neither.")
     return Markdown(text)
 
+
 # %%
 from bcebook import book
 
 chapter = book.open("imbalance", profile, device, data_dir, seeds)
 runs = chapter.runs  # a DataFrame, one row a run
 result(runs)
+
 
 # %% [markdown]
 # **The paper's open question** {cite:p}`li2025bce`: if some classes are much smaller than others, the classifier rows
@@ -134,8 +138,9 @@ result(runs)
 # %% tags=["definitions"]
 def opening():
     """Relative distance of the smallest classes' rows against their size, a panel for each case."""
-    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6), sharex=True, sharey=True)
-    for ax, (case, rows) in zip(axes.flat, tails.opening(MULTIPLES).groupby("case", sort=False), strict=True):
+    height = -(-len(CASES) // 2)
+    figure, axes = plt.subplots(height, 2, figsize=(8.6, 3 * height), sharex=True, sharey=True, squeeze=False)
+    for ax, (case, rows) in zip(axes.flat, tails.opening(CASES, MULTIPLES).groupby("case", sort=False), strict=False):
         for loss in recipes.LOSSES:
             for value, style in zip(tails.BIAS_DECAYS, ("-", ":"), strict=True):
                 of = rows[rows["lambda_b"] == value]
@@ -145,13 +150,15 @@ def opening():
         ax.set(xscale="log", title=f"class sizes {case}")
         ax.set_xticks([0.5, 1, 2, 5, 10, 30, 100], ["0.5", "1", "2", "5", "10", "30", "100"])
         ax.minorticks_off()
-    plt.setp(axes[1], xlabel="smallest classes' size / size at the threshold")
+    plt.setp(axes[-1], xlabel="smallest classes' size / size at the threshold")
     plt.setp(axes[:, 0], ylabel="relative distance of their rows")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
+
 # %% mystnb={"figure": {"caption": "Relative distance of the classifier rows of the smallest classes at the minimum, CE (blue) and BCE (vermilion), against the size of these classes. In the titles, each product is a number of classes times their size. Relative distance: the largest distance between two of their rows, divided by the distance between the rows of the two largest classes. Solid: free biases; dotted: decayed ones. Dashed: the theorem's threshold.", "name": "fig-tail-opening"}, "image": {"alt": "Four panels, one for each set of class sizes. Across: the size of the smallest classes over its value at the threshold, logarithmic. Upwards: the relative distance of their classifier rows, a solid and a dotted line for each of CE and BCE. All lines are zero up to one, marked by a dashed line, and rise beyond it."}}
 opening();
+
 
 # %% [markdown]
 # **What the figure shows.** The *relative distance*, used throughout this page, is the distance between the rows of the
@@ -166,7 +173,7 @@ opening();
 # %% tags=["definitions"]
 def opens_further():
     """Above the threshold: is BCE's relative distance the larger one?"""
-    table = tails.opening(MULTIPLES).query("multiple > 1")
+    table = tails.opening(CASES, MULTIPLES).query("multiple > 1")
     found = verdicts.shown(int((table["ratio"] > 1).sum()), len(table),
                            "the relative distance of the smallest classes' rows is larger under BCE than under CE")
     ends = table[table["multiple"].isin([table["multiple"].min(), table["multiple"].max()])]
@@ -174,6 +181,7 @@ def opens_further():
              f"{at:g} × the threshold" for (value, at), rows in ends.groupby(["lambda_b", "multiple"])]
     return found.but(detail=f"the ratio of the distances, BCE over CE, ranges from {table['ratio'].min():.2f} to "
                             f"{table['ratio'].max():.2f}; it exceeds one {markdown.listed(where)}")
+
 
 # %% tags=["definitions"]
 def side(runs):
@@ -215,6 +223,7 @@ def costs(runs):
     return found.but(detail=f"it falls by {markdown.listed(map(markdown.percent, drops))} points; the same decay acts "
                             "on all classes, so the tail is only one possible cause" if drops else "")
 
+
 # %% tags=["definitions"]
 def of_one_length(runs):
     """The runs of the shortest training."""
@@ -251,7 +260,8 @@ CLAIMS = (
 )
 
 # %%
-chapter.judge(CLAIMS)
+chapter.judge(CLAIMS, runs)
+
 
 # %% [markdown]
 # ## Trained networks
@@ -292,6 +302,7 @@ def trained(runs):
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
+
 # %% tags=["definitions"]
 def trained_table(runs):
     """Tail rows of trained networks beside the model's, and the accuracies: a row for each run."""
@@ -301,6 +312,7 @@ def trained_table(runs):
         "relative distance": ("distance", "{:.3f}"), "model": ("predicted_distance", "{:.3f}"),
         "A": ("test_accuracy", tables.percent), "A_Uni": ("test_uniform_accuracy", tables.percent)},
         "A: accuracy, A_Uni: uniform accuracy, in percent of the test set.")
+
 
 # %% mystnb={"figure": {"caption": "Long-tailed digits, against the collapse size. Left: relative distance of the rows of the three smallest classes; dots: trained networks; triangles: networks trained longer; black: minimum of the model, without fitted parameters. Right: accuracy and uniform accuracy on the balanced test set. Dotted: the sizes of the three smallest classes.", "name": "fig-trained-tail"}, "image": {"alt": "Two panels against the collapse size, logarithmic. Left: the relative distance between the rows of the smallest classes, as black curves predicted for CE and BCE and as dots and triangles of trained networks. Right: test accuracy with filled markers and uniform accuracy with hollow ones, for both losses. Dotted vertical lines mark the sizes of the three smallest classes."}}
 trained(runs);
@@ -312,6 +324,7 @@ trained(runs);
 
 # %%
 trained_table(runs)
+
 
 # %% [markdown]
 # ## The numbers
@@ -344,10 +357,11 @@ def both_sides():
 
 def ratios():
     """BCE's relative distance over CE's: a row for each case and decay of the biases."""
-    table = tails.opening(MULTIPLES).pivot(index=["case", "lambda_b"], columns="multiple", values="ratio").reset_index()
+    table = tails.opening(CASES, MULTIPLES).pivot(index=["case", "lambda_b"], columns="multiple", values="ratio").reset_index()
     heads = {f"× {at:g}": (at, "{:.3f}") for at in (1.05, 1.5, 3, 10, 30, 100)}
     return tables.styled(table, {"class sizes": ("case", str), "λ_b": ("lambda_b", "{:g}")} | heads,
                          "Columns: the size of the smallest classes over the size at the threshold.")
+
 
 # %%
 thresholds()
@@ -364,6 +378,7 @@ both_sides()
 
 # %%
 ratios()
+
 
 # %% [markdown]
 # ## What the paper's table implies
@@ -383,6 +398,7 @@ def long_tailed():
     }, f"At imbalance {last['factor']:g} the {last['smallest']:.0f}-image classes would merge if both decays were "
        f"{last['needed']:.4f}. At the minimum there, the relative distance of the three smallest classes is "
        f"{last['ce_tail']:.2f} (CE) and {last['bce_tail']:.2f} (BCE). {tails.LONG_TAILS.note}")
+
 
 # %%
 long_tailed()

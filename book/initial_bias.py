@@ -28,7 +28,7 @@
 # # Classifier bias and decision scores: start and decay of the bias
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list
@@ -73,6 +73,7 @@ def largest(rows, values, digits=2):
     found = values.groupby(rows["optimizer"], sort=False).max()
     return markdown.listed(f"{markdown.number(value, digits)} with {names.of(name)}" for name, value in found.items())
 
+
 # %% tags=["definitions"]
 def result(runs):
     """The result in one paragraph."""
@@ -87,10 +88,11 @@ def result(runs):
         f"- **CE**: the mean bias moves by at most {largest(ce, (ce['bias_end'] - ce['bias_start']).abs(), 3)}, a "
         f"single bias by up to {largest(ce, single_moves(ce))}. The median scores from two starts differ by at most "
         f"{markdown.number(spans(ce)[['train_positive', 'train_negative']].max(axis=None))}.",
-        f"- **Decay of the bias**: from the weakest decay to the strongest, CE's bias falls by "
-        f"{largest(theirs, theirs['train_bias'])}, and its median scores change by at most "
-        f"{largest(theirs, theirs['moved'])}. BCE's bias falls by {largest(ours, ours['train_bias'])}, and its median "
-        f"scores change by up to {largest(ours, ours['moved'])}."]))
+        *[f"- **Decay of the bias**: from the weakest decay to the strongest, CE's bias falls by "
+          f"{largest(theirs, theirs['train_bias'])}, and its median scores change by at most "
+          f"{largest(theirs, theirs['moved'])}. BCE's bias falls by {largest(ours, ours['train_bias'])}, and its median "
+          f"scores change by up to {largest(ours, ours['moved'])}."] * bool(len(theirs) and len(ours))]))
+
 
 # %%
 from bcebook import book
@@ -98,6 +100,7 @@ from bcebook import book
 chapter = book.open("initial_bias", profile, device, data_dir, seeds)
 runs = chapter.runs  # a DataFrame, one row a run
 result(runs)
+
 
 # %% [markdown]
 # **The paper's claim** {cite:p}`li2025bce`. Under BCE the classifier bias is learned and separates the scores: it
@@ -150,8 +153,10 @@ def start_sweep(runs):
     """Scores and biases after training against the initial bias mean."""
     return sweeps.figure(starts(runs), "bias_init_mean")
 
+
 # %% mystnb={"figure": {"caption": "Decision scores and classifier biases after training, against the mean of the initial biases: CE (blue) and BCE (vermilion), a row for each optimizer. Violins: positive (filled) and negative (hatched) scores of the training set; boxes: the biases. Hollow markers: medians read off the paper's figures. Thin black lines: the closed-form minimum. Dotted: where the biases started.", "name": "fig-initial-bias"}, "image": {"alt": "Panels for CE and BCE, a row for each optimizer. Across: the initial bias mean. Upwards: decision scores and biases. For each start a filled violin of positive scores, a hatched one of negative scores and a box of the biases, with the diagonal on which a bias stays at its start, horizontal lines of the closed form, and the paper's medians as hollow markers."}}
 start_sweep(runs);
+
 
 # %% [markdown]
 # **What the figure shows.** CE's boxes lie on the dotted diagonal: each network keeps the mean of its initial biases.
@@ -174,6 +179,7 @@ start_sweep(runs);
 def decay_sweep(runs):
     """Scores and biases after training against lambda_b."""
     return sweeps.figure(decays(runs), "lambda_b")
+
 
 # %% mystnb={"figure": {"caption": "Decision scores and classifier biases after training, against the decay of the biases, from strong (left) to weak (right); all biases start around one mean. CE (blue) and BCE (vermilion), a row for each optimizer. Violins: positive (filled) and negative (hatched) scores of the training set; boxes: the biases. Hollow markers: medians read off the paper's figures. Thin black lines: the closed-form minimum.", "name": "fig-bias-decay"}, "image": {"alt": "Panels for CE and BCE, a row for each optimizer. Across: the decay of the biases, from strong to weak. Upwards: decision scores and biases. For each decay a filled violin of positive scores, a hatched one of negative scores and a box of the biases, with lines of the closed form and the paper's medians as hollow markers."}}
 decay_sweep(runs);
@@ -227,6 +233,7 @@ def scores_stay(runs, loss):
     return verdicts.at_most(max(moved, default=math.nan), sweeps.READING_RESOLUTION, sweeps.UNRESOLVED, n=len(found),
                             of="sweeps", label=label(loss))
 
+
 # %% tags=["definitions"]
 REACH = 1.1  # of the summed learning rates
 
@@ -253,6 +260,7 @@ def adamw_reach(runs):
         moved.max(), REACH, "a step of AdamW is the learning rate times a ratio of two running means of the gradient; "
         "the ratio is one for a steady gradient, and a tenth more is allowed for a growing one", n=len(moved)
     ).but(detail=f"the learning rates of a run add up to {told}")
+
 
 # %% tags=["definitions"]
 def with_control(rule, loss):
@@ -299,7 +307,8 @@ CLAIMS = (
 )
 
 # %%
-chapter.judge(CLAIMS)
+chapter.judge(CLAIMS, runs)
+
 
 # %% [markdown]
 # ## The numbers
@@ -347,6 +356,7 @@ def medians(runs):
                          | {head: (column, markdown.number) for head, column in shown.items()}
                          | {f"bias, {model}": (model, markdown.number) for model in paper.READING_ERROR},
                          "The last columns: medians in the paper's figures.")
+
 
 # %%
 ends(runs)

@@ -50,7 +50,7 @@
 # work that uniform accuracy comes from names as needed for one threshold {cite:p}`li2024rediscovering`.
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list

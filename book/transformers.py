@@ -33,7 +33,7 @@
 # $2 \times 2$ in the profile laptop, of $4 \times 4$ in the profile quick.
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list

@@ -34,7 +34,7 @@
 # with the positive score $s$ of each loss's own minimum, and the cosines are multiplied by that $s$.
 
 # %% tags=["parameters"]
-profile = "quick"  # or "laptop", "paper"
+profile = "quick"  # or "laptop", "paper"; "recorded" trains nothing
 device = "auto"  # CUDA where there is one; or "cpu", "cuda"
 data_dir = None  # None: the repository's data/
 seeds = None  # None: the chapter's own; or a list

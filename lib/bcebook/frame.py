@@ -1,6 +1,7 @@
 """Runs as tidy DataFrames: one row a run, one row an epoch, or one row a comparison of BCE with CE."""
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Iterable, Sequence
 
@@ -14,6 +15,7 @@ from bcebook.science.summaries import ScoreSummary
 
 SETTING = ["dataset", "model", "augmentation", "optimizer"]  # what the book's comparisons hold fixed, beside the seed
 LEVEL = 0.1  # a run has levelled off where its training loss changes by less than this share over the last tenth
+FIRST = ["network", "loss", *SETTING[2:], "seed", "test_accuracy", "test_uniform_accuracy"]  # what a reader looks for
 SPLITS, KINDS = ("train", "test"), ("positive", "negative", "bias")
 MEDIANS = [f"{split}_{kind}" for split in SPLITS for kind in KINDS]
 
@@ -29,7 +31,14 @@ def of(runs: Iterable[Run]) -> pd.DataFrame:
     """
     runs = list(runs)
     table = settings(run.config for run in runs).assign(**_columns([_row(run) for run in runs]), run=runs)
-    return table if runs else table.reindex(columns=[*table.columns, *MEDIANS, "bias_start", "bias_end", "settled"])
+    if not runs:
+        return table.reindex(columns=[*table.columns, *MEDIANS, "bias_start", "bias_end", "settled"])
+    return table[[*(name for name in FIRST if name in table), *(name for name in table if name not in FIRST)]]
+
+
+def is_fraction(measure: str) -> bool:
+    """Whether a column holds fractions, which pages write as percent and whose differences as percentage points."""
+    return measure.endswith("accuracy")
 
 
 def settings(configs: Iterable[RunConfig]) -> pd.DataFrame:
@@ -98,15 +107,18 @@ def compare(
     by: what a setting is; on, groups: the column that tells the two sides apart, and their values. A row for each
     setting and measure that has a pair: the columns of `by`, measure, each (the seeds' differences, in the order of the
     seeds), mean, low, high (Student's 95 % interval of the mean), p (Student's, two-sided), n, estimate (the same as a
-    `stats.Estimate`) and keys (of the compared runs). One seed has no interval: nan.
+    `stats.Estimate`) and keys (of the compared runs). One seed has no interval: nan. Raises KeyError, with the nearest
+    names, for a measure that no run has.
     """
     measures = [measures] if isinstance(measures, str) else list(measures)
+    for measure in measures if len(runs) else ():
+        if measure not in runs:
+            near = difflib.get_close_matches(measure, runs.columns)
+            raise KeyError(f"the runs have no column {measure!r}" + (f"; did you mean {', '.join(near)}?" * bool(near)))
     rows = []
     for setting, group in runs.groupby(list(by), sort=False, dropna=False):
         ours, theirs = (group[group[on] == name].reset_index().set_index("seed") for name in groups)
         for measure in measures:
-            if measure not in group:
-                continue
             each = (ours[measure] - theirs[measure]).dropna().sort_index()
             if each.empty:
                 continue

@@ -126,10 +126,10 @@ def test_holm_takes_back_what_one_test_alone_would_give(quick):
 def test_a_difference_is_told_in_points_and_in_images(quick):
     runs = [r for r in quick(lambda setting, seed: (3 / IMAGES, 7 / IMAGES)) if r.config.seed == 0]
     text = defined["gaps"](frame.of(runs)).data
-    assert text.count(">+3.0<") == 4 and text.count(">+7.0<") == 4 and text.count(">+0.85<") == 4
+    assert text.count(">+3.0<") == 4 and text.count(">+7.0<") == 4 and text.count(">+0.85 points<") == 4
     assert text.count(">+0.4<") >= 1 and text.count(">+6.7<") == 1  # ResNet18, CIFAR10, SGD, DA1, off the table
     assert "The paper's column: ResNet18 on CIFAR10." in text
-    assert "+0.8 with SGD" in defined["result"](frame.of(runs)).data
+    assert "+0.8 points with SGD" in defined["result"](frame.of(runs)).data
 
 
 def test_a_missing_published_number_never_decides(quick):
@@ -174,7 +174,7 @@ def test_the_change_of_recipe_is_welchs(quick):
     a, b = ([0.01 + wobble(s) for s in range(5)], [wobble(s + 1) for s in range(5)])
     expected = scipy.stats.ttest_ind(a, b, equal_var=False)
     assert row["change"].mean == pytest.approx(np.mean(a) - np.mean(b)) and row["p"] == pytest.approx(expected.pvalue)
-    assert tables.hundredths(row["change"]) in defined["recipe_table"](runs).data
+    assert tables.difference("test_accuracy", row["change"]) in defined["recipe_table"](runs).data
 
 
 def test_pairs_and_summaries_against_a_second_way(quick):
@@ -189,7 +189,9 @@ def test_pairs_and_summaries_against_a_second_way(quick):
     settings = frame.summarise(frame.of(runs), ["test_accuracy", "not_measured"])
     assert len(settings) == 8 and all(e.n == 5 for e in settings["test_accuracy"])
     assert all(e.n == 0 and math.isnan(e.mean) for e in settings["not_measured"])
-    assert frame.compare(frame.of(runs), "not_measured").empty and frame.compare(frame.of(()), "test_accuracy").empty
+    assert frame.compare(frame.of(()), "test_accuracy").empty
+    with pytest.raises(KeyError, match="no column 'test_acuracy'; did you mean test_accuracy"):
+        frame.compare(frame.of(runs), "test_acuracy")
 
 
 def test_the_views_stand_parts_of_recorded_runs(eight):
@@ -213,4 +215,5 @@ def test_papermill_runs_the_notebook_from_any_folder_with_another_measure(tmp_pa
     assert done.returncode == 0, done.stderr[-3000:]
     found = findings.extract(tmp_path / "out.ipynb")["laptop"]["claims"]
     assert [each["name"] for each in found] == [claim.name for claim in chapter.claims]
-    assert ">NC1<" in (tmp_path / "out.ipynb").read_text()
+    text = (tmp_path / "out.ipynb").read_text()
+    assert ">NC1<" in text and "NC1, former recipe, 3 seeds: \u22120." in text.replace("−", "\u2212")  # no points

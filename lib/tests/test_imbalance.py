@@ -65,7 +65,7 @@ def test_the_findings_of_theory_and_what_would_refute_them(monkeypatch):
     table.loc[3, "bce"] = 1.001  # BCE's tail would survive a thousandth more imbalance
     monkeypatch.setitem(vars(tails.THRESHOLDS), "frame", table)
     assert tails.threshold().verdict == tails.same_threshold().verdict == "refuted"
-    wider = tails.opening(name("MULTIPLES")).assign(ratio=1.5)
+    wider = tails.opening(name("CASES"), name("MULTIPLES")).assign(ratio=1.5)
     monkeypatch.setattr(tails, "opening", lambda multiples: wider)
     assert name("opens_further")().verdict == "open"  # nothing speaks against it, and there is no proof
 

@@ -9,6 +9,8 @@ from bcebook.science import metrics, minority, theory
 from bcebook.training import measure
 from bcebook.training.measure import Outputs
 
+OPEN = {name: sizes for name, sizes in tails.CASES.items() if len(set(sizes)) > 1}
+
 
 def test_bisection_finds_the_threshold_of_the_theorem_for_both_losses():
     table = tails.THRESHOLDS.frame
@@ -18,7 +20,7 @@ def test_bisection_finds_the_threshold_of_the_theorem_for_both_losses():
 
 def test_neither_loss_opens_the_tail_further_in_general():
     """In relative distance. With free biases BCE does just above the threshold, but not for 60, 60, 30, 8, 8."""
-    table = tails.opening((0.98, 1.05, 100.0)).set_index(["case", "lambda_b", "multiple"])
+    table = tails.opening(OPEN, (0.98, 1.05, 100.0)).set_index(["case", "lambda_b", "multiple"])
     assert (table.xs(0.98, level="multiple")[["ce", "bce"]] == 0).all(axis=None)  # merged
     assert table["ratio"].min() < 0.8 and table["ratio"].max() > 1.4
     near = table.xs((0.0, 1.05), level=("lambda_b", "multiple"))["ratio"]

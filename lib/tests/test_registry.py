@@ -68,7 +68,7 @@ def test_a_script_is_short_and_complete(script):
     assert max(map(len, lines)) <= 40 and sum(map(len, lines)) <= 200, [len(cell) for cell in lines]
     code = "\n".join(cells)
     assert all(f"{view.__name__}(runs)" in code for view in script.figures)
-    assert all(part in code for part in ("result(", "chapter.judge(CLAIMS)", "chapter.provenance()"))
+    assert all(part in code for part in ("result(", "chapter.judge(CLAIMS", "chapter.provenance()"))
     assert "chapter.rebuilt(VIEWS, CLAIMS)" in code or not script.runs
 
 

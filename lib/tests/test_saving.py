@@ -11,6 +11,7 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 from jupytext import build_async_jupytext_contents_manager_class
 
 from bcebook.book import saving
+from bcebook.chapters.registry import rooms
 from bcebook.paths import REPOSITORY
 
 NAME = "score_histograms"
@@ -18,12 +19,16 @@ NAME = "score_histograms"
 
 @pytest.fixture
 def opened(tmp_path):
+    return as_opened(tmp_path, NAME)
+
+
+def as_opened(tmp_path, name: str):
     """(folder, manager, model): a chapter as JupyterLab has it in its window after "Run All Cells"."""
-    for file in (f"{NAME}.py", f"{NAME}.ipynb", "jupytext.toml"):
+    for file in (f"{name}.py", f"{name}.ipynb", "jupytext.toml"):
         shutil.copyfile(REPOSITORY / "book" / file, tmp_path / file)
     manager = build_async_jupytext_contents_manager_class(AsyncLargeFileManager)(
         root_dir=str(tmp_path), pre_save_hook="bcebook.book.saving.plain")
-    model = asyncio.run(manager.get(f"{NAME}.ipynb", content=True))
+    model = asyncio.run(manager.get(f"{name}.ipynb", content=True))
     for count, cell in enumerate(cell for cell in model["content"]["cells"] if cell["cell_type"] == "code"):
         cell["execution_count"], cell["metadata"]["execution"] = count + 1, {"iopub.status.busy": "2026-01-01"}
         cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "much\n" * 1000}]
@@ -32,15 +37,16 @@ def opened(tmp_path):
     return tmp_path, manager, model
 
 
-def files(folder) -> dict:
-    return {name: (folder / name).read_text() for name in (f"{NAME}.py", f"{NAME}.ipynb")}
+def files(folder, name: str = NAME) -> dict:
+    return {half: (folder / half).read_text() for half in (f"{name}.py", f"{name}.ipynb")}
 
 
-def test_open_run_and_save_changes_neither_half(opened):
-    folder, manager, model = opened
-    before = files(folder)
-    asyncio.run(manager.save({"type": "notebook", "format": "json", "content": model["content"]}, f"{NAME}.ipynb"))
-    assert files(folder) == before
+@pytest.mark.parametrize("name", rooms())
+def test_open_run_and_save_changes_neither_half(tmp_path, name):
+    folder, manager, model = as_opened(tmp_path, name)
+    before = files(folder, name)
+    asyncio.run(manager.save({"type": "notebook", "format": "json", "content": model["content"]}, f"{name}.ipynb"))
+    assert files(folder, name) == before
 
 
 def test_an_edit_shows_in_both_halves_and_nothing_else_does(opened):

@@ -31,12 +31,14 @@ class OpenChapter:
         self.script = rooms()[name]
         self._build = Chapter(self.script, profile, device, data_dir, seeds)
         own = self._build.runs() if self._build.configs else []
-        self._found: dict[str, tuple[list[Run], list]] = {}  # the strongest profile first
-        for each in reversed(PROFILES):
+        found: dict[str, tuple[list[Run], list]] = {}
+        for each in PROFILES:
             mine = each == self._build.profile
             configs = self._build.configs if mine else self.script.configs(each)
-            if runs := own if mine else self._build.stored(configs):
-                self._found[each] = runs, configs
+            runs = own if mine else self._build.stored(configs)
+            if runs and configs not in [planned for _, planned in found.values()]:  # some experiments have one size
+                found[each] = runs, configs
+        self._found = dict(reversed(found.items()))  # the strongest profile first
         weaker = list(PROFILES)[: list(PROFILES).index(self._build.profile)]
         self.profile = next((each for each in self._found if each not in weaker), self._build.profile)
         self.runs = self._frame(self.profile)
@@ -50,10 +52,13 @@ class OpenChapter:
     def _frame(self, profile: str) -> pd.DataFrame:
         return frame.of(self._found[profile][0] if profile in self._found else ())
 
-    def judge(self, which: Iterable[Claim]) -> Shown:
-        """What the strongest evidence says of these claims; stored in the executed notebook for scoreboard, landing
-        page and README."""
-        return self._judged(self.profile, tuple(which))
+    def judge(self, which: Iterable[Claim], runs: pd.DataFrame | None = None) -> Shown | Markdown:
+        """What the evidence says of these claims; stored in the executed notebook for scoreboard, landing page and
+        README. runs: a selection of `self.runs` judges that by the claims' rules alone, and is not stored."""
+        if runs is None or runs.index.equals(self.runs.index):
+            return self._judged(self.profile, tuple(which))
+        judged = claims.judge(which, runs)
+        return Markdown(f"*Judged on a selection of {len(runs)} runs.*\n\n{markdown.findings(judged)}")
 
     def _judged(self, profile: str, which: tuple[Claim, ...]) -> Shown:
         runs, configs = self._found.get(profile, ([], self.script.configs(profile)))

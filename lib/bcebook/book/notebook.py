@@ -12,7 +12,7 @@ from IPython.display import Markdown, display
 
 from bcebook import names
 from bcebook.book.findings import Shown
-from bcebook.chapters.recipes import DEVICES, LOSSES, OPTIMIZERS, PROFILES, RECORDED, check_profile
+from bcebook.chapters.recipes import DEVICES, LOSSES, OPTIMIZERS, PROFILES, RECORDED
 from bcebook.chapters.room import Room
 from bcebook.execution.choose import lacks, left_out, train_missing
 from bcebook.paths import data_dir as find_data
@@ -36,8 +36,8 @@ class Chapter:
     def __init__(
         self, room: Room, profile: str = "quick", device: str = "auto", data_dir: str | None = None, seeds=None
     ):
-        if profile != RECORDED:
-            check_profile(profile)
+        if profile not in (*PROFILES, RECORDED):
+            raise ValueError(f"there is no profile {profile!r}; choose one of {', '.join(PROFILES)}, or {RECORDED}.")
         if not re.fullmatch(DEVICES, str(device)):
             raise ValueError(f"there is no device {device!r}; choose one of auto, cpu, cuda.")
         # papermill makes a number of a folder that is called 2026.

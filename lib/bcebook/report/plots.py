@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bcebook import names
+from bcebook import frame, names
 from bcebook.report import drawn
 
 COLOUR = {"ce": "#0072B2", "bce": "#D55E00"}  # nothing else takes these two
@@ -139,14 +139,15 @@ def bias_sweep(ax: Axes, runs: list, varied: str, values: list, summaries, publi
 
 def empty(ax: Axes) -> Axes:
     """A panel whose runs are not there yet; its frame stays, because it may carry the labels of its neighbours."""
-    ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", va="center", color=GREY)
+    ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", va="center", color=GREY)
     return ax
 
 
 def nothing(why: str):
     """A figure that says why there is nothing to draw."""
-    figure = plt.figure(figsize=(8.6, 1))
-    figure.text(0.5, 0.5, why, ha="center")
+    figure, ax = plt.subplots(figsize=(8.6, 1))
+    ax.axis("off")
+    ax.text(0.5, 0.5, why, ha="center", transform=ax.transAxes)
     return figure
 
 
@@ -310,20 +311,22 @@ def difference_dots(ax: Axes, labels: list[str], estimates: list, each: list, pu
     return ax
 
 
-def differences(pairs, titles: dict[str, str], published: dict[str, str], points: bool = True) -> Figure:
+def differences(pairs, titles: dict[str, str], published: dict[str, str]) -> Figure:
     """BCE minus CE, a panel for each measure and a row for each setting: a `frame.compare` with the column label.
 
-    titles: measure -> title of its panel; published: measure -> the column with the paper's difference. points: the
-    measures are fractions, drawn in percentage points.
+    titles: measure -> title of its panel; published: measure -> the column with the paper's difference. Accuracies are
+    drawn in percentage points, other measures in their own unit.
     """
     if pairs.empty:
         return nothing("no setting has runs of both losses with a common seed")
     rows = pairs["label"].nunique()
-    figure, axes = plt.subplots(1, len(titles), figsize=(8.6, 1.6 + 0.5 * rows), sharey=True, squeeze=False)
+    width = max(8.6, 2.4 + 3.1 * len(titles))
+    figure, axes = plt.subplots(1, len(titles), figsize=(width, 1.6 + 0.5 * rows), sharey=True, squeeze=False)
     for ax, (measure, title) in zip(axes[0], titles.items(), strict=True):
         chosen = pairs[pairs["measure"] == measure]
         theirs = chosen[published[measure]] if measure in published else ()
-        difference_dots(ax, list(chosen["label"]), list(chosen["estimate"]), list(chosen["each"]), list(theirs), points)
+        columns = (list(chosen[name]) for name in ("label", "estimate", "each"))
+        difference_dots(ax, *columns, list(theirs), frame.is_fraction(measure))
         ax.set_title(title)
     difference_legend(figure, published=bool(pairs[list(published.values())].notna().any(axis=None)))
     return figure

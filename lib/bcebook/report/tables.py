@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bcebook import frame
 from bcebook.report import markdown
 
 if TYPE_CHECKING:
@@ -101,20 +102,21 @@ def styled(data: pd.DataFrame, columns: dict[str, tuple[str, str | Callable]], n
     return HTML(box + (f"<p>{note}</p>" if note else ""))
 
 
-def points(estimate: Estimate) -> str:
-    """A difference of fractions in percentage points with its interval: "+12.1 [+11.7, +12.6]"."""
-    return markdown.interval(estimate.mean, estimate.low, estimate.high, markdown.percent, digits=1, sign=True)
+def difference(measure: str, estimate: Estimate, digits: int = 2) -> str:
+    """A difference in a measure with its interval: of accuracies in percentage points with so many digits,
+    "+12.13 [+11.65, +12.60] points"; of others in their own unit."""
+    fraction = frame.is_fraction(measure)
+
+    def write(value: float) -> str:
+        return markdown.percent(value, digits, sign=True) if fraction else f"{value:+.3g}".replace("-", markdown.MINUS)
+
+    return markdown.interval(estimate.mean, estimate.low, estimate.high, write) + (" points" if fraction else "")
 
 
-def hundredths(estimate: Estimate) -> str:
-    """As `points`, to two digits."""
-    return markdown.interval(estimate.mean, estimate.low, estimate.high, markdown.percent, digits=2, sign=True)
-
-
-def mean_std(estimate: Estimate) -> str:
-    """A fraction over the seeds in percent: "92.1 ± 0.2"."""
-    deviation = f" ± {markdown.percent(estimate.std)}" if estimate.n > 1 else ""
-    return markdown.percent(estimate.mean) + deviation
+def mean_std(measure: str) -> Callable[[Estimate], str]:
+    """How a measure over the seeds is written: accuracies in percent, "92.1 ± 0.2", others as they are."""
+    write = markdown.percent if frame.is_fraction(measure) else markdown.significant
+    return lambda e: write(e.mean) + (f" ± {write(e.std)}" if e.n > 1 else "")
 
 
 def percent(fraction: float) -> str:

@@ -74,13 +74,16 @@ SIDES = TheoryTable(
     tuple(each for each in _SIDES if each["case"] == "6 × 7" and each["loss"] == "bce" and each["lambda_b"] > 0))
 
 
+def opening(cases: dict[str, tuple[int, ...]], multiples: tuple[float, ...]) -> pd.DataFrame:
+    """How far the tail is open above the threshold; read-only. A row for each case (name -> class sizes), lambda_b and
+    multiple of the threshold; columns ce, bce (`minority.relative_distance`) and ratio (BCE's over CE's)."""
+    return _opening(tuple(cases.items()), tuple(multiples))
+
+
 @functools.cache
-def opening(multiples: tuple[float, ...]) -> pd.DataFrame:
-    """How far the tail is open above the threshold; read-only. A row for each of CASES that has larger classes,
-    lambda_b and multiple of the threshold; columns ce, bce (`minority.relative_distance`) and ratio (BCE's over
-    CE's)."""
+def _opening(cases: tuple, multiples: tuple[float, ...]) -> pd.DataFrame:
     rows = []
-    for name, counts in CASES.items():
+    for name, counts in cases:
         if len(set(counts)) > 1:
             for lambda_b in BIAS_DECAYS:
                 for multiple in multiples:

@@ -35,6 +35,13 @@ class Run:
     features: dict | None = None
     measures: dict | None = None
 
+    def __str__(self) -> str:
+        return self.config.describe()
+
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        """What Jupyter shows: a run has thousands of numbers."""
+        printer.text(f"<run {self.config.key}: {self}>")
+
 
 def text(run: Run) -> str:
     """The content of a run's file: a line for the SHA-256 of all the lines that follow, and one for each part."""
