@@ -187,7 +187,7 @@ def opens_further():
 def side(runs):
     """Is the tail of every network open where the model's is? Needs networks on both sides."""
     table = tails.trained_tails(runs).dropna(subset=["distance"])
-    what = "the tail is open, above half of the model's largest distance, in both network and model, or in neither,"
+    what = "network and model agree on whether the tail is open (above half of the model's largest distance)"
     if table["predicted_open"].nunique() < 2:
         return verdicts.every(0, 0, what)
     found = verdicts.every(int((table["open"] == table["predicted_open"]).sum()), len(table), what)
@@ -200,7 +200,7 @@ def side(runs):
 def losses_alike(runs):
     """Is BCE's tail on the side on which CE's is, at each lambda_W and length of training?"""
     same = [row.ce == row.bce for row in tails.loss_pairs(runs).itertuples()]
-    return verdicts.every(sum(same), len(same), "the tail is open under both losses or under neither", of="pairs")
+    return verdicts.every(sum(same), len(same), "the losses agree on whether the tail is open", of="pairs")
 
 
 def time_helps(runs):
@@ -220,7 +220,7 @@ def costs(runs):
     drops = [each.iloc[0] - each.iloc[-1] for each in ordered if len(each) > 1]
     found = verdicts.every(sum(drop > 0 for drop in drops), len(drops), "the test accuracy at the largest $\\lambda_W$ "
                            "(tail most closed) is below that at the smallest", of="pairs of runs")
-    return found.but(detail=f"it falls by {markdown.listed(map(markdown.percent, drops))} points; the same decay acts "
+    return found.but(detail=f"it falls by {markdown.listed(map(markdown.percent, drops))} points; this decay acts "
                             "on all classes, so the tail is only one possible cause" if drops else "")
 
 
@@ -248,7 +248,7 @@ CLAIMS = (
     Claim("imbalance.opens_further", "Above the threshold the relative distance of the tail rows is larger under BCE "
           "than under CE", "ours (a lead)", "the share of the settings in which it is", opens_further, theory=True),
     Claim("imbalance.far_from_collapse", "At the default decays no class of CIFAR100-LT is near collapse, under either "
-          "loss", "ours", "the largest collapse size over the smallest class size", tails.far_from_collapse, theory=True),
+          "loss", "ours", "the largest collapse size over the smallest class", tails.far_from_collapse, theory=True),
     Claim("imbalance.side", "Trained networks have open and closed tails where the minimum of the model predicts them",
           "ours", "the share of the runs in which they do", side, end=True),
     Claim("imbalance.losses_alike", "In trained networks the tail closes in the same settings under BCE and under CE",

@@ -138,7 +138,7 @@ result(runs)
 #
 # which is near zero for a large $\lambda_b$ and near the start $\bar b_0$ for a small one. AdamW divides each gradient
 # by its recent magnitude, so a steady decay moves a bias by about the learning rate in each step, whatever $\lambda_b$
-# is. Under BCE the loss also has a gradient on the mean. {doc}`bias_saturates` derives the equilibrium: beyond a
+# is. Under BCE the loss also moves the mean. {doc}`bias_saturates` derives the equilibrium: beyond a
 # critical $\lambda_b$ the bias of the minimum shrinks, and the scores move with it.
 #
 # **How it is tested.** Networks are trained with decoupled decay,

@@ -190,8 +190,8 @@ def most(wins: int, losses: int, p: float, what: str, *, of: str = "pairs", labe
     """A claim about most cases, by the exact sign test: wins against losses (ties left out), its two-sided p.
     Contradicted: more losses than wins, and not by chance."""
     rule = (
-        f"supported if {what} in most of the {of}, contradicted if in a minority, either only if a sign test is "
-        f"significant (p < {LEVEL:g})"
+        f"supported if {what} in most of the {of}, contradicted if in a minority; both require a significant "
+        f"sign test (p < {LEVEL:g})"
     )
     if wins + losses == 0 or math.isnan(p):
         return not_run(of, rule).but(label=label)
