@@ -10,8 +10,8 @@ import pytest
 from bcebook.book import reference
 from bcebook.paths import REPOSITORY
 
-MODULES = ("losses", "metrics", "uniform", "stats", "numerics", "closed_form", "nonnegative", "minimise", "summaries", "verdicts")
-COMPLETE = ("losses", "metrics", "uniform", "stats", "numerics", "closed_form", "nonnegative", "minimise", "summaries")  # here every public function has one
+MODULES = ("losses", "metrics", "uniform", "stats", "numerics", "closed_form", "nonnegative", "minimise", "relaxation", "equivalents", "summaries", "verdicts")
+COMPLETE = ("losses", "metrics", "uniform", "stats", "numerics", "closed_form", "nonnegative", "minimise", "relaxation", "equivalents", "summaries")  # here every public function has one
 
 
 def module(name: str):
@@ -34,8 +34,8 @@ def test_every_public_function_has_an_example(name):
 
 def test_the_facade_holds_what_its_two_modules_offer():
     """`theory` re-exports every public function and class of the model, but for the checks of arguments."""
-    theory, checks = module("theory"), {"whole", "classes", "finite", "known_features"}
-    for name in ("closed_form", "nonnegative", "minimise"):
+    theory, checks = module("theory"), {"whole", "classes", "finite", "known_features", "smoothing"}
+    for name in ("closed_form", "nonnegative", "minimise", "relaxation", "equivalents"):
         home = module(name)
         own = {called for called, x in vars(home).items() if getattr(x, "__module__", "") == home.__name__
                and not called.startswith("_")}

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "lib" / "bcebook"
 # From the bottom up; a module may import its own level and those before it. In `chapters` the registry finds the rooms.
 LEVELS = ["paths", "cores", "lazy", "variables", "names", "paper", "science", "runs", "training", "execution", "frame", "claims", "report", "chapters", "options", "book", "cli"]
 INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
-    "science": ["checks", "losses", "stats", "verdicts", "metrics", "uniform", "rejection", "calibration", "retrieval", "summaries", "numerics", "closed_form", "nonnegative", "minimise", "flow", "classifier_flow", "theory", "minority"],
+    "science": ["checks", "losses", "stats", "verdicts", "metrics", "uniform", "rejection", "calibration", "retrieval", "summaries", "numerics", "closed_form", "nonnegative", "minimise", "flow", "classifier_flow", "relaxation", "equivalents", "theory", "minority"],
     "runs": ["specs", "config", "rehearsal", "atomic", "meanwhile", "provenance", "locks", "schema", "files", "former", "store", "archive"],
     "training": ["datasets", "images", "streamed", "heads", "pretrained", "efficientnet", "models", "checkpoint", "measure", "memory", "kept", "gpu", "optimizers", "devices", "finished", "loop", "sessions", "remeasure", "selftest"],
 }

@@ -122,6 +122,17 @@ def finite(name, values, above=False):
     return values
 
 
+def smoothing(label_smoothing):
+    """label_smoothing as a float, if it is a number from 0 to below 1; else ValueError.
+
+    >>> smoothing(0)
+    0.0
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing is {label_smoothing}; expected a number from 0 to below 1.")
+    return float(label_smoothing)
+
+
 def simplex_etf(num_classes, dim):
     """Simplex equiangular tight frame: (K, d) rows of length 1, any two with cosine -1/(K-1), summing to 0.
 
@@ -152,7 +163,7 @@ def effective_c(lambda_w, lambda_h, batch_size, num_classes):
     return numerics.plain(np.sqrt(decay * finite("batch_size", batch_size, above=True) / classes(num_classes)))
 
 
-def minimum(loss, num_classes, c, lambda_b=0.0):
+def minimum(loss, num_classes, c, lambda_b=0.0, label_smoothing=0.0):
     """Global minimum of f for balanced classes, as a Minimum. c, lambda_b: numbers or arrays, broadcast together.
 
     loss "ce" or "bce"; num_classes 2 to 100,000; c = sqrt(n lambda_w lambda_h) > 0 (see effective_c for training with
@@ -161,6 +172,8 @@ def minimum(loss, num_classes, c, lambda_b=0.0):
     For lambda_b = 0 and for lambda_b >= critical_lambda_b this is solved by a formula, in between by a bisection on
     one monotone equation. From c = 1/K on, s = 0: positive and negative score agree. CE: o = 0 always, and b = 0 for
     lambda_b > 0; for lambda_b = 0 the bias is free up to a common constant, and the one returned is 0.
+    label_smoothing e in [0, 1): targets (1 - e) onehot + e/K add e s to both losses, as more decay of s alone would: in
+    the equation for s, c becomes c + e/K, and s = 0 from c = (1 - e)/K on.
     Source: ours (the chapter on the bias proves it); it agrees with the paper's Theorem 3.2 while the offset is 0.
 
     >>> m = minimum("bce", 10, c=0.0018)
@@ -170,22 +183,23 @@ def minimum(loss, num_classes, c, lambda_b=0.0):
     k = classes(num_classes, loss)
     c, lambda_b = np.broadcast_arrays(finite("c", c, above=True), finite("lambda_b", lambda_b))
     c = np.minimum(c, 1.0)  # from c = 1/2 on nothing changes: no ETF, no offset; and K c cannot overflow
+    e = smoothing(label_smoothing)
     if loss == "ce":
-        v, r = np.minimum(c, 1 / k), np.maximum(0.0, 1 - k * c)  # v: the softmax of a wrong class
+        v, r = np.minimum(c + e / k, 1 / k), np.maximum(0.0, 1 - k * c - e)  # v: the softmax of a wrong class
         s = (k - 1) / k * np.log1p(r / v)
         b = o = np.zeros_like(s)
         loss_part = -numerics.log_rest((k - 1) * v, v + r)
     else:
         highest = (k - 2) / (2 * k)  # a larger pull would need t < 0
-        pull, saturated = numerics.pull(c, lambda_b, highest, lambda g: _bce_scores(k, c, g)[3])
-        u, v, s, t, r = _bce_scores(k, c, pull)
+        pull, saturated = numerics.pull(c, lambda_b, highest, lambda g: _bce_scores(k, c, g, e)[3])
+        u, v, s, t, r = _bce_scores(k, c, pull, e)
         # lambda_b b = pull. Dividing keeps b's digits where lambda_b would blow the rounding of t up; and where the
         # bias is saturated (Huber: it stops at c / lambda_b) t is something else.
         divide = saturated | (lambda_b > 1)
         b = np.where(divide, pull / np.where(divide, lambda_b, 1.0), t)
         o = np.where(saturated, np.minimum(b - t, 0.0), 0.0)
         loss_part = -numerics.log_rest(u, v + r) - (k - 1) * numerics.log_rest(v, u + r)
-    value = loss_part + k * c * (s - o) + k * (lambda_b * b) * b / 2  # b^2 would underflow
+    value = loss_part + e * s + k * c * (s - o) + k * (lambda_b * b) * b / 2  # b^2 would underflow
     rank = np.maximum(1, np.where(s > 0, k - 1, 0) + (o < 0))
     return Minimum(*(numerics.plain(x) for x in (s + o, o - s / (k - 1), b, o, value, rank)), num_classes=k)
 
@@ -242,8 +256,10 @@ def separates(num_classes, s, lambda_b):
     return numerics.plain(finite("lambda_b", lambda_b) * gap + 1 / (2 * (k - 1)) > expit(-gap))
 
 
-def minority_collapse_size(total, lambda_w, lambda_h, batch_size=None):
+def minority_collapse_size(total, lambda_w, lambda_h, batch_size=None, factor=1.0, label_smoothing=0.0):
     """The class size n_tail up to which equal tail classes share one classifier row: N^2 lambda_w lambda_h samples.
+
+    factor a of the loss (1/K for a mean over the classes) and label_smoothing e: N^2 lambda_w lambda_h / (a (1 - e))^2.
 
     total: N, all samples of all classes. batch_size B, for mini-batch training: N B lambda_w lambda_h (lambda_h there
     acts as lambda_h B / N). The same for CE and BCE; needs two or more tail classes of one size, and d >= K.
@@ -255,7 +271,7 @@ def minority_collapse_size(total, lambda_w, lambda_h, batch_size=None):
     total = finite("total", total, above=True)
     batch = total if batch_size is None else finite("batch_size", batch_size, above=True)
     size = total * batch * finite("lambda_w", lambda_w, above=True) * finite("lambda_h", lambda_h, above=True)
-    return numerics.plain(size)
+    return numerics.plain(size / (finite("factor", factor, above=True) * (1 - smoothing(label_smoothing))) ** 2)
 
 
 def assemble(minimum, num_classes, dim, lambda_w, lambda_h, per_class):
@@ -283,16 +299,17 @@ def assemble(minimum, num_classes, dim, lambda_w, lambda_h, per_class):
     return W * balance, H.T / balance, np.full(k, float(minimum.bias))
 
 
-def _bce_scores(k, c, g):
+def _bce_scores(k, c, g, e=0.0):
     """(u, v, s, t, r) of BCE's minimiser, given the pull g = min(lambda_b t, c) on t; c and g arrays.
 
     With t = b - offset (the bias that the loss sees), u = sigmoid(t - s) is the error left on the positive logit and
     v = sigmoid(-s/(K-1) - t) on a negative one. Both stationarity conditions are LINEAR in u and v:
         d/ds: u + v = K c (c capped at 1/K, where s reaches 0);   d/dt: (K-1) v - u = K g.
+    Label smoothing e makes the first u + v = K c + e.
     r = 1 - u - v, kept apart because log1p(r/u) is exact where s is small and logit(u) is not.
     """
-    capped = np.minimum(c, 1 / k)
-    r = np.maximum(0.0, 1 - k * c)
+    capped = np.minimum(c + e / k, 1 / k)
+    r = np.maximum(0.0, 1 - k * c - e)
     u, v = (k - 1) * capped - g, capped + g
     s = (k - 1) / k * (np.log1p(r / u) + np.log1p(r / v))
     t = (np.log(u / (v + r)) - (k - 1) * np.log(v / (u + r))) / k  # (logit u - (K-1) logit v) / K

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, minres
 from scipy.special import expit
 
-from bcebook.science.closed_form import classes, finite, known_features, whole
+from bcebook.science.closed_form import classes, finite, known_features, smoothing, whole
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Solution:
     gradient_norm: float
 
 
-def objective(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
+def objective(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b, label_smoothing=0.0):
     """f in nats. W (K, d); H (d, K), column k the feature of all samples of class k; b (K,); counts (K,) samples.
+    label_smoothing e: the targets are (1 - e) onehot + e/K.
 
     One column a class is enough: at fixed W and b the problem in each h is strictly convex (lambda_h > 0, features
     free or >= 0) and the same for all samples of a class, so they share its one solution.
@@ -40,21 +41,21 @@ def objective(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
     >>> round(objective("ce", W, H, b, np.ones(4), 0.1, 0.1, 0), 4)  # log 4
     1.3863
     """
-    return _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b)[0]
+    return _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b, label_smoothing)[0]
 
 
-def gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
+def gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b, label_smoothing=0.0):
     """Gradient of `objective`: arrays of the shapes of W, H and b.
 
     >>> W, H, b = np.zeros((4, 2)), np.zeros((2, 4)), np.zeros(4)
     >>> gradient("bce", W, H, b, np.ones(4), 0.1, 0.1, 0)[2].tolist()  # each: - (3/4 of 1/2 - 1/4 of 1/2)
     [-0.25, -0.25, -0.25, -0.25]
     """
-    return _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b)[1]
+    return _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b, label_smoothing)[1]
 
 
-def _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b):
-    value, R = _loss(loss, W @ H - b[:, None])
+def _value_and_gradient(loss, W, H, b, counts, lambda_w, lambda_h, lambda_b, label_smoothing=0.0):
+    value, R = _loss(loss, W @ H - b[:, None], label_smoothing)
     R = R * (counts / counts.sum())  # (K, K)
     decay = lambda_w * (W * W).sum() + lambda_h * (counts * H * H).sum() + lambda_b * (b * b).sum()
     return (
@@ -75,11 +76,13 @@ def solve(
     seed=0,
     restarts=8,
     features="free",
+    label_smoothing=0.0,
 ):
     """Best minimum of f found over W, H and b from random starts: L-BFGS, then Newton. Returns a Solution.
 
     Give either per_class (n, the same for all) or counts (K,), samples above 0; any dim >= 1. CE with lambda_b = 0:
-    the bias is returned with mean 0. features: "free" or "nonnegative" (H >= 0, as after a ReLU). For free features
+    the bias is returned with mean 0. features: "free" or "nonnegative" (H >= 0, as after a ReLU);
+    label_smoothing: see `objective`. For free features
     and d >= K every local minimum is global (the chapter on the bias proves it). For d < K, and for features >= 0 at
     ANY d, that does not hold: `agreement` of many restarts is all the evidence there is.
     Raises ValueError for anything else: an unknown loss or features, dim, restarts or num_classes not whole.
@@ -96,14 +99,15 @@ def solve(
     counts = finite("counts", np.full(k, per_class) if counts is None else counts, above=True)
     if counts.shape != (k,):
         raise ValueError(f"expected counts of shape ({k},), one a class; got {counts.shape}.")
-    problem = _Problem(loss, dim, counts, lambda_w, lambda_h, lambda_b, known_features(features) == "nonnegative")
+    smoothed, nonnegative = smoothing(label_smoothing), known_features(features) == "nonnegative"
+    problem = _Problem(loss, dim, counts, lambda_w, lambda_h, lambda_b, nonnegative, smoothed)
     rng, found = np.random.default_rng(seed), []
     for _ in range(restarts):
         start = rng.normal(size=2 * k * dim + k) * rng.choice([0.1, 0.5, 1.0, 2.0])  # small and large starts
         x, norm = problem.descend(start)
         W, H, b = problem.split(x)
         b = b - b.mean() if loss == "ce" and lambda_b == 0 else b
-        found.append((objective(loss, W, H, b, *problem.lambdas), norm, W, H, b))
+        found.append((objective(loss, W, H, b, *problem.lambdas, smoothed), norm, W, H, b))
     value, norm, W, H, b = min(found, key=lambda entry: entry[0])
     agreement = sum(entry[0] - value <= 1e-9 * abs(value) for entry in found)
     return Solution(W, H, b, value, agreement, float(norm))
@@ -115,9 +119,9 @@ class _Problem:
     In these variables both decays cost alike, which conditions the search far better than the raw ones.
     """
 
-    def __init__(self, loss, dim, counts, lambda_w, lambda_h, lambda_b, nonnegative):
+    def __init__(self, loss, dim, counts, lambda_w, lambda_h, lambda_b, nonnegative, smoothed=0.0):
         self.loss, self.dim, self.share = loss, dim, counts / counts.sum()
-        self.lambdas = counts, lambda_w, lambda_h, lambda_b
+        self.lambdas, self.smoothed = (counts, lambda_w, lambda_h, lambda_b), smoothed
         self.a_w, self.a_h = (lambda_h / lambda_w) ** 0.25, (lambda_w / lambda_h) ** 0.25 / np.sqrt(counts)
         entries = len(counts) * dim
         self.lower = np.full(2 * entries + len(counts), -np.inf)  # the smallest permitted x
@@ -139,7 +143,7 @@ class _Problem:
 
     def value(self, x):
         """f at x and its gradient."""
-        value, parts = _value_and_gradient(self.loss, *self.split(x), *self.lambdas)
+        value, parts = _value_and_gradient(self.loss, *self.split(x), *self.lambdas, self.smoothed)
         return value, self.join(*parts)
 
     def hess(self, x):
@@ -147,7 +151,7 @@ class _Problem:
         counts, lambda_w, lambda_h, lambda_b = self.lambdas
         W, H, b = self.split(x)
         Z = W @ H - b[:, None]
-        R, curved = _loss(self.loss, Z)[1] * self.share, _curvature(self.loss, Z)
+        R, curved = _loss(self.loss, Z, self.smoothed)[1] * self.share, _curvature(self.loss, Z)
 
         def times(p):
             dW, dH, db = self.split(p)
@@ -200,14 +204,20 @@ class _Problem:
         return np.where(held, 0.0, g), held
 
 
-def _loss(loss, Z):
-    """Loss of each column and residual p - onehot of each entry. Z (K, K): logits, column y a sample of class y."""
+def _loss(loss, Z, smoothed=0.0):
+    """Loss of each column and residual p - target of each entry. Z (K, K): logits, column y a sample of class y.
+    Label smoothing adds `smoothed` times the own logit minus the mean one, for both losses."""
     own = np.eye(len(Z))
     if loss == "ce":
         log_p = _log_softmax(Z)
-        return -np.diagonal(log_p), np.exp(log_p) - own
-    sign = 1 - 2 * own  # -1 on the own class: softplus(-z) there, softplus(z) elsewhere
-    return np.logaddexp(0, sign * Z).sum(axis=0), sign * expit(sign * Z)
+        value, residual = -np.diagonal(log_p), np.exp(log_p) - own
+    else:
+        sign = 1 - 2 * own  # -1 on the own class: softplus(-z) there, softplus(z) elsewhere
+        value, residual = np.logaddexp(0, sign * Z).sum(axis=0), sign * expit(sign * Z)
+    if smoothed:
+        value = value + smoothed * (np.diagonal(Z) - Z.mean(axis=0))
+        residual = residual + smoothed * (own - 1 / len(Z))
+    return value, residual
 
 
 def _curvature(loss, Z):
