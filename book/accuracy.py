@@ -229,12 +229,12 @@ def gaps(runs):
     size = {run.config.dataset: run.scores["test"]["positive"]["count"] for run in runs["run"]}
     pairs = pairs.assign(
         text=[tables.difference(row.measure, row.estimate) for row in pairs.itertuples()],
-        images=(pairs["mean"] * pairs["dataset"].map(size)).where(pairs["measure"].map(frame.is_fraction)),
+        images=(pairs["mean"] * pairs["dataset"].map(size)).where(pairs["measure"].map(names.is_fraction)),
         paper=[getattr(row, PAPER.get(row.measure, ""), float("nan")) for row in pairs.itertuples()],
         measure=pairs["measure"].map(MEASURES))
     return tables.styled(pairs, {
         "setting": ("label", str), "measure": ("measure", str),
-        "BCE − CE [95 %]": ("text", str), "test images": ("images", "{:+.1f}"),
+        "BCE − CE [95 %]": ("text", str), "test images": ("images", lambda x: markdown.number(x, 1, sign=True)),
         "seeds": ("n", str), "paper, points": ("paper", tables.signed_percent),
     }, f"Means over the seeds with Student's interval of the paired differences. The paper's column: "
        f"{frames.published_of(pairs)}.")
@@ -291,7 +291,7 @@ def starts(runs):
     rows = rows.assign(label=[frame.label(row, runs["network"].nunique() > 1) for _, row in rows.iterrows()],
                        end=[each.mean for each in rows["bias_end"]], seeds=[each.n for each in rows["bias_end"]])
     return tables.styled(rows.sort_values(["optimizer", "bias_init_mean"], ascending=[False, True]), {
-        "setting": ("label", str), "initial bias": ("bias_init_mean", "{:g}"), "final bias": ("end", "{:.2f}"),
+        "setting": ("label", str), "initial bias": ("bias_init_mean", "{:g}"), "final bias": ("end", markdown.number),
         **{title: (measure, tables.mean_std(measure)) for measure, title in MEASURES.items()}, "seeds": ("seeds", str)},
         "Accuracies of BCE in percent of the test set. The biases are means over the classes.")
 

@@ -41,8 +41,7 @@ from bcebook.report import markdown, plots, tables, tails
 from bcebook.science import minority, verdicts
 
 MULTIPLES = (0.5, 0.9, 0.98, 1.02, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10, 30, 100)  # sizes of classes over the threshold
-# To look at other class sizes, add them here: CASES["mine"] = (80, 80, 4, 4).
-CASES = {name: sizes for name, sizes in tails.CASES.items() if len(set(sizes)) > 1}
+CASES = {name: sizes for name, sizes in tails.CASES.items() if len(set(sizes)) > 1}  # or {"mine": (80, 80, 4, 4)}
 
 
 def result(runs):
@@ -138,8 +137,7 @@ result(runs)
 # %% tags=["definitions"]
 def opening():
     """Relative distance of the smallest classes' rows against their size, a panel for each case."""
-    height = -(-len(CASES) // 2)
-    figure, axes = plt.subplots(height, 2, figsize=(8.6, 3 * height), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(-(-len(CASES) // 2), 2, figsize=(8.6, 1.5 * len(CASES)), squeeze=False, sharey=True)
     for ax, (case, rows) in zip(axes.flat, tails.opening(CASES, MULTIPLES).groupby("case", sort=False), strict=False):
         for loss in recipes.LOSSES:
             for value, style in zip(tails.BIAS_DECAYS, ("-", ":"), strict=True):
@@ -174,8 +172,8 @@ opening();
 def opens_further():
     """Above the threshold: is BCE's relative distance the larger one?"""
     table = tails.opening(CASES, MULTIPLES).query("multiple > 1")
-    found = verdicts.shown(int((table["ratio"] > 1).sum()), len(table),
-                           "the relative distance of the smallest classes' rows is larger under BCE than under CE")
+    what = "the relative distance of the smallest classes' rows is larger under BCE than under CE"
+    found = verdicts.shown(int((table["ratio"] > 1).sum()), len(table), what)
     ends = table[table["multiple"].isin([table["multiple"].min(), table["multiple"].max()])]
     where = [f"in {(rows['ratio'] > 1).sum()} of {len(rows)} settings with $\\lambda_b = {value:g}$ at "
              f"{at:g} × the threshold" for (value, at), rows in ends.groupby(["lambda_b", "multiple"])]
@@ -357,7 +355,7 @@ def both_sides():
 
 def ratios():
     """BCE's relative distance over CE's: a row for each case and decay of the biases."""
-    table = tails.opening(CASES, MULTIPLES).pivot(index=["case", "lambda_b"], columns="multiple", values="ratio").reset_index()
+    table = tails.opening(CASES, MULTIPLES).pivot_table("ratio", ["case", "lambda_b"], "multiple").reset_index()
     heads = {f"× {at:g}": (at, "{:.3f}") for at in (1.05, 1.5, 3, 10, 30, 100)}
     return tables.styled(table, {"class sizes": ("case", str), "λ_b": ("lambda_b", "{:g}")} | heads,
                          "Columns: the size of the smallest classes over the size at the threshold.")

@@ -69,11 +69,13 @@ def of_classes(values):
     return pd.DataFrame([{"K": k, "c": c, "loss": loss, **vars(theory.relaxation_rates(loss, k, c))}
                          for k, c in values for loss in theory.LOSSES])
 
+
 # %%
 from bcebook import book
 
 chapter = book.open("why_faster", profile, device, data_dir, seeds)
 result()
+
 
 # %% [markdown]
 # **The paper's observation** {cite:p}`li2025bce`: NC1, NC2 and NC3 fall in fewer epochs with BCE than with CE.
@@ -202,8 +204,10 @@ def rates():
     figure.legend(handles=keys, loc="outside lower center", ncols=4)
     return figure
 
+
 # %% mystnb={"figure": {"caption": "Left: relaxation rates at the minimum against the number of classes, at the paper's decay and batch size. Middle: against c for ten classes; grey: the paper's c. Right: BCE's rate across over CE's along both paths.", "name": "fig-relaxation-rates"}, "image": {"alt": "Three panels. Left: four falling and rising curves of rates against the number of classes; BCE lies above CE, and the curves across fall towards one. Middle: the rates against c fall to one at one over the number of classes. Right: the ratio of the rates across lies between one and two and falls with c."}}
 rates();
+
 
 # %% [markdown]
 # The rate across tends to one as classes are added, for both losses: each feature then sees little curvature in each
@@ -246,6 +250,7 @@ def slopes():
                          "off": max(abs(rate / predicted - 1) for rate in each)})
     return pd.DataFrame(rows)
 
+
 # %% mystnb={"figure": {"caption": "NC1 along the gradient flow of the model for ten classes at the paper's c, both losses, two random starts each. Black: the predicted late slope, through the last point.", "name": "fig-collapse-flow"}, "image": {"alt": "NC1 on a logarithmic axis against time. Both curves fall along straight lines that agree with the predicted slopes; BCE's lies below CE's and falls more steeply."}}
 flow();
 
@@ -255,6 +260,7 @@ tables.styled(measured, {"K": ("K", str), "c": ("c", "{:.4f}"), "loss": ("loss",
                          "predicted": ("predicted", "{:.3f}"), "simulated, least": ("low", "{:.3f}"),
                          "largest": ("high", "{:.3f}")},
               "Rates in units of λ_H, from NC1 after it has fallen by eleven orders of magnitude; two random starts each.")
+
 
 # %% [markdown]
 # ## Is BCE only CE with a weaker decay?
@@ -290,6 +296,7 @@ def equal_scores():
                      "bias": m.bias if loss == "bce" else np.nan, "across": rate.across,
                      "absolute": factor * rate.across, "own": factor * rate.own})
     return pd.DataFrame(rows)
+
 
 # %%
 tables.styled(equal_scores(), {
@@ -335,11 +342,13 @@ def options():
                      "trivial": theory.trivial_from(5e-4, 5e-4, 128, over, e)})
     return pd.DataFrame(rows)
 
+
 # %%
 tables.styled(options(), {"option": ("option", str), "positive": ("positive", "{:.3f}"),
                           "positive − negative": ("gap", "{:.3f}"), "rate across / λ_H": ("rate", "{:.3f}"),
                           "tail merges at ×": ("merge", "{:.4g}"), "no scores from K =": ("trivial", "{:,}")},
               f"{K} classes, the paper's decay and batch size. The tail's threshold as a multiple of that of the sum.")
+
 
 # %% [markdown]
 # Averaging over classes multiplies the effective decay by the number of classes. From the number of classes in the last
@@ -389,6 +398,7 @@ def late():
     off = float(table["off"].max())
     found = verdicts.check(off, 0.002, "faster parts have not quite vanished", n=2 * len(table), of="simulations")
     return found.but(detail=f"the largest difference is {markdown.percent(off, 3)} %")
+
 
 # %% tags=["definitions"]
 def same_scores():

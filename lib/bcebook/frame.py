@@ -36,11 +36,6 @@ def of(runs: Iterable[Run]) -> pd.DataFrame:
     return table[[*(name for name in FIRST if name in table), *(name for name in table if name not in FIRST)]]
 
 
-def is_fraction(measure: str) -> bool:
-    """Whether a column holds fractions, which pages write as percent and whose differences as percentage points."""
-    return measure.endswith("accuracy")
-
-
 def settings(configs: Iterable[RunConfig]) -> pd.DataFrame:
     """One row a configuration, its key as the index: every setting, and network."""
     configs = list(configs)

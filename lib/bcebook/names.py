@@ -53,3 +53,8 @@ def dataset(name: str) -> str:
 def network(model_name: str, dataset_name: str) -> str:
     """A network and its data set: "ResNet18 on CIFAR10"."""
     return f"{model(model_name)} on {dataset(dataset_name)}"
+
+
+def is_fraction(measure: str) -> bool:
+    """Whether a measure is a fraction, which pages write as percent, and its differences as percentage points."""
+    return measure.endswith("accuracy")

@@ -66,7 +66,7 @@ def test_the_findings_of_theory_and_what_would_refute_them(monkeypatch):
     monkeypatch.setitem(vars(tails.THRESHOLDS), "frame", table)
     assert tails.threshold().verdict == tails.same_threshold().verdict == "refuted"
     wider = tails.opening(name("CASES"), name("MULTIPLES")).assign(ratio=1.5)
-    monkeypatch.setattr(tails, "opening", lambda multiples: wider)
+    monkeypatch.setattr(tails, "opening", lambda cases, multiples: wider)
     assert name("opens_further")().verdict == "open"  # nothing speaks against it, and there is no proof
 
 

@@ -203,6 +203,9 @@ def test_a_single_sweep_goes_down_or_not_by_its_ends():
 
 def test_the_former_page_leads_to_the_chapter(tmp_path):
     render._redirect(tmp_path)
+    assert not list(tmp_path.iterdir())  # a book without the chapter
+    (tmp_path / "initial_bias.html").touch()
+    render._redirect(tmp_path)
     for old, new in render.REDIRECTS.items():
         assert old not in rooms() and new in rooms()
         assert f'content="0; url={new}.html"' in (tmp_path / f"{old}.html").read_text()

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bcebook import frame, names
+from bcebook import names
 from bcebook.report import drawn
 
 COLOUR = {"ce": "#0072B2", "bce": "#D55E00"}  # nothing else takes these two
@@ -326,7 +326,7 @@ def differences(pairs, titles: dict[str, str], published: dict[str, str]) -> Fig
         chosen = pairs[pairs["measure"] == measure]
         theirs = chosen[published[measure]] if measure in published else ()
         columns = (list(chosen[name]) for name in ("label", "estimate", "each"))
-        difference_dots(ax, *columns, list(theirs), frame.is_fraction(measure))
+        difference_dots(ax, *columns, list(theirs), names.is_fraction(measure))
         ax.set_title(title)
     difference_legend(figure, published=bool(pairs[list(published.values())].notna().any(axis=None)))
     return figure

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bcebook import frame
+from bcebook import names
 from bcebook.report import markdown
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def styled(data: pd.DataFrame, columns: dict[str, tuple[str, str | Callable]], n
 def difference(measure: str, estimate: Estimate, digits: int = 2) -> str:
     """A difference in a measure with its interval: of accuracies in percentage points with so many digits,
     "+12.13 [+11.65, +12.60] points"; of others in their own unit."""
-    fraction = frame.is_fraction(measure)
+    fraction = names.is_fraction(measure)
 
     def write(value: float) -> str:
         return markdown.percent(value, digits, sign=True) if fraction else f"{value:+.3g}".replace("-", markdown.MINUS)
@@ -115,7 +115,7 @@ def difference(measure: str, estimate: Estimate, digits: int = 2) -> str:
 
 def mean_std(measure: str) -> Callable[[Estimate], str]:
     """How a measure over the seeds is written: accuracies in percent, "92.1 ± 0.2", others as they are."""
-    write = markdown.percent if frame.is_fraction(measure) else markdown.significant
+    write = markdown.percent if names.is_fraction(measure) else markdown.significant
     return lambda e: write(e.mean) + (f" ± {write(e.std)}" if e.n > 1 else "")
 
 

@@ -258,7 +258,7 @@ def family(
         unit="share",
         rule=rule,
         parts=judged,
-        detail=f"{against or 'none'} of the {of} {'is' if against < 2 else 'are'} contradicted{then}"
+        detail=f"{against} of the {of} {'is' if against == 1 else 'are'} contradicted{then}"
         + (f", {same} show equivalence" if same else ""),
     )
 
