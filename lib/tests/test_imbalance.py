@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from bcebook import claims, frame, paper
+from bcebook.book.chapter import OpenChapter
 from bcebook.chapters.recipes import PROFILES
 from bcebook.chapters.registry import rooms
+from bcebook.paths import REPOSITORY
 from bcebook.report import markdown, tails
 from bcebook.runs.store import Run
 from bcebook.science import minority, theory
@@ -187,3 +189,15 @@ def test_the_chapter_has_the_same_runs_in_every_profile_but_quick_which_has_some
     assert every["laptop"] == every["paper"] and [len(every[p]) for p in ("quick", "laptop")] == [8, 12]
     alike = [{dataclasses.replace(c, model="mlp", epochs=1) for c in configs} for configs in every.values()]
     assert alike[0] < alike[1] and {c.loss for c in alike[0]} == {"ce", "bce"}
+
+
+def test_the_runs_are_the_evidence_whatever_the_profile_is_called(tmp_path, monkeypatch):
+    """The experiment has one size in all profiles but quick: its runs are shown once, under the name that was asked for."""
+    (tmp_path / "recorded").symlink_to(REPOSITORY / "data" / "recorded")
+    for profile, name in (("laptop", "laptop"), ("paper", "paper"), ("recorded", "laptop")):
+        shown = []
+        monkeypatch.setattr("bcebook.book.chapter.display", shown.append)
+        opened = OpenChapter("imbalance", profile, "cpu", str(tmp_path))
+        assert (opened.profile, len(opened.runs), len(opened.own)) == (name, 12, 12)
+        opened.rebuilt(chapter.figures)
+        assert len(shown) == 1 and "Only the profile above" in shown[0].data

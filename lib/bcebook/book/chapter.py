@@ -36,7 +36,9 @@ class OpenChapter:
             mine = each == self._build.profile
             configs = self._build.configs if mine else self.script.configs(each)
             runs = own if mine else self._build.stored(configs)
-            if runs and configs not in [planned for _, planned in found.values()]:  # some experiments have one size
+            same = next((name for name, (_, planned) in found.items() if planned == configs), None)
+            if runs and (mine or not same):  # an experiment of one size is the same in several profiles
+                found.pop(same, None)
                 found[each] = runs, configs
         self._found = dict(reversed(found.items()))  # the strongest profile first
         weaker = list(PROFILES)[: list(PROFILES).index(self._build.profile)]

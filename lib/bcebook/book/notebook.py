@@ -188,10 +188,12 @@ def seeds_of(value) -> tuple[int, ...] | None:
 
 
 def recorded_profile(room: Room, data: Path) -> str:
-    """The strongest profile that has recorded runs of a chapter. Without one: the strongest that needs no GPU."""
+    """The strongest profile that has recorded runs of a chapter; the first of those that plan the same. Without one:
+    the strongest that needs no GPU."""
     store = open_store(data, recorded=True)
     found = (profile for profile in reversed(PROFILES) if any(map(store.has, room.configs(profile))))
-    return next(found, "laptop")
+    best = next(found, "laptop")
+    return next(profile for profile in PROFILES if room.configs(profile) == room.configs(best))
 
 
 def networks_of(runs: list[Run]) -> str:
