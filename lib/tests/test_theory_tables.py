@@ -13,6 +13,7 @@ from bcebook.report import codes, orthogonal, tails
 # Of each table some cheap rows beside those that every page computes: (table, settings).
 ROWS = [(codes.TABLE, {"K": 5, "lambda_b": 0}), (codes.TABLE, {"loss": "bce", "K": 10, "d": 5}),
         (codes.TABLE, {"loss": "ce", "K": 8, "d": 3, "decay": 5e-7}),
+        (codes.SHARED_TABLE, {"d": 3}), (codes.BOUND_TABLE, {"target": 0.12}),
         (tails.THRESHOLDS, {"case": "2 × 100, 4 × 5", "lambda_b": 0}),
         (tails.SIDES, {"case": "300, 200, 100, 2 × 2", "lambda_b": 0.01, "loss": "bce"}),
         (tails.LONG_TAILS, {"factor": 50, "loss": "ce"}), (bias_saturates.LOWER, {"multiple": 0.5}),
