@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "lib" / "bcebook"
 # From the bottom up; a module may import its own level and those before it. In `chapters` the registry finds the rooms.
 LEVELS = ["paths", "cores", "lazy", "variables", "names", "paper", "science", "runs", "training", "execution", "frame", "claims", "report", "chapters", "options", "book", "cli"]
 INNER = {  # within a level, from the bottom up, where there is an order; what is not named here imports nothing of its own level
-    "science": ["checks", "losses", "stats", "verdicts", "metrics", "uniform", "rejection", "calibration", "retrieval", "summaries", "numerics", "closed_form", "nonnegative", "minimise", "shared_bias", "flow", "classifier_flow", "relaxation", "equivalents", "theory", "minority"],
+    "science": ["checks", "losses", "stats", "verdicts", "metrics", "uniform", "rejection", "calibration", "retrieval", "summaries", "numerics", "closed_form", "nonnegative", "minimise", "shared_bias", "flow", "classifier_flow", "relaxation", "equivalents", "theory", "minority", "early_flow"],
     "runs": ["specs", "config", "rehearsal", "atomic", "meanwhile", "provenance", "locks", "schema", "files", "former", "store", "archive"],
     "training": ["datasets", "images", "streamed", "heads", "pretrained", "efficientnet", "models", "checkpoint", "measure", "memory", "kept", "gpu", "optimizers", "devices", "finished", "loop", "sessions", "remeasure", "selftest"],
 }
@@ -136,7 +136,7 @@ def test_the_command_line_starts_without(arguments, module):
 
 def test_pages_of_theory_and_of_stored_runs_need_no_torch():
     """It costs a second a page. (minima, two_geometries, relu_features and imbalance compute with it.)"""
-    names = ("bias_paths", "codes", "flows", "frames", "imbalances", "orthogonal", "plots", "predictions", "seeds")
+    names = ("bias_paths", "codes", "flows", "frames", "orthogonal", "plots", "predictions", "seeds")
     code = f"""
 import sys
 import bcebook.book.notebook

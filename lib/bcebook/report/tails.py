@@ -17,7 +17,7 @@ from bcebook.runs.config import PLAIN, batch_count
 from bcebook.runs.specs import DATASETS
 from bcebook.science import metrics, minority, theory, verdicts
 from bcebook.science.verdicts import Finding
-from bcebook.training import datasets
+from bcebook.training import datasets, measure
 
 if TYPE_CHECKING:
     from bcebook.runs.store import Run
@@ -97,8 +97,19 @@ def _opening(cases: tuple, multiples: tuple[float, ...]) -> pd.DataFrame:
 # ---- trained networks ------------------------------------------------------------------------------------------------
 
 def class_sizes(run: Run) -> np.ndarray:
-    """Training images of each class of a run, (K,)."""
+    """Training images of each class of a run, (K,). CIFAR's full classes are equal, so its files are not needed."""
+    spec = DATASETS[run.config.dataset]
+    if run.config.dataset.startswith("cifar") and run.config.imbalance_factor and not run.config.train_size:
+        full = spec.train_count // spec.num_classes
+        return datasets.long_tailed_sizes(full, spec.num_classes, run.config.imbalance_factor)
     return _class_sizes(run.config.dataset, run.config.train_size, run.config.imbalance_factor).copy()
+
+
+def shots_of(run: Run) -> str:
+    """How many classes are what: "41 many-shot, 41 medium-shot and 18 few-shot at imbalance 50"."""
+    counts = measure.shots(class_sizes(run)).items()
+    each = markdown.listed(f"{each.sum()} {name}-shot" for name, each in counts)
+    return f"{each} at imbalance {run.config.imbalance_factor:g}"
 
 
 @functools.cache
