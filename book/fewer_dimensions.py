@@ -137,7 +137,7 @@ result()
 # difference.
 #
 # *Not covered:* other decays, and other $K = 2d - 1$. There a pole over a cross-polytope is also the lowest point
-# found ({numref}`fig-planes` and the table of poles below), without a proof.
+# found (table of poles below), without a proof.
 #
 # With one common bias, one case is settled:
 #
@@ -324,17 +324,15 @@ def shared_code():
 CLAIMS = (
     Claim("fewer_dimensions.carries_over", "The balance of W and H holds in every dimension, and below $K - 1$ the "
           "minimum is higher", "ours", "the largest residual of the balance", codes.carries_over, theory=True),
-    Claim("fewer_dimensions.each_its_margin", "As the decay vanishes, CE has the larger margin and BCE the larger "
-          "uniform gap", "ours", "how far the order is violated at the smallest decay", codes.each_its_margin, theory=True),
+    Claim("fewer_dimensions.each_its_margin", "As the decay vanishes, CE has the larger margin and BCE the "
+          "larger uniform gap", "ours", "how far the order is violated at the smallest decay",
+          codes.each_its_margin, theory=True),
     Claim("fewer_dimensions.needs_a_bias", "In the plane four classes cannot be separated uniformly without a bias",
-          "ours",
-          "the random arrangements that are", codes.needs_a_bias, theory=True),
+          "ours", "the random arrangements that are", codes.needs_a_bias, theory=True),
     Claim("fewer_dimensions.bce_alike", "With free biases BCE keeps all classes alike at every $K$ and $d$",
-          "ours (a lead)",
-          "the share of the settings in which it does", bce_alike, theory=True),
+          "ours (a lead)", "the share of the settings in which it does", bce_alike, theory=True),
     Claim("fewer_dimensions.ce_unlike", "With free biases CE keeps all classes alike at no $K$ and $d$",
-          "ours (a lead)",
-          "the share of the settings in which it does not", ce_unlike, theory=True),
+          "ours (a lead)", "the share of the settings in which it does not", ce_unlike, theory=True),
     Claim("fewer_dimensions.bce_code", "Where classes are alike, BCE's rows are a best spherical code", "ours",
           "the share of the settings in which they are", bce_code, theory=True),
     Claim("fewer_dimensions.gap_at_least", "With free biases BCE's uniform gap is at least CE's, also away from the "
@@ -394,9 +392,9 @@ def shared_table():
 pole_table()
 
 # %% [markdown]
-# One common bias. *Symmetric code*: a symmetry group takes every point of some best code to every other. *Code* is the
-# smallest angle of the best code, where it is proved, and *angle* that of the rows, in degrees. The uniform gap is
-# divided by the size of $W$ and $H$, as in Theorem two.
+# One common bias. *Symmetric code*: a symmetry group takes every point of some known best code to every other. *Code*
+# is the smallest angle of the best code, where it is proved, and *angle* that of the rows, in degrees. The uniform
+# gap is divided by the size of $W$ and $H$, as in Theorem two.
 
 # %%
 shared_table()
@@ -419,7 +417,8 @@ def survey_table():
         lambda x: x > codes.ROUNDING, lambda x: x.abs() <= codes.ROUNDING, lambda x: x < -codes.ROUNDING)]
     return tables.styled(frame, columns, f"BCE's uniform gap is larger in {larger} settings, equal in {equal}, "
                          f"smaller in {smaller}. Where classes differ, biases do by up to "
-                         f"{frame['ce_biases'].max():.1f} (CE) and {frame['bce_biases'].max():.1f} (BCE). {codes.TABLE.note}")
+                         f"{frame['ce_biases'].max():.1f} (CE) and {frame['bce_biases'].max():.1f} (BCE). "
+                         + codes.TABLE.note)
 
 
 # %%
