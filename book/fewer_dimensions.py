@@ -336,8 +336,7 @@ CLAIMS = (
     Claim("fewer_dimensions.bce_code", "Where classes are alike, BCE's rows are a best spherical code", "ours",
           "the share of the settings in which they are", bce_code, theory=True),
     Claim("fewer_dimensions.gap_at_least", "With free biases BCE's uniform gap is at least CE's, also away from the "
-          "limit", "ours",
-          "the share of the settings in which it is", gap_at_least, theory=True),
+          "limit", "ours", "the share of the settings in which it is", gap_at_least, theory=True),
     Claim("fewer_dimensions.bce_uniform", "With free biases BCE's uniform accuracy is full", "ours",
           "the share of the settings in which it is", bce_uniform, theory=True),
     Claim("fewer_dimensions.exchanged", "Decaying the biases exchanges the roles of the losses", "ours",
