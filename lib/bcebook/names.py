@@ -1,5 +1,7 @@
 """How losses, optimizers, networks, data sets and measures are written for a person: here, once."""
 
+import re
+
 LOSS = {"ce": "CE", "bce": "BCE"}
 OPTIMIZER = {"sgd": "SGD", "adamw": "AdamW"}
 AUGMENTATION = {
@@ -56,5 +58,6 @@ def network(model_name: str, dataset_name: str) -> str:
 
 
 def is_fraction(measure: str) -> bool:
-    """Whether a measure is a fraction, which pages write as percent, and its differences as percentage points."""
-    return measure.endswith("accuracy")
+    """Whether a measure is a fraction (an accuracy, of all classes or of some), which pages write as percent, and its
+    differences as percentage points."""
+    return re.search(r"accuracy(_many|_medium|_few)?$", measure) is not None

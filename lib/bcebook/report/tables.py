@@ -113,10 +113,20 @@ def difference(measure: str, estimate: Estimate, digits: int = 2) -> str:
     return markdown.interval(estimate.mean, estimate.low, estimate.high, write) + (" points" if fraction else "")
 
 
+def points(estimate: Estimate) -> str:
+    """A difference of accuracies: "+12.1 [+11.7, +12.6] points"."""
+    return difference("accuracy", estimate, 1)
+
+
 def mean_std(measure: str) -> Callable[[Estimate], str]:
     """How a measure over the seeds is written: accuracies in percent, "92.1 ± 0.2", others as they are."""
     write = markdown.percent if names.is_fraction(measure) else markdown.significant
     return lambda e: write(e.mean) + (f" ± {write(e.std)}" if e.n > 1 else "")
+
+
+def percent_std(estimate: Estimate) -> str:
+    """A fraction over the seeds in percent: "92.1 ± 0.2"."""
+    return mean_std("accuracy")(estimate)
 
 
 def percent(fraction: float) -> str:
