@@ -356,7 +356,7 @@ def both_sides():
 def ratios():
     """BCE's relative distance over CE's: a row for each case and decay of the biases."""
     table = tails.opening(CASES, MULTIPLES).pivot_table("ratio", ["case", "lambda_b"], "multiple").reset_index()
-    heads = {f"× {at:g}": (at, "{:.3f}") for at in (1.05, 1.5, 3, 10, 30, 100)}
+    heads = {f"× {at:g}": (at, "{:.3f}") for at in (1.05, 1.5, 3, 10, 30, 100) if at in MULTIPLES}
     return tables.styled(table, {"class sizes": ("case", str), "λ_b": ("lambda_b", "{:g}")} | heads,
                          "Columns: the size of the smallest classes over the size at the threshold.")
 

@@ -23,7 +23,12 @@ def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="also the long tests: the whole quick book, JupyterLab")
 
 
+# Files whose tests wait for minutes, one after the other: first, so that no worker is left alone with them at the end.
+LONGEST = ("test_on_ray", "test_book", "test_hostile", "test_registry", "test_execution", "test_cli", "test_rehearsal")
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--all"):
             item.add_marker(pytest.mark.skip(reason="only with `bash ci/test --all`"))
