@@ -85,9 +85,9 @@ def meaning(found: dict[tuple[str, str], Page]) -> str:
     lines = []
     if uniform and holds("accuracy.former_uniform"):
         least = min(part.value for part in uniform.parts)
-        lines.append(f"If one threshold has to serve all classes (rejection, multi-label use, verification), train with "
-                     f"BCE: in our runs it raises the share of test images that one threshold classifies correctly by "
-                     f"about {markdown.percent(least, 0)} percentage points or more.")
+        lines.append(f"If one threshold has to serve all classes (rejection, multi-label use, verification), train "
+                     "with BCE: in our runs it raises the share of test images that one threshold classifies correctly "
+                     f"by about {markdown.percent(least, 0)} percentage points or more.")
     if "accuracy.former_accuracy" in said and not holds("accuracy.former_accuracy"):
         lines.append("If only the top-1 prediction counts, use either loss: our runs detect no difference in "
                      "accuracy.")

@@ -6,7 +6,8 @@ import re
 
 # What a person with a network of their own uses, from the bottom up.
 MODULES = ("science.losses", "science.uniform", "science.metrics", "science.summaries", "science.stats",
-           "science.closed_form", "science.nonnegative", "science.minimise", "science.flow", "science.relaxation", "science.equivalents",
+           "science.closed_form", "science.nonnegative", "science.minimise", "science.flow", "science.relaxation",
+           "science.equivalents",
            "science.theory", "runs.config", "runs.store")
 
 

@@ -1,8 +1,7 @@
 """The chapter on the batch size: what does it do to scores, biases and accuracy, and does one number predict it?
 
 Cost: quick six runs, seconds each. laptop: six runs of ResNet9-signed on CIFAR10, about 24 minutes each on one core;
-CE's at the paper's batch size is also the neural-collapse chapter's. paper: ResNet18 on CIFAR10, twelve runs a seed;
-those at the paper's batch size are also the initial-bias chapter's.
+CE's at the paper's batch size is also the neural-collapse chapter's. paper: ResNet18 on CIFAR10, twelve runs a seed.
 """
 
 from __future__ import annotations
@@ -279,14 +278,6 @@ def bce_higher(runs: list[Run], name: str) -> Finding:
     return finding.but(detail=f"{finding.detail}; BCE's mean is higher at {ahead} of them") if parts else finding
 
 
-def of_ce(config: RunConfig) -> bool:
-    return config.loss == "ce"
-
-
-def of_bce(config: RunConfig) -> bool:
-    return config.loss == "bce"
-
-
 # ---- theory
 
 def effective() -> Finding:
@@ -306,6 +297,7 @@ def gap_formula() -> Finding:
     return verdicts.check(float(max(errors)), FLAT, "f is flat near its minimum", n=len(errors))
 
 
+OF_CE, OF_BCE = ((lambda config, loss=loss: config.loss == loss) for loss in recipes.LOSSES)
 ROOM = Room(
     name=__name__, part="figures", number=6, items=("batch_size",), title="Batch size",
     of_the_paper="table of the effect of the batch size (numbers not available)",
@@ -315,8 +307,7 @@ ROOM = Room(
     claims=(
         Claim("batch_size.effective", r"Mini-batches of $B$ with a feature decay that is a sum over them minimise "
               r"the model with $\lambda_H B / N$ in the place of $\lambda_H$", "ours",
-              "the largest difference between the mean of the mini-batches' gradients and the model's", effective,
-              theory=True),
+              "the largest difference between the mini-batches' mean gradient and the model's", effective, theory=True),
         Claim("batch_size.gap_formula", r"At the minimum, with features of either sign, the gap between positive and "
               r"negative scores is $\log\frac{1 - (K-1)\,c}{c}$ under CE and $\log\frac{(1 - c)(1 - (K-1)\,c)}"
               r"{(K-1)\,c^2}$ under BCE", "ours", "the largest difference from a numerical minimisation", gap_formula,
@@ -331,26 +322,24 @@ ROOM = Room(
         Claim("batch_size.same_order", "CE and BCE rank the batch sizes alike by the gap between positive and "
               "negative scores", "ours", "the share of pairs of batch sizes in which they do", same_order, end=True),
         Claim("batch_size.gap_follows", "The gap changes with the batch size as the minimum's does", "ours",
-              "the largest relative error of the change from the smallest to the largest batch", gap_follows,
-              end=True),
+              "the largest relative error of the change from the smallest to the largest batch", gap_follows, end=True),
         Claim("batch_size.twice", "BCE's gap changes about twice as much as CE's", "ours",
               "the distance of the ratio of the two changes from the minimum's", twice, end=True),
         Claim("batch_size.ce_gap", "CE's gap identifies the batch size of its run", "ours",
               "the share of runs whose gap is nearest to the minimum for their own batch size",
-              partial(recognised, loss="ce", own_bias=False), compares=of_ce, end=True),
+              partial(recognised, loss="ce", own_bias=False), compares=OF_CE, end=True),
         Claim("batch_size.bce_gap", "BCE's gap identifies the batch size of its run", "ours",
               "the share of runs whose gap is nearest to the minimum for their own batch size",
-              partial(recognised, loss="bce", own_bias=False), compares=of_bce, end=True),
-        Claim("batch_size.bce_gap_at_bias", "Given the network's own bias, BCE's gap identifies the batch size of its "
-              "run", "ours",
+              partial(recognised, loss="bce", own_bias=False), compares=OF_BCE, end=True),
+        Claim("batch_size.bce_gap_at_bias", "Given its own bias, BCE's gap identifies its batch size", "ours",
               "the share of runs whose gap is nearest to the minimum at their bias and batch size", bce_gap_at_bias,
-              compares=of_bce, end=True),
+              compares=OF_BCE, end=True),
         Claim("batch_size.bias_falls", "The larger the batch, the lower BCE's final bias", "ours",
               "the share of steps from one batch size to the next larger one in which the bias is lower",
               partial(falls, which=("bce",), signs={"bias": 1}, what="the larger batch has the lower median bias"),
-              compares=of_bce, end=True),
+              compares=OF_BCE, end=True),
         Claim("batch_size.bias_there", "BCE's bias ends at its value at the minimum for its batch size", "ours",
-              "the largest distance between the two", bias_there, compares=of_bce, end=True),
+              "the largest distance between the two", bias_there, compares=OF_BCE, end=True),
         Claim("batch_size.accuracy", "BCE reaches a higher accuracy than CE at every batch size", "ours",
               "the batch sizes at which BCE's test accuracy is higher, after Holm's adjustment",
               partial(bce_higher, name="accuracy")),

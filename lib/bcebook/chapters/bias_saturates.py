@@ -325,8 +325,7 @@ ROOM = Room(
         _claim("up_to_critical", "Up to a critical decay the bias of BCE's minimum solves the paper's equation, and "
                "classifier and class means form one centred simplex ETF", "the paper's Theorem 3.2",
                "the largest deviation of a numerical minimum", up_to_critical),
-        _claim("as_stated", "BCE's minimum shows neural collapse at every decay of the bias, as the paper's Theorem "
-                            "3.2 states",
+        _claim("as_stated", "BCE's minimum shows neural collapse at every decay of the bias, as Theorem 3.2 states",
                "the paper's Theorem 3.2 as stated for d >= K", "the share of settings in which it does", as_stated,
                front=8, effect="neural collapse at decays of the bias beyond the critical one"),
         _claim("closed_form", "The closed form is BCE's minimum, on both sides of the critical decay", "ours",
@@ -334,11 +333,9 @@ ROOM = Room(
         _claim("saturates", "Beyond the critical decay the bias is c divided by the decay, and scores minus bias are "
                "constant", "ours", "the largest deviation of a numerical minimum", saturates),
         _claim("still_etf", "Beyond the critical decay centred rows and class means still form aligned simplex ETFs",
-               "ours",
-               "the largest deviation of a numerical minimum", still_etf),
+               "ours", "the largest deviation of a numerical minimum", still_etf),
         _claim("ce", "Under CE the minimum has no offset at any decay of the bias, and any positive decay makes the "
-                     "bias zero", "ours",
-               "the largest offset or bias of a numerical minimum", offset_of_ce),
+               "bias zero", "ours", "the largest offset or bias of a numerical minimum", offset_of_ce),
         _claim("separation", "The bias separates the scores exactly below the page's two bounds on c", "ours",
                "the share of settings in which the bounds are wrong", thresholds),
         _claim("local_minima", "With at least as many dimensions as classes every local minimum is global", "ours",

@@ -108,7 +108,8 @@ def _whole_table(name: str) -> Finding:
     wins, losses = int((gap > 0).sum()), int((gap < 0).sum())
     finding = verdicts.every(wins, len(gap), "BCE is above CE", of="networks")
     smallest = markdown.significant(stats.sign_test_p(finding.n, 0), 2)
-    return finding.but(p=stats.sign_test_p(wins, losses), detail=f"the p is the exact sign test's, which takes the {finding.n} networks as "
+    p = stats.sign_test_p(wins, losses)
+    return finding.but(p=p, detail=f"the p is the exact sign test's, which takes the {finding.n} networks as "
                                    f"independent and of so few can give none below {smallest}")
 
 

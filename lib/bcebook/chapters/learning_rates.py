@@ -218,8 +218,9 @@ def bce_higher(runs: list[Run], name: str) -> Finding:
     rule = (f"{finding.rule}; a single one: {parts[0].rule}. The interval is 1.96 binomial standard errors of the "
             "held-out images, so that a difference which another choice of images would turn decides nothing; it does "
             "not cover the seeds")
-    return finding.but(rule=rule, detail=f"{finding.detail}; BCE's number is above CE's at {sum(g > 0 for g in gaps)} of "
-                                         f"{len(gaps)} rates, and BCE − CE goes from {ends[0]} to {ends[1]} points")
+    return finding.but(rule=rule, detail=(
+        f"{finding.detail}; BCE's number is above CE's at {sum(g > 0 for g in gaps)} of {len(gaps)} rates, and "
+        f"BCE − CE goes from {ends[0]} to {ends[1]} points"))
 
 
 def _by_images(bce: float, ce: float, runs: list[Run], label: str) -> Finding:

@@ -44,7 +44,8 @@ class Script:
         if self.part not in PARTS:
             raise ValueError(f"the chapter {self.name} is in no part {self.part!r}; choose one of {', '.join(PARTS)}.")
         if header.get("experiment", next(iter(EXPERIMENTS))) not in EXPERIMENTS:
-            raise ValueError(f"there is no experiment {header['experiment']!r}; choose one of {', '.join(EXPERIMENTS)}.")
+            known = ", ".join(EXPERIMENTS)
+            raise ValueError(f"there is no experiment {header['experiment']!r}; choose one of {known}.")
         experiment = EXPERIMENTS.get(header.get("experiment"))
         self.runs = experiment.runs if experiment else None
         self.seeds = experiment.seeds if experiment else {}
