@@ -9,8 +9,8 @@ from bcebook.runs.specs import DATASETS
 
 # Of the imbalance experiment: the network, and (lambda_W, epochs). With the paper's lambda_H, the values of lambda_W
 # lie on both sides of the threshold of minority collapse. Only the product counts; a larger lambda_H would make
-# training stiff, because the decay is summed over the batch. The long tail has few images, hence the epochs. One value is
-# also trained longer, because near the threshold the tail opens slowly.
+# training stiff, because the decay is summed over the batch. The long tail has few images, hence the epochs. One value
+# is also trained longer, because near the threshold the tail opens slowly.
 TAILS = "convnet", [(0.02, 300), (0.1, 300), (0.2, 300), (0.4, 300), (0.8, 300), (0.1, 1200)]
 QUICK_TAILS = "mlp", [(0.02, 150), (0.1, 150), (0.8, 150), (0.1, 450)]
 IMBALANCE = 20  # images of the largest class over those of the smallest
