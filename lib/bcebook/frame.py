@@ -78,18 +78,6 @@ def levelled_off(run: Run) -> bool:
     return abs(loss[-1] - before) < LEVEL * abs(before)
 
 
-def history(runs: pd.DataFrame, columns: Sequence[str], keep: Sequence[str] = ("loss", "seed")) -> pd.DataFrame:
-    """One row a run and epoch: the kept settings, epoch, and these columns of the histories (nan where an epoch was not
-    measured)."""
-    parts = [
-        pd.DataFrame({name: row.run.history[name] for name in ["epoch", *columns]}).assign(
-            key=row.Index, **{name: getattr(row, name) for name in keep}
-        )
-        for row in runs.itertuples()
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["epoch", *columns, "key", *keep])
-
-
 def compare(
     runs: pd.DataFrame,
     measures: Sequence[str] | str,

@@ -41,6 +41,7 @@ class OpenChapter:
                 found.pop(same, None)
                 found[each] = runs, configs
         self._found = dict(reversed(found.items()))  # the strongest profile first
+        self._frames = {each: frame.of(runs) for each, (runs, _) in found.items()}
         weaker = list(PROFILES)[: list(PROFILES).index(self._build.profile)]
         self.profile = next((each for each in self._found if each not in weaker), self._build.profile)
         self.runs = self._frame(self.profile)
@@ -52,7 +53,7 @@ class OpenChapter:
                              f"{self._build.profile}, rebuilt by this notebook.*"))
 
     def _frame(self, profile: str) -> pd.DataFrame:
-        return frame.of(self._found[profile][0] if profile in self._found else ())
+        return self._frames[profile] if profile in self._frames else frame.of(())
 
     def judge(self, which: Iterable[Claim], runs: pd.DataFrame | None = None) -> Shown | Markdown:
         """What the evidence says of these claims; stored in the executed notebook for scoreboard, landing page and
@@ -64,7 +65,7 @@ class OpenChapter:
 
     def _judged(self, profile: str, which: tuple[Claim, ...]) -> Shown:
         runs, configs = self._found.get(profile, ([], self.script.configs(profile)))
-        judged = claims.judge(which, frame.of(runs) if runs else None, planned=configs)
+        judged = claims.judge(which, self._frame(profile) if runs else None, planned=configs)
         return Shown(claims.payload(self.script.name, profile, judged, runs, len(configs)), judged)
 
     def rebuilt(self, views: Iterable[Callable], which: Iterable[Claim] = ()) -> None:
@@ -79,7 +80,7 @@ class OpenChapter:
             display(Markdown(f"### {networks_of(runs)}\n\nProfile {profile}, {where}: {len(runs)} of {len(configs)} "
                              f"runs. {markdown.sentence(PROFILES[profile].text)}"))
             for view in views:
-                show(view(frame.of(runs)))
+                show(view(self._frame(profile)))
             if tested := tuple(claim for claim in which if not claim.theory):
                 display(self._judged(profile, tested))
         if not others:
